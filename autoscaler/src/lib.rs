@@ -1,0 +1,1 @@
+//! Decides how many nodes a pool has, and makes and removes them.

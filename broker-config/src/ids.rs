@@ -1,0 +1,277 @@
+//! Ids as types, parsed once at the edge.
+//!
+//! Names that people give (`PoolId`, `JobId`, `TaskId`, `NodeId`) keep their case and compare without it,
+//! as Azure Batch does. Numbers that we give (`TaskUid`, `Fence`, `RunId`, `Epoch`) are never reused.
+
+use std::{fmt, hash::Hash, str::FromStr};
+
+use rand::RngExt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+/// The longest id a person may give, in characters.
+pub const ID_LENGTH_MAX: usize = 64;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// No characters at all.
+    #[error("id is empty")]
+    Empty,
+    /// Longer than [`ID_LENGTH_MAX`].
+    #[error("id has {length} characters, the most is {ID_LENGTH_MAX}")]
+    TooLong {
+        /// Characters found.
+        length: usize,
+    },
+    /// A character outside `[A-Za-z0-9_-]`.
+    #[error("id holds {character:?}; letters, digits, '-' and '_' are allowed")]
+    Character {
+        /// The first one that is not allowed.
+        character: char,
+    },
+    /// Not a run id: 32 hexadecimal digits.
+    #[error("run id is not 32 hexadecimal digits")]
+    Run,
+}
+
+fn check(text: &str, extra: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    let length = text.chars().count();
+    if length > ID_LENGTH_MAX {
+        return Err(IdError::TooLong { length });
+    }
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c) || extra.contains(*c);
+    match text.chars().find(|c| !allowed(c)) {
+        Some(character) => Err(IdError::Character { character }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $extra:literal) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// The id as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check(text, $extra).map(|()| Self(text.into()))
+            }
+        }
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.0.eq_ignore_ascii_case(&other.0)
+            }
+        }
+        impl Eq for $name {}
+        impl Hash for $name {
+            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+                for byte in self.0.bytes() {
+                    state.write_u8(byte.to_ascii_lowercase());
+                }
+                state.write_u8(0xff);
+            }
+        }
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                let lower = |text: &str| text.bytes().map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+                lower(&self.0).cmp(&lower(&other.0))
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a pool.
+    PoolId,
+    ""
+);
+name!(
+    /// The name of a job; those of a job schedule hold a colon.
+    JobId,
+    ":"
+);
+name!(
+    /// The name of a task, unique in its job.
+    TaskId,
+    ""
+);
+name!(
+    /// The name of a node, unique in its pool; the provider's tag.
+    NodeId,
+    ""
+);
+
+/// A task's number: never reused, grows with creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskUid(pub u64);
+
+/// A job's number: never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobUid(pub u64);
+
+/// Orders all decisions about one task: a larger fence makes every smaller one void.
+///
+/// The upper 24 bits are the store's epoch, so that fences issued after a restore win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(pub u64);
+
+impl Fence {
+    /// The next larger fence.
+    pub fn next(self) -> Fence {
+        Fence(self.0 + 1)
+    }
+}
+
+/// One start of a node's agent; a newer epoch voids the runs of the older ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// One execution of a task, chosen at random by the agent that starts it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u128);
+
+impl RunId {
+    /// A new random run id.
+    pub fn random() -> RunId {
+        RunId(rand::rng().random())
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", (self.0 >> 96) as u32)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<RunId, IdError> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(IdError::Run);
+        }
+        u128::from_str_radix(text, 16).map(RunId).map_err(|_| IdError::Run)
+    }
+}
+
+impl Serialize for RunId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RunId, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Names one attempt of one task everywhere outside the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptKey {
+    /// The task.
+    pub uid: TaskUid,
+    /// Its attempt, counted from 1.
+    pub attempt: u32,
+    /// The fence the attempt was released with.
+    pub fence: Fence,
+}
+
+/// Names one execution of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunKey {
+    /// The task.
+    pub uid: TaskUid,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The fence the attempt was released with.
+    pub fence: Fence,
+    /// The execution.
+    pub run: RunId,
+}
+
+impl RunKey {
+    /// The attempt that is executed.
+    pub fn key(&self) -> AttemptKey {
+        AttemptKey { uid: self.uid, attempt: self.attempt, fence: self.fence }
+    }
+}
+
+impl AttemptKey {
+    /// One execution of this attempt.
+    pub fn with(self, run: RunId) -> RunKey {
+        RunKey { uid: self.uid, attempt: self.attempt, fence: self.fence, run }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_keep_case_and_compare_without_it() {
+        let (a, b): (PoolId, PoolId) = ("Pool-A".parse().unwrap(), "pool-a".parse().unwrap());
+        assert_eq!(a, b);
+        assert_eq!(a.as_str(), "Pool-A");
+    }
+
+    #[test]
+    fn forbidden_ids_are_refused_with_their_reason() {
+        assert_eq!("".parse::<TaskId>().unwrap_err(), IdError::Empty);
+        assert_eq!("a b".parse::<TaskId>().unwrap_err(), IdError::Character { character: ' ' });
+        assert_eq!("x".repeat(65).parse::<TaskId>().unwrap_err(), IdError::TooLong { length: 65 });
+        assert!("s:job-1".parse::<JobId>().is_ok());
+        assert!("s:job-1".parse::<TaskId>().is_err());
+    }
+
+    #[test]
+    fn run_ids_survive_text() {
+        let run = RunId::random();
+        assert_eq!(run.to_string().parse::<RunId>().unwrap(), run);
+    }
+}

@@ -1,0 +1,50 @@
+//! Points in time as everybody writes them: milliseconds since 1970 inside, ISO 8601 outside.
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The wall clock's present reading.
+    pub fn now() -> Timestamp {
+        Timestamp(jiff::Timestamp::now().as_millisecond())
+    }
+
+    /// As `2026-11-23T19:00:00.000Z`.
+    pub fn iso(self) -> String {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => format!("{time:.3}"),
+            Err(_) => "1970-01-01T00:00:00.000Z".to_owned(),
+        }
+    }
+
+    /// Reads ISO 8601 with an offset or `Z`.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp(time.as_millisecond()))
+    }
+
+    /// This point, `ms` later.
+    pub fn plus_ms(self, ms: i64) -> Timestamp {
+        Timestamp(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds since `earlier`, never below zero.
+    pub fn since(self, earlier: Timestamp) -> i64 {
+        (self.0 - earlier.0).max(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iso_text_has_milliseconds_and_zulu() {
+        let time = Timestamp::parse("2026-11-23T19:00:00Z").unwrap();
+        assert_eq!(time.iso(), "2026-11-23T19:00:00.000Z");
+        assert_eq!(Timestamp::parse(&time.iso()), Some(time));
+    }
+}

@@ -1,0 +1,1 @@
+//! The truth about pools, nodes, jobs and tasks, and the Azure Batch door.

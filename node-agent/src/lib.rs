@@ -1,0 +1,1 @@
+//! Runs what the pool's queue delivers and keeps nothing worth keeping.

@@ -1,0 +1,2 @@
+//! The command line of Piecework; starts any part.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Whole paths, as people use them.
