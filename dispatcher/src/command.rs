@@ -1,0 +1,283 @@
+//! What doors ask of the engine. Everything is validated for its form before it gets here;
+//! the engine decides whether the present state allows it.
+
+use broker_config::{
+    ids::{JobId, NodeId, PoolId, TaskId},
+    message::Fault,
+    period::Period,
+    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask, TaskSpec},
+    state::DeallocationOption,
+    time::Timestamp,
+};
+
+use crate::refusal::{Code, Refusal};
+
+/// A change that people ask for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Add a pool.
+    CreatePool(Box<NewPool>),
+    /// Remove a pool and its nodes.
+    DeletePool(PoolId, Condition),
+    /// Change how many nodes a pool has.
+    ResizePool {
+        /// The pool.
+        pool: PoolId,
+        /// Dedicated nodes wanted; unchanged when absent.
+        dedicated: Option<u32>,
+        /// Low-priority nodes wanted; unchanged when absent.
+        low_priority: Option<u32>,
+        /// After this long the resize ends with an error.
+        timeout: Option<Period>,
+        /// What becomes of running tasks.
+        option: DeallocationOption,
+        /// The request's condition.
+        condition: Condition,
+    },
+    /// End a resize where it is.
+    StopResize(PoolId, Condition),
+    /// Set or remove the built-in policy.
+    SetPolicy(PoolId, Option<QueuePolicy>),
+    /// Forget a node that is gone for good, or remove these nodes.
+    RemoveNodes {
+        /// The pool.
+        pool: PoolId,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// What becomes of running tasks.
+        option: DeallocationOption,
+        /// The request's condition.
+        condition: Condition,
+    },
+    /// Add a job.
+    CreateJob(Box<NewJob>),
+    /// End a job.
+    TerminateJob(JobId, Option<String>, Condition),
+    /// Remove a job with its tasks.
+    DeleteJob(JobId, Condition),
+    /// Change parts of a job.
+    UpdateJob(JobId, Box<JobChange>, Condition),
+    /// Add tasks: one result each, in order.
+    CreateTasks(JobId, Vec<NewTask>),
+    /// End a task.
+    TerminateTask(JobId, TaskId, Condition),
+    /// Remove a task.
+    DeleteTask(JobId, TaskId, Condition),
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// It holds, durably; the new version of the thing and when it changed.
+    Changed {
+        /// For the ETag.
+        version: u64,
+        /// For Last-Modified.
+        at: Timestamp,
+    },
+    /// One result for each task.
+    Tasks(Vec<Result<(u64, Timestamp), Refusal>>),
+}
+
+/// A pool as asked for.
+#[derive(Debug, Clone)]
+pub struct NewPool {
+    /// Its name.
+    pub id: PoolId,
+    /// The accepted Azure fields as JSON, without those that have a column.
+    pub document: String,
+    /// Slots of a node.
+    pub slots_per_node: u32,
+    /// Spread or pack.
+    pub fill: FillType,
+    /// Dedicated nodes wanted.
+    pub target_dedicated: u32,
+    /// Low-priority nodes wanted.
+    pub target_low_priority: u32,
+    /// After this long the first resize ends with an error.
+    pub resize_timeout: Period,
+    /// What nodes run when they join.
+    pub start_task: Option<StartTask>,
+    /// The built-in policy.
+    pub policy: Option<QueuePolicy>,
+}
+
+/// A job as asked for.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its name.
+    pub id: JobId,
+    /// The accepted Azure fields as JSON, without those that have a column.
+    pub document: String,
+    /// Its pool.
+    pub pool: PoolId,
+    /// -1000 to 1000, larger first.
+    pub priority: i32,
+    /// Tasks that may run at once; -1 is no limit.
+    pub max_parallel: i32,
+    /// Given to every task that has no value of its own.
+    pub environment: Vec<EnvironmentSetting>,
+    /// For tasks that do not say; -1 is no limit.
+    pub max_task_retry_count: i32,
+    /// For the whole job.
+    pub max_wall_clock: Option<Period>,
+    /// Whether the job ends with its last task.
+    pub terminate_when_complete: bool,
+    /// Whether exit conditions may act upon the job.
+    pub performs_exit_options: bool,
+    /// Whether tasks may depend on each other.
+    pub uses_dependencies: bool,
+}
+
+/// Parts of a job to change; absent ones stay.
+#[derive(Debug, Clone, Default)]
+pub struct JobChange {
+    /// Larger first.
+    pub priority: Option<i32>,
+    /// -1 is no limit.
+    pub max_parallel: Option<i32>,
+    /// Whether the job ends with its last task.
+    pub terminate_when_complete: Option<bool>,
+    /// For tasks that do not say.
+    pub max_task_retry_count: Option<i32>,
+    /// For the whole job.
+    pub max_wall_clock: Option<Option<Period>>,
+    /// The new document, when it changed.
+    pub document: Option<String>,
+}
+
+/// A task as asked for.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// Its name.
+    pub id: TaskId,
+    /// The accepted Azure fields as JSON, as GET shows them.
+    pub document: String,
+    /// The same for the node, the job's environment not merged in yet.
+    pub spec: TaskSpec,
+    /// Tasks that must end well first; numbers of ranges are written as plain decimals.
+    pub depends_on: Vec<String>,
+    /// What follows from its end.
+    pub exit_conditions: Option<ExitConditions>,
+}
+
+/// What follows from a task's end, as Azure defines it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExitConditions {
+    /// Single codes.
+    pub exit_codes: Vec<ExitCode>,
+    /// Ranges, both ends included.
+    pub exit_code_ranges: Vec<ExitCodeRange>,
+    /// The command never ran.
+    pub pre_processing_error: Option<ExitOptions>,
+    /// Outputs could not be uploaded.
+    pub file_upload_error: Option<ExitOptions>,
+    /// Everything else that is not zero.
+    #[serde(rename = "default")]
+    pub otherwise: Option<ExitOptions>,
+}
+
+/// One code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitCode {
+    /// The code.
+    pub code: i32,
+    /// What follows.
+    pub exit_options: ExitOptions,
+}
+
+/// A range of codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitCodeRange {
+    /// First.
+    pub start: i32,
+    /// Last.
+    pub end: i32,
+    /// What follows.
+    pub exit_options: ExitOptions,
+}
+
+/// What follows from an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExitOptions {
+    /// For the job.
+    pub job_action: Option<JobAction>,
+    /// For those that depend on the task.
+    pub dependency_action: Option<DependencyAction>,
+}
+
+/// What an end does to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobAction {
+    /// Nothing.
+    None,
+    /// Disable it, requeueing its tasks.
+    Disable,
+    /// Terminate it.
+    Terminate,
+}
+
+/// What an end does to dependants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DependencyAction {
+    /// They may run.
+    Satisfy,
+    /// They wait.
+    Block,
+}
+
+/// A request's conditional headers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Condition {
+    /// `If-Match`: an ETag, or `*`.
+    pub if_match: Option<String>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<String>,
+    /// `If-Modified-Since`.
+    pub if_modified_since: Option<Timestamp>,
+    /// `If-Unmodified-Since`.
+    pub if_unmodified_since: Option<Timestamp>,
+}
+
+/// A version as an ETag, the way it is shown and compared.
+pub fn etag(version: u64) -> String {
+    format!("0x{version:X}")
+}
+
+impl Condition {
+    /// Whether the thing with this version and last change meets the condition.
+    pub fn is_met(&self, version: u64, modified_at: Timestamp) -> bool {
+        let same = |given: &str| given == "*" || given.trim_matches('"') == etag(version);
+        let seconds = |time: Timestamp| time.0.div_euclid(1000);
+        self.if_match.as_deref().is_none_or(same)
+            && !self.if_none_match.as_deref().is_some_and(same)
+            && self.if_modified_since.is_none_or(|since| seconds(modified_at) > seconds(since))
+            && self.if_unmodified_since.is_none_or(|since| seconds(modified_at) <= seconds(since))
+    }
+
+    /// Refuses a write whose condition is not met.
+    pub fn check(&self, version: u64, modified_at: Timestamp) -> Result<(), Refusal> {
+        if self.is_met(version, modified_at) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::ConditionNotMet, "The condition specified in the request headers was not met.")
+            .with("ETag", etag(version))
+            .hint("Read the resource again and repeat the change with its present ETag."))
+    }
+}
+
+/// Why a task failed, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    /// Whose fault it is.
+    pub is_user_error: bool,
+    /// Code, message and details.
+    #[serde(flatten)]
+    pub fault: Fault,
+}

@@ -1,0 +1,42 @@
+//! The reading half of the store: what doors ask, by key and by page.
+
+use async_trait::async_trait;
+use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+
+use crate::store::{
+    StoreError,
+    filter::Filter,
+    rows::{JobRow, NodeRow, PoolRow, TaskRow},
+};
+
+/// A page of a list in id order.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only ids after this one, compared without case.
+    pub after: Option<String>,
+    /// Rows at most.
+    pub rows_max: usize,
+    /// Only rows that pass.
+    pub filter: Option<Filter>,
+}
+
+/// Reads committed rows; never waits for writers.
+#[async_trait]
+pub trait Read: Send + Sync {
+    /// One pool.
+    async fn pool(&self, pool: &PoolId) -> Result<Option<PoolRow>, StoreError>;
+    /// A page of pools.
+    async fn pools(&self, page: Page) -> Result<Vec<PoolRow>, StoreError>;
+    /// One node.
+    async fn node(&self, pool: &PoolId, node: &NodeId) -> Result<Option<NodeRow>, StoreError>;
+    /// A page of a pool's nodes.
+    async fn nodes(&self, pool: &PoolId, page: Page) -> Result<Vec<NodeRow>, StoreError>;
+    /// One job.
+    async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
+    /// A page of jobs.
+    async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
+    /// One task.
+    async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError>;
+    /// A page of a job's tasks; nothing when there is no such job.
+    async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError>;
+}
