@@ -1,1 +1,8 @@
 //! The truth about pools, nodes, jobs and tasks, and the Azure Batch door.
+//!
+//! `core` holds the rules, pure; `store` the rows; `engine` runs rules and rows in one thread, many inputs
+//! to a transaction; `road` speaks AMQP with agents and autoscaler; `http` is the door for people.
+
+pub mod command;
+pub mod refusal;
+pub mod store;

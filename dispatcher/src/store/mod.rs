@@ -1,0 +1,123 @@
+//! The store: rows are the truth, the broker only carries what may run now.
+//!
+//! [`Store`] is the writing half, owned by the engine's one thread, which puts many changes into one
+//! transaction. [`read::Read`] is the reading half, used by doors. Both have SQLite behind them
+//! ([`sqlite`]); a second implementation must pass the same suite.
+
+pub mod filter;
+pub mod read;
+pub mod records;
+pub mod rows;
+pub mod sqlite;
+
+use broker_config::{
+    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
+    time::Timestamp,
+};
+use thiserror::Error;
+
+use crate::{
+    command::ExitConditions,
+    store::records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+};
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database said no.
+    #[error("the database refused")]
+    Database(#[from] rusqlite::Error),
+    /// A row holds something that this build cannot read.
+    #[error("row of {table} holds an unreadable {column}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// The file was written by a newer build.
+    #[error("the store has format {found}, this build reads {known}")]
+    Format {
+        /// What the file says.
+        found: i64,
+        /// What this build knows.
+        known: i64,
+    },
+    /// Another process has the store open.
+    #[error("the store {path} is in use by another process")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// No connection within the time allowed.
+    #[error("no database connection was free in time")]
+    Busy,
+    /// A file of the store could not be used.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The writing half. All calls between `begin` and `commit` are one transaction, durable when `commit` returns.
+///
+/// Counters are not its business: the engine keeps them and writes them with the job's record.
+pub trait Store: Send {
+    /// Everything that is alive, and the numbers to go on with. Raises the boot number.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+    /// Opens a transaction.
+    fn begin(&mut self) -> Result<(), StoreError>;
+    /// Makes it durable.
+    fn commit(&mut self) -> Result<(), StoreError>;
+    /// Forgets it.
+    fn rollback(&mut self) -> Result<(), StoreError>;
+
+    /// Inserts or replaces a pool; the document only when given.
+    fn put_pool(&mut self, pool: &PoolRecord, document: Option<&str>) -> Result<(), StoreError>;
+    /// Removes a pool and its nodes.
+    fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError>;
+    /// Inserts or replaces a node.
+    fn put_node(&mut self, pool: &PoolId, node: &NodeRecord) -> Result<(), StoreError>;
+    /// Removes a node.
+    fn delete_node(&mut self, pool: &PoolId, node: &NodeId) -> Result<(), StoreError>;
+    /// Inserts or replaces a job; the document only when given.
+    fn put_job(&mut self, job: &JobRecord, document: Option<&str>) -> Result<(), StoreError>;
+    /// Removes a job whose tasks are gone.
+    fn delete_job(&mut self, job: JobUid) -> Result<(), StoreError>;
+    /// One job that is not alive any more (completed jobs are not loaded).
+    fn find_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, StoreError>;
+
+    /// Adds a task, unless its name is taken; says whether it may run at once.
+    fn insert_task(&mut self, job: JobUid, task: &NewTaskRecord<'_>) -> Result<Inserted, StoreError>;
+    /// One task's state by name.
+    fn task(&mut self, job: JobUid, task: &TaskId) -> Result<Option<TaskHead>, StoreError>;
+    /// One task's state by number.
+    fn task_by_uid(&mut self, uid: TaskUid) -> Result<Option<TaskHead>, StoreError>;
+    /// The next tasks of a job that may run and are not released, lowest number first.
+    fn next_ready(&mut self, job: JobUid, count: usize) -> Result<Vec<Candidate>, StoreError>;
+    /// One task as a candidate, whatever its state: for republishing and for answers.
+    fn candidate(&mut self, uid: TaskUid) -> Result<Option<Candidate>, StoreError>;
+    /// Hands an attempt to the broker: attempt and fence, and an outbox row.
+    fn release(&mut self, uid: TaskUid, attempt: u32, fence: Fence, at: Timestamp) -> Result<(), StoreError>;
+    /// The broker has confirmed: the outbox row goes.
+    fn published(&mut self, uid: TaskUid) -> Result<(), StoreError>;
+    /// Takes an attempt back that never started: ready again, or held when the job does not run; outbox row gone.
+    fn unrelease(&mut self, uid: TaskUid, fence: Fence) -> Result<(), StoreError>;
+    /// A run owns the attempt: state running.
+    fn start(&mut self, uid: TaskUid, run: RunId, node: &NodeId, epoch: Epoch, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// Back to active and ready, with a new fence.
+    fn requeue(&mut self, uid: TaskUid, fence: Fence, cause: RequeueCause, crashes: u32, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// Completed, once; outbox row gone.
+    fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError>;
+    /// A task ended so that those depending on it may run; the tasks that became ready.
+    fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError>;
+    /// What the task's end does, if it says.
+    fn exit_conditions(&mut self, uid: TaskUid) -> Result<Option<ExitConditions>, StoreError>;
+    /// Removes one task.
+    fn delete_task(&mut self, uid: TaskUid) -> Result<(), StoreError>;
+    /// Removes some tasks of a job that is being deleted; how many went.
+    fn delete_tasks(&mut self, job: JobUid, count: usize) -> Result<usize, StoreError>;
+}

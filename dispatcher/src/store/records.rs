@@ -1,0 +1,314 @@
+//! What the engine writes and loads: the live part of each row, without documents.
+
+use broker_config::{
+    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
+    message::{Fault, StartTaskEnd, Stream},
+    period::Period,
+    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask},
+    state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState, TaskState},
+    time::Timestamp,
+};
+
+use crate::{
+    command::{ExitConditions, Failure},
+    store::rows::Counts,
+};
+
+/// A pool as the engine knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolRecord {
+    /// Its name.
+    pub id: PoolId,
+    /// For the ETag.
+    pub version: u64,
+    /// Where it is in its life, and since when.
+    pub state: PoolState,
+    /// Since when.
+    pub state_at: Timestamp,
+    /// Whether its size is changing.
+    pub allocation: AllocationState,
+    /// Since when.
+    pub allocation_at: Timestamp,
+    /// Wanted.
+    pub target_dedicated: u32,
+    /// Wanted.
+    pub target_low_priority: u32,
+    /// Limit of a resize.
+    pub resize_timeout: Period,
+    /// What a shrinking resize does to tasks.
+    pub deallocation: DeallocationOption,
+    /// How the last resize failed.
+    pub resize_errors: Vec<Fault>,
+    /// Slots of a node.
+    pub slots_per_node: u32,
+    /// Spread or pack.
+    pub fill: FillType,
+    /// What nodes run first.
+    pub start_task: Option<StartTask>,
+    /// The built-in policy.
+    pub policy: Option<QueuePolicy>,
+    /// The autoscaler's last decision in words.
+    pub decision: Option<String>,
+    /// The number in the next node's name.
+    pub next_node: u64,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it changed.
+    pub modified_at: Timestamp,
+}
+
+/// A node as the engine knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRecord {
+    /// Its name.
+    pub id: NodeId,
+    /// What it joins with; a credential after the first join.
+    pub token: String,
+    /// The present start; zero before the first join.
+    pub epoch: Epoch,
+    /// Where it is in its life.
+    pub state: NodeState,
+    /// Since when.
+    pub state_at: Timestamp,
+    /// Whether it may be given tasks.
+    pub scheduling: SchedulingState,
+    /// How to drain it, once asked.
+    pub drain: Option<DeallocationOption>,
+    /// Whether it has confirmed that it holds nothing.
+    pub is_drained: bool,
+    /// Its address, once it has joined.
+    pub address: Option<String>,
+    /// When it was asked for.
+    pub allocated_at: Timestamp,
+    /// When its agent last started.
+    pub booted_at: Option<Timestamp>,
+    /// Bought to stay.
+    pub is_dedicated: bool,
+    /// Its number in the pool, for packing.
+    pub rank: u32,
+    /// Tasks run so far.
+    pub tasks_run: u64,
+    /// Of them, those that succeeded.
+    pub tasks_succeeded: u64,
+    /// How the start task ended.
+    pub start_task: Option<StartTaskEnd>,
+    /// Why it is unusable.
+    pub faults: Vec<Fault>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+}
+
+/// A job as the engine knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRecord {
+    /// Its number.
+    pub uid: JobUid,
+    /// Its name.
+    pub id: JobId,
+    /// For the ETag.
+    pub version: u64,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// Since when.
+    pub state_at: Timestamp,
+    /// Where it was before, and since when.
+    pub previous: Option<(JobState, Timestamp)>,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Larger first.
+    pub priority: i32,
+    /// -1 is no limit.
+    pub max_parallel: i32,
+    /// Given to every task.
+    pub environment: Vec<EnvironmentSetting>,
+    /// For tasks that do not say.
+    pub max_task_retry_count: i32,
+    /// For the whole job.
+    pub max_wall_clock: Option<Period>,
+    /// Whether it ends with its last task.
+    pub terminate_when_complete: bool,
+    /// Whether exit conditions may act upon it.
+    pub performs_exit_options: bool,
+    /// Whether tasks may depend on each other.
+    pub uses_dependencies: bool,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it changed.
+    pub modified_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended, or is about to.
+    pub terminate_reason: Option<String>,
+    /// Its tasks.
+    pub tasks: Counts,
+    /// Their slots.
+    pub slots: Counts,
+}
+
+/// A task to be added.
+#[derive(Debug, Clone)]
+pub struct NewTaskRecord<'a> {
+    /// The number it gets if its name is free.
+    pub uid: TaskUid,
+    /// Its name.
+    pub id: &'a TaskId,
+    /// Azure's fields as JSON.
+    pub document: &'a str,
+    /// What follows from its end.
+    pub exit_conditions: Option<&'a ExitConditions>,
+    /// Slots it takes.
+    pub slots: u32,
+    /// Retries after a non-zero exit; -1 is no limit.
+    pub retries_max: i32,
+    /// Names of tasks that must end well first; a name that is an integer also matches with leading zeros.
+    pub depends_on: &'a [String],
+    /// False for tasks that no node of the pool can ever run.
+    pub fits: bool,
+    /// Its first fence.
+    pub fence: Fence,
+    /// For the ETag.
+    pub version: u64,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The task is there and may run.
+    Ready,
+    /// The task is there and waits for others, or fits no node.
+    Blocked,
+    /// The name is taken.
+    Exists,
+}
+
+/// A task that can be released, or has been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its number.
+    pub uid: TaskUid,
+    /// Its job.
+    pub job: JobUid,
+    /// Its name.
+    pub id: TaskId,
+    /// Attempts so far.
+    pub attempt: u32,
+    /// Its present fence.
+    pub fence: Fence,
+    /// Slots it takes.
+    pub slots: u32,
+    /// Started attempts whose node died.
+    pub crashes: u32,
+    /// Retries spent.
+    pub retries: u32,
+    /// Retries allowed; -1 is no limit.
+    pub retries_max: i32,
+    /// Azure's fields as JSON.
+    pub document: String,
+}
+
+/// A task's state, for decisions about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskHead {
+    /// Its number.
+    pub uid: TaskUid,
+    /// Its name.
+    pub id: TaskId,
+    /// Where it is in its life.
+    pub state: TaskState,
+    /// Whether it waits, may run, and is not released.
+    pub is_ready: bool,
+    /// Whether it is released or runs.
+    pub is_live: bool,
+    /// Whether it ended well.
+    pub has_succeeded: Option<bool>,
+    /// Its present fence.
+    pub fence: Fence,
+    /// Slots it takes.
+    pub slots: u32,
+    /// For the ETag.
+    pub version: u64,
+    /// When it changed.
+    pub modified_at: Timestamp,
+}
+
+/// Why a task runs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequeueCause {
+    /// A non-zero exit with retries left: counted as retry.
+    Retry,
+    /// Its node was lost or broke: counted for nobody.
+    Recovery,
+    /// Somebody wanted its node or job to stop: counted as requeue.
+    Requested,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// The fence after the end.
+    pub fence: Fence,
+    /// Whether it ended well.
+    pub has_succeeded: bool,
+    /// The command's exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// What it wrote.
+    pub stdout: Stream,
+    /// What it wrote.
+    pub stderr: Stream,
+    /// When the last run started, if one did.
+    pub started_at: Option<Timestamp>,
+    /// The node of the last run; the row's own stays when absent.
+    pub node: Option<NodeId>,
+    /// When the task ended.
+    pub at: Timestamp,
+}
+
+/// Everything that is alive.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Loaded {
+    /// This start's number: larger than every earlier one.
+    pub boot: u64,
+    /// The epoch of the store, the upper bits of fences.
+    pub store_epoch: u64,
+    /// Larger than every task number in use.
+    pub next_task: u64,
+    /// Larger than every job number in use.
+    pub next_job: u64,
+    /// Larger than every version in use.
+    pub next_version: u64,
+    /// All pools with their nodes.
+    pub pools: Vec<(PoolRecord, Vec<NodeRecord>)>,
+    /// All jobs that are not completed, with how many of their tasks are ready and not released.
+    pub jobs: Vec<(JobRecord, u64)>,
+    /// All tasks that are released or run.
+    pub live: Vec<LiveTask>,
+}
+
+/// A task that is released or runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTask {
+    /// Its number.
+    pub uid: TaskUid,
+    /// Its job.
+    pub job: JobUid,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Its fence.
+    pub fence: Fence,
+    /// Slots it takes.
+    pub slots: u32,
+    /// Started attempts whose node died.
+    pub crashes: u32,
+    /// Retries spent.
+    pub retries: u32,
+    /// Retries allowed; -1 is no limit.
+    pub retries_max: i32,
+    /// Whether the broker has confirmed it.
+    pub is_published: bool,
+    /// Who runs it, and since when.
+    pub owner: Option<(RunId, NodeId, Epoch, Timestamp)>,
+}
