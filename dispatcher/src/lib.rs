@@ -4,5 +4,6 @@
 //! to a transaction; `road` speaks AMQP with agents and autoscaler; `http` is the door for people.
 
 pub mod command;
+pub mod core;
 pub mod refusal;
 pub mod store;

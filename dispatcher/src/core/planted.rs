@@ -1,0 +1,60 @@
+//! Mistakes in the rules that the simulator must find; only tests can switch one on.
+
+use crate::core::Core;
+
+/// A one-line mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// The end of a run that does not own the task is accepted.
+    FinishedFromAnyone,
+    /// An end is accepted though its fence is old.
+    OldFenceAccepted,
+    /// Runs of a lost node are not queued again.
+    NobodyReaped,
+    /// What the broker lost is not published again.
+    NoReconciler,
+    /// A publish that failed is forgotten.
+    FailedPublishForgotten,
+    /// A question is always answered with run.
+    AskAlwaysRuns,
+    /// A cancelled task keeps its attempt.
+    CancelKeepsAttempt,
+    /// A run may upload though it was fenced.
+    EverybodyPublishes,
+    /// A new start of an agent keeps the runs of the old one.
+    RejoinKeepsOldRuns,
+    /// A requeued task keeps its fence.
+    RequeueKeepsFence,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &'static [Bug] = &[
+        Bug::FinishedFromAnyone,
+        Bug::OldFenceAccepted,
+        Bug::NobodyReaped,
+        Bug::NoReconciler,
+        Bug::FailedPublishForgotten,
+        Bug::AskAlwaysRuns,
+        Bug::CancelKeepsAttempt,
+        Bug::EverybodyPublishes,
+        Bug::RejoinKeepsOldRuns,
+        Bug::RequeueKeepsFence,
+    ];
+}
+
+#[cfg(test)]
+impl Core {
+    /// The same pool with a mistake in its rules.
+    pub fn plant(&mut self, bug: Bug) {
+        self.bug = Some(bug);
+    }
+}
+
+#[cfg(not(test))]
+impl Core {
+    /// Mistakes cannot be planted outside tests.
+    pub fn is_sound(&self) -> bool {
+        self.bug.is_none()
+    }
+}

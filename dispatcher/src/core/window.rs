@@ -1,0 +1,190 @@
+//! How many tasks are in the broker's hands, and whose turn it is.
+//!
+//! The window is the pool's slots plus a lookahead that follows the completions per second. Jobs take
+//! their turns by priority, then by how little they have; inside a job the oldest task is first.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use broker_config::{
+    ids::{AttemptKey, JobUid, TaskUid},
+    time::Timestamp,
+};
+
+use crate::core::{Attempt, CRASHES_ALONE, Core, Effect, Phase, Ready};
+
+/// Completions of this long decide the lookahead.
+const LOOKAHEAD_SECONDS: f64 = 0.25;
+/// The lookahead never exceeds this many times the slots.
+const LOOKAHEAD_PER_SLOT_MAX: u32 = 16;
+/// The lookahead never exceeds this.
+const LOOKAHEAD_MAX: u32 = 4_096;
+/// The rate is measured over at least this long.
+const RATE_MS: i64 = 250;
+
+/// The part of the backlog that is in the broker, in slots.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    live_slots: u32,
+    rate: f64,
+    counted: u32,
+    counted_since: Timestamp,
+    is_stalled: bool,
+    order: VecDeque<(Timestamp, AttemptKey)>,
+}
+
+impl Window {
+    pub(super) fn completed(&mut self, now: Timestamp) {
+        if self.counted == 0 && now.since(self.counted_since) > 4 * RATE_MS {
+            self.counted_since = now;
+        }
+        self.counted += 1;
+        self.measure(now);
+    }
+
+    fn measure(&mut self, now: Timestamp) {
+        let elapsed = now.since(self.counted_since);
+        if elapsed >= RATE_MS {
+            let rate = f64::from(self.counted) * 1000.0 / elapsed as f64;
+            self.rate = if rate > self.rate { rate } else { (self.rate + rate) / 2.0 };
+            (self.counted, self.counted_since) = (0, now);
+        }
+    }
+
+    pub(super) fn left(&mut self, slots: u32) {
+        self.live_slots = self.live_slots.saturating_sub(slots);
+    }
+
+    fn size(&self, slots: u32) -> u32 {
+        let most = (slots * LOOKAHEAD_PER_SLOT_MAX).min(LOOKAHEAD_MAX).max(slots);
+        let wanted = if self.is_stalled { slots } else { (self.rate * LOOKAHEAD_SECONDS) as u32 };
+        slots + wanted.clamp(slots, most)
+    }
+}
+
+impl Core {
+    /// Slots that may still be released.
+    pub fn room(&self) -> u32 {
+        self.window.size(self.slots()).saturating_sub(self.window.live_slots)
+    }
+
+    pub(super) fn fill(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.slots() == 0 {
+            return;
+        }
+        self.window.measure(now);
+        self.note_stall(now);
+        let mut room = self.room();
+        if room == 0 {
+            return;
+        }
+        let open = |job: &crate::core::Job| {
+            let limit = u32::try_from(job.max_parallel).unwrap_or(u32::MAX);
+            limit.saturating_sub(job.live).min(u32::try_from(job.waiting).unwrap_or(u32::MAX))
+        };
+        let mut turns: BinaryHeap<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.runs && open(job) > 0)
+            .map(|(uid, job)| (job.priority, Reverse(job.live), Reverse(*uid), open(job), 0u32))
+            .collect();
+        let mut wanted: Vec<(JobUid, u32)> = Vec::new();
+        while room > 0 {
+            let Some((priority, Reverse(live), Reverse(uid), open, taken)) = turns.pop() else { break };
+            // Up to the next job's share at once, then it is the next one's turn.
+            let share = match turns.peek() {
+                Some((next, Reverse(other), ..)) if *next == priority => (other + 1).saturating_sub(live).max(1),
+                _ => open,
+            };
+            let step = share.min(open).min(room);
+            room -= step;
+            if step < open {
+                turns.push((priority, Reverse(live + step), Reverse(uid), open - step, taken + step));
+            } else {
+                wanted.push((uid, taken + step));
+            }
+        }
+        wanted.extend(turns.into_iter().filter(|(.., taken)| *taken > 0).map(|(_, _, Reverse(uid), _, taken)| (uid, taken)));
+        wanted.sort_unstable();
+        effects.extend(wanted.into_iter().map(|(job, count)| Effect::Fetch { job, count }));
+    }
+
+    pub(super) fn on_added(&mut self, job: JobUid, tasks: Vec<Ready>, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(facts) = self.jobs.get(&job) else { return };
+        let is_first = facts.waiting == 0 && facts.runs && !self.jobs.values().any(|other| other.runs && other.waiting > 0);
+        let mut room = if is_first { self.room() } else { 0 };
+        if self.slots() == 0 {
+            room = 0;
+        }
+        let mut limit = u32::try_from(facts.max_parallel).unwrap_or(u32::MAX).saturating_sub(facts.live);
+        let mut tasks = tasks.into_iter();
+        let mut waiting = 0;
+        for task in tasks.by_ref() {
+            if room == 0 || limit == 0 {
+                waiting += 1;
+                break;
+            }
+            limit -= 1;
+            room = room.saturating_sub(task.slots);
+            self.release(job, task, now, effects);
+        }
+        self.wait(job, waiting + tasks.len() as u64);
+    }
+
+    pub(super) fn on_fetched(&mut self, job: JobUid, asked: u32, tasks: Vec<Ready>, now: Timestamp, effects: &mut Vec<Effect>) {
+        let fetched = tasks.len() as u64;
+        if fetched < u64::from(asked) {
+            // The rows are the truth about how many wait.
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.waiting = fetched;
+            }
+        }
+        self.unwait(job, fetched);
+        for task in tasks {
+            self.release(job, task, now, effects);
+        }
+    }
+
+    fn release(&mut self, job: JobUid, task: Ready, now: Timestamp, effects: &mut Vec<Effect>) {
+        let key = AttemptKey { uid: task.uid, attempt: task.attempt + 1, fence: task.fence.next() };
+        let slots = if task.crashes >= CRASHES_ALONE { self.slots_per_node } else { task.slots };
+        let phase = Phase::Released { at: now, is_published: false, retry_at: None };
+        let attempt = Attempt { job, key, slots, crashes: task.crashes, retries: task.retries, retries_max: task.retries_max, phase };
+        self.live.insert(task.uid, attempt);
+        self.enter(key, slots, now);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.live += 1;
+        }
+        effects.push(Effect::Release { job, key, slots });
+    }
+
+    pub(super) fn enter(&mut self, key: AttemptKey, slots: u32, at: Timestamp) {
+        self.window.live_slots += slots;
+        self.window.order.push_back((at, key));
+    }
+
+    /// What was alive when the dispatcher stopped counts in the window.
+    pub fn restore_window(&mut self, now: Timestamp) {
+        let mut live: Vec<(TaskUid, AttemptKey, u32)> =
+            self.live.values().map(|attempt| (attempt.key.uid, attempt.key, attempt.slots)).collect();
+        live.sort_unstable_by_key(|(uid, ..)| *uid);
+        for (_, key, slots) in live {
+            self.enter(key, slots, now);
+        }
+    }
+
+    fn note_stall(&mut self, now: Timestamp) {
+        while let Some((at, key)) = self.window.order.front() {
+            let waits =
+                self.live.get(&key.uid).is_some_and(|attempt| attempt.key == *key && matches!(attempt.phase, Phase::Released { .. }));
+            if waits {
+                self.window.is_stalled = now.since(*at) > self.timers.stalled_ms;
+                return;
+            }
+            self.window.order.pop_front();
+        }
+        self.window.is_stalled = false;
+    }
+}
