@@ -5,5 +5,11 @@
 
 pub mod command;
 pub mod core;
+pub mod engine;
+pub mod http;
 pub mod refusal;
+pub mod road;
+mod service;
 pub mod store;
+
+pub use service::{DispatcherError, Settings, run};

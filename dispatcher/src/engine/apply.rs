@@ -1,0 +1,248 @@
+//! Turns the rules' effects into rows, counters and outputs.
+
+use std::collections::VecDeque;
+
+use broker_config::{
+    ids::{Fence, JobUid, NodeId, PoolId, TaskUid},
+    message::{Control, ControlKind, Fault, Finished, Outcome, Start, Stream, VERSION},
+    state::{JobState, NodeState},
+    time::Timestamp,
+    topology,
+};
+
+use crate::{
+    command::{DependencyAction, ExitConditions, ExitOptions, Failure, JobAction},
+    core::{Effect, EndCause, Event, JobStop, Ready},
+    engine::{Output, world::World},
+    store::{
+        StoreError,
+        records::{Candidate, Ending},
+        rows::Counts,
+    },
+};
+
+impl From<&Candidate> for Ready {
+    fn from(task: &Candidate) -> Ready {
+        let Candidate { uid, attempt, fence, slots, crashes, retries, retries_max, .. } = task;
+        Ready { uid: *uid, attempt: *attempt, fence: *fence, slots: *slots, crashes: *crashes, retries: *retries, retries_max: *retries_max }
+    }
+}
+
+impl World {
+    pub(super) fn apply(&mut self, pool: &PoolId, effects: Vec<Effect>, now: Timestamp) -> Result<(), StoreError> {
+        let mut queue: VecDeque<Effect> = effects.into();
+        while let Some(effect) = queue.pop_front() {
+            match effect {
+                Effect::Fetch { job, count } => {
+                    let candidates = self.store.next_ready(job, count as usize)?;
+                    let tasks = candidates.iter().map(Ready::from).collect();
+                    for candidate in candidates {
+                        let spec = self.spec(&candidate)?;
+                        self.fresh.insert(candidate.uid, (candidate.id, spec));
+                    }
+                    let mut more = Vec::new();
+                    if let Some(entry) = self.pools.get_mut(pool) {
+                        entry.core.step(Event::Fetched { job, asked: count, tasks }, now, &mut more);
+                    }
+                    queue.extend(more);
+                }
+                Effect::Release { job, key, slots } => {
+                    self.store.release(key.uid, key.attempt, key.fence, now)?;
+                    if let Some((task, spec)) = self.fresh.remove(&key.uid) {
+                        self.publish(pool, job, key, slots, Start::Now, task, Some(spec));
+                    }
+                }
+                Effect::Republish { key, slots } => {
+                    if let Some(candidate) = self.store.candidate(key.uid)? {
+                        self.publish(pool, candidate.job, key, slots, Start::Ask, candidate.id, None);
+                    }
+                }
+                Effect::Published { uid } => self.store.published(uid)?,
+                Effect::Start { job, run, node, epoch, at } => {
+                    let version = self.next_version();
+                    self.store.start(run.uid, run.run, &node, epoch, at, version)?;
+                    let slots = if self.is_wide(pool, run.uid) { self.task_slots(run.uid)? } else { 1 };
+                    self.count(job, slots, |counts, n| (counts.active, counts.running) = (counts.active.saturating_sub(n), counts.running + n));
+                }
+                Effect::Requeue { job, uid, fence, cause, crashes } => {
+                    let version = self.next_version();
+                    let slots = self.task_slots(uid)?;
+                    self.store.requeue(uid, fence, cause, crashes, now, version)?;
+                    self.count(job, slots, |counts, n| (counts.active, counts.running) = (counts.active + n, counts.running.saturating_sub(n)));
+                }
+                Effect::Unrelease { uid, fence, .. } => self.store.unrelease(uid, fence)?,
+                Effect::End { job, uid, fence, was_running, node, cause } => self.end(pool, job, uid, fence, was_running, node, cause, now)?,
+                Effect::Delete { job, uid, was_running } => {
+                    let slots = self.task_slots(uid)?;
+                    self.store.delete_task(uid)?;
+                    self.count(job, slots, |counts, n| {
+                        let from = if was_running { &mut counts.running } else { &mut counts.active };
+                        *from = from.saturating_sub(n);
+                    });
+                }
+                Effect::Revoke(key) => self.control(topology::pool_control_key(pool), ControlKind::Revoke { key }),
+                Effect::Stop { node, run, verdict } => self.control(topology::node_key(pool, &node), ControlKind::Stop { run, verdict }),
+                Effect::NodeState { node, state } => self.note_node(pool, &node, state, now),
+                Effect::Drained { node } => {
+                    if let Some(entry) = self.pools.get_mut(pool)
+                        && let Some(record) = entry.nodes.get_mut(&node)
+                    {
+                        record.is_drained = true;
+                        entry.dirty_nodes.insert(node);
+                    }
+                }
+                Effect::Answer(_) | Effect::MayPublish(_) | Effect::Beaten { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn control(&mut self, key: String, what: ControlKind) {
+        self.outputs.push(Output::Control { key, control: Control { v: VERSION, what } });
+    }
+
+    fn note_node(&mut self, pool: &PoolId, node: &NodeId, state: NodeState, now: Timestamp) {
+        if let Some(entry) = self.pools.get_mut(pool)
+            && let Some(record) = entry.nodes.get_mut(node)
+        {
+            let is_busy = |state: NodeState| matches!(state, NodeState::Idle | NodeState::Running);
+            let nodes = if is_busy(state) && is_busy(record.state) { &mut entry.stale_nodes } else { &mut entry.dirty_nodes };
+            nodes.insert(node.clone());
+            (record.state, record.state_at) = (state, now);
+        }
+    }
+
+    fn is_wide(&self, pool: &PoolId, uid: TaskUid) -> bool {
+        self.pools.get(pool).and_then(|pool| pool.core.live().get(&uid)).is_none_or(|attempt| attempt.slots > 1)
+    }
+
+    fn task_slots(&mut self, uid: TaskUid) -> Result<u64, StoreError> {
+        Ok(self.store.task_by_uid(uid)?.map_or(1, |task| u64::from(task.slots)))
+    }
+
+    /// Moves one task, and its slots, between a job's counters.
+    pub(super) fn count(&mut self, job: JobUid, slots: u64, change: impl Fn(&mut Counts, u64)) {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            change(&mut entry.record.tasks, 1);
+            change(&mut entry.record.slots, slots);
+            entry.is_dirty = true;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn end(&mut self, pool: &PoolId, job: JobUid, uid: TaskUid, fence: Fence, was_running: bool, node: Option<NodeId>, cause: EndCause, now: Timestamp) -> Result<(), StoreError> {
+        let finished = match &cause {
+            EndCause::Finished(finished) => Some(finished.clone()),
+            _ => None,
+        };
+        let (exit_code, failure) = judge(&cause);
+        let has_succeeded = failure.is_none();
+        let (stdout, stderr) = finished.as_ref().map_or((Stream::Empty, Stream::Empty), |finished| (finished.stdout.clone(), finished.stderr.clone()));
+        let started_at = finished.as_ref().map(|finished| finished.started_at);
+        if let Some(node) = &node
+            && let Some(entry) = self.pools.get_mut(pool)
+            && let Some(record) = entry.nodes.get_mut(node)
+        {
+            record.tasks_run += 1;
+            record.tasks_succeeded += u64::from(has_succeeded);
+            entry.stale_nodes.insert(node.clone());
+        }
+        let ending = Ending { fence, has_succeeded, exit_code, failure, stdout, stderr, started_at, node, at: now };
+        let version = self.next_version();
+        self.store.end(uid, &ending, version)?;
+        self.ended(job, uid, was_running, finished.as_deref(), has_succeeded, now)
+    }
+
+    /// What follows from an end: counters, dependants, the job.
+    pub(super) fn ended(&mut self, job: JobUid, uid: TaskUid, was_running: bool, finished: Option<&Finished>, has_succeeded: bool, now: Timestamp) -> Result<(), StoreError> {
+        let wants_options = self.jobs.get(&job).is_some_and(|job| job.record.uses_dependencies || job.record.performs_exit_options);
+        let needs_head = wants_options || self.jobs.get(&job).is_some_and(|job| job.record.slots.active + job.record.slots.running != job.record.tasks.active + job.record.tasks.running);
+        let head = if needs_head { self.store.task_by_uid(uid)? } else { None };
+        let slots = head.as_ref().map_or(1, |head| u64::from(head.slots));
+        self.count(job, slots, |counts, n| {
+            let from = if was_running { &mut counts.running } else { &mut counts.active };
+            *from = from.saturating_sub(n);
+            let to = if has_succeeded { &mut counts.succeeded } else { &mut counts.failed };
+            *to += n;
+        });
+        if wants_options && let Some(head) = head {
+            let conditions = self.store.exit_conditions(uid)?.unwrap_or_default();
+            let options = options(&conditions, finished, has_succeeded);
+            let satisfies = options.dependency_action.map_or(has_succeeded, |action| action == DependencyAction::Satisfy);
+            if satisfies {
+                let ready = self.store.satisfy(job, &head.id)?.len() as u64;
+                self.unblocked(job, ready, now)?;
+            }
+            let action = options.job_action.unwrap_or(if has_succeeded { JobAction::None } else { JobAction::Terminate });
+            if self.jobs.get(&job).is_some_and(|job| job.record.performs_exit_options) {
+                match action {
+                    JobAction::None => {}
+                    JobAction::Terminate => self.stop_job(job, JobState::Terminating, Some("TaskFailed".to_owned()), JobStop::End, now)?,
+                    JobAction::Disable => self.stop_job(job, JobState::Disabled, None, JobStop::Requeue, now)?,
+                }
+            }
+        }
+        self.complete_if_done(job, now)
+    }
+
+    fn unblocked(&mut self, job: JobUid, count: u64, now: Timestamp) -> Result<(), StoreError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let Some(entry) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let pool = entry.record.pool.clone();
+        if !self.pools.contains_key(&pool) {
+            entry.parked += count;
+            return Ok(());
+        }
+        self.step(&pool, Event::Unblocked { job, count }, now)
+    }
+}
+
+/// The options that fit an end, by Azure's precedence.
+fn options(conditions: &ExitConditions, finished: Option<&Finished>, has_succeeded: bool) -> ExitOptions {
+    let by_code = |code: i32| {
+        let single = conditions.exit_codes.iter().find(|entry| entry.code == code).map(|entry| entry.exit_options);
+        single.or_else(|| conditions.exit_code_ranges.iter().find(|entry| (entry.start..=entry.end).contains(&code)).map(|entry| entry.exit_options))
+    };
+    let otherwise = || if has_succeeded { None } else { conditions.otherwise };
+    let found = match finished.map(|finished| &finished.outcome) {
+        Some(Outcome::Exit { code }) => by_code(*code),
+        Some(Outcome::Upload { code, .. }) => code.and_then(by_code).or(conditions.file_upload_error),
+        Some(Outcome::Staging(_) | Outcome::Launch(_)) => conditions.pre_processing_error,
+        _ => None,
+    };
+    found.or_else(otherwise).unwrap_or_default()
+}
+
+/// Exit code and failure of an end, in Azure's words.
+fn judge(cause: &EndCause) -> (Option<i32>, Option<Failure>) {
+    let fault = |code: &str, message: String, details: Vec<(String, String)>| Fault { code: code.to_owned(), message, details };
+    let user = |fault| Some(Failure { is_user_error: true, fault });
+    let server = |fault| Some(Failure { is_user_error: false, fault });
+    match cause {
+        EndCause::Ended => (None, user(fault("TaskEnded", "The task was ended by request.".to_owned(), vec![]))),
+        EndCause::Crashes(count) => {
+            let message = format!("The task's node died {count} times while the task ran; it is not tried again.");
+            (None, server(fault("MaxInternalRetryCountReached", message, vec![("Crashes".to_owned(), count.to_string())])))
+        }
+        EndCause::Finished(finished) => match &finished.outcome {
+            Outcome::Exit { code: 0 } => (Some(0), None),
+            Outcome::Exit { code } => {
+                (Some(*code), user(fault("FailureExitCode", format!("The task exited with an exit code representing a failure: {code}."), vec![("Message".to_owned(), format!("The task process exited with {code}"))])))
+            }
+            Outcome::Signal { number } => {
+                let message = format!("The task's process was ended by signal {number}.");
+                (Some(128 + number), user(fault("FailureExitCode", message, vec![("Signal".to_owned(), number.to_string())])))
+            }
+            Outcome::Timeout { limit_ms } => {
+                let message = format!("The task ran longer than its limit of {} s and was ended.", *limit_ms as f64 / 1000.0);
+                (None, user(fault("TaskEnded", message, vec![("Reason".to_owned(), "MaxWallClockTimeExpiry".to_owned())])))
+            }
+            Outcome::Stopped => (None, user(fault("TaskEnded", "The task was ended by request.".to_owned(), vec![]))),
+            Outcome::Staging(fault) | Outcome::Launch(fault) => (None, user(fault.clone())),
+            Outcome::Upload { code, fault } => (*code, user(fault.clone())),
+            Outcome::Node(fault) => (None, server(fault.clone())),
+        },
+    }
+}

@@ -1,0 +1,219 @@
+//! Changes of pools that people ask for.
+
+use broker_config::{
+    ids::{JobUid, NodeId, PoolId},
+    period::Period,
+    spec::QueuePolicy,
+    state::{AllocationState, DeallocationOption, JobState, PoolState},
+    time::Timestamp,
+};
+
+use crate::{
+    command::{Condition, Done, NewPool},
+    core::{Core, Event, JobStop},
+    engine::world::{PoolEntry, World},
+    refusal::{Code, Refusal},
+    store::{StoreError, records::PoolRecord},
+};
+
+type Outcome = Result<Result<Done, Refusal>, StoreError>;
+
+/// Refuses from inside a function that may also fail.
+macro_rules! or_refuse {
+    ($check:expr) => {
+        match $check {
+            Ok(value) => value,
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    };
+}
+pub(super) use or_refuse;
+
+impl World {
+    pub(super) fn create_pool(&mut self, pool: NewPool, now: Timestamp) -> Outcome {
+        if let Some(existing) = self.pools.get(&pool.id) {
+            let refusal = match existing.record.state {
+                PoolState::Active => Refusal::new(Code::PoolExists, "The specified pool already exists."),
+                PoolState::Deleting => Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").hint("Wait until reading it answers 404."),
+            };
+            return Ok(Err(refusal.with("PoolId", &pool.id)));
+        }
+        let wants = pool.target_dedicated + pool.target_low_priority > 0;
+        let record = PoolRecord {
+            id: pool.id,
+            version: self.next_version(),
+            state: PoolState::Active,
+            state_at: now,
+            allocation: if wants { AllocationState::Resizing } else { AllocationState::Steady },
+            allocation_at: now,
+            target_dedicated: pool.target_dedicated,
+            target_low_priority: pool.target_low_priority,
+            resize_timeout: pool.resize_timeout,
+            deallocation: DeallocationOption::Requeue,
+            resize_errors: vec![],
+            slots_per_node: pool.slots_per_node,
+            fill: pool.fill,
+            start_task: pool.start_task,
+            policy: pool.policy,
+            decision: None,
+            next_node: 1,
+            created_at: now,
+            modified_at: now,
+        };
+        self.store.put_pool(&record, Some(&pool.document))?;
+        let done = Done::Changed { version: record.version, at: now };
+        let id = record.id.clone();
+        let core = Core::new(record.slots_per_node, self.timers);
+        let entry = PoolEntry { record, core, nodes: Default::default(), is_dirty: false, dirty_nodes: Default::default(), stale_nodes: Default::default(), flushed_at: now, waiting_since: None, is_touched: true };
+        self.pools.insert(id.clone(), entry);
+        let jobs: Vec<JobUid> = self.jobs.iter().filter(|(_, job)| job.record.pool == id).map(|(uid, _)| *uid).collect();
+        for job in jobs {
+            self.attach(job, now);
+        }
+        Ok(Ok(done))
+    }
+
+    /// A pool that may be changed.
+    fn open_pool(&mut self, pool: &PoolId, condition: &Condition) -> Result<&mut PoolEntry, Refusal> {
+        let missing = || Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool);
+        let entry = self.pools.get_mut(pool).ok_or_else(missing)?;
+        condition.check(entry.record.version, entry.record.modified_at)?;
+        if entry.record.state == PoolState::Deleting {
+            return Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", pool));
+        }
+        Ok(entry)
+    }
+
+    /// Notes a change of a pool's own properties.
+    fn changed(&mut self, pool: &PoolId, now: Timestamp) -> Done {
+        let version = self.next_version();
+        if let Some(entry) = self.pools.get_mut(pool) {
+            (entry.record.version, entry.record.modified_at, entry.is_dirty) = (version, now, true);
+        }
+        Done::Changed { version, at: now }
+    }
+
+    pub(super) fn delete_pool(&mut self, pool: &PoolId, condition: &Condition, now: Timestamp) -> Outcome {
+        let entry = or_refuse!(self.open_pool(pool, condition));
+        entry.record.state = PoolState::Deleting;
+        entry.record.state_at = now;
+        (entry.record.target_dedicated, entry.record.target_low_priority) = (0, 0);
+        entry.record.policy = None;
+        entry.record.allocation = AllocationState::Resizing;
+        entry.record.deallocation = DeallocationOption::Requeue;
+        let done = self.changed(pool, now);
+        let jobs: Vec<JobUid> = self.jobs.iter().filter(|(_, job)| job.record.pool == *pool).map(|(uid, _)| *uid).collect();
+        for job in jobs {
+            self.step(pool, Event::JobStopped { job, stop: JobStop::Requeue }, now)?;
+        }
+        let nodes: Vec<NodeId> = self.pools.get(pool).map(|entry| entry.nodes.keys().cloned().collect()).unwrap_or_default();
+        for node in nodes {
+            self.drain(pool, &node, DeallocationOption::Requeue, now)?;
+        }
+        Ok(Ok(done))
+    }
+
+    pub(super) fn resize_pool(
+        &mut self,
+        pool: &PoolId,
+        (dedicated, low_priority): (Option<u32>, Option<u32>),
+        timeout: Option<Period>,
+        option: DeallocationOption,
+        condition: &Condition,
+        now: Timestamp,
+    ) -> Outcome {
+        let entry = or_refuse!(self.open_pool(pool, condition));
+        if entry.record.policy.is_some() {
+            let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool's size follows its policy.");
+            return Ok(Err(refusal.hint("Remove the policy (DELETE /piecework/pools/{id}/policy), or change its floor and ceiling.")));
+        }
+        if entry.record.allocation != AllocationState::Steady {
+            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.").hint("Wait until its allocation state is steady, or stop the resize.")));
+        }
+        let record = &mut entry.record;
+        record.target_dedicated = dedicated.unwrap_or(record.target_dedicated);
+        record.target_low_priority = low_priority.unwrap_or(record.target_low_priority);
+        record.resize_timeout = timeout.unwrap_or(Period::from_secs(900));
+        record.deallocation = option;
+        record.resize_errors.clear();
+        (record.allocation, record.allocation_at) = (AllocationState::Resizing, now);
+        Ok(Ok(self.changed(pool, now)))
+    }
+
+    pub(super) fn stop_resize(&mut self, pool: &PoolId, condition: &Condition, now: Timestamp) -> Outcome {
+        let entry = or_refuse!(self.open_pool(pool, condition));
+        if entry.record.allocation != AllocationState::Resizing {
+            let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool is not being resized.");
+            return Ok(Err(refusal.with("AllocationState", entry.record.allocation)));
+        }
+        // What is there, or on its way out, decides the new target; nodes that nobody has seen are given up.
+        let there = entry.nodes.values().filter(|node| node.drain.is_none() && node.epoch.0 > 0);
+        let (dedicated, low_priority): (Vec<_>, Vec<_>) = there.partition(|node| node.is_dedicated);
+        (entry.record.target_dedicated, entry.record.target_low_priority) = (dedicated.len() as u32, low_priority.len() as u32);
+        (entry.record.allocation, entry.record.allocation_at) = (AllocationState::Stopping, now);
+        Ok(Ok(self.changed(pool, now)))
+    }
+
+    pub(super) fn set_policy(&mut self, pool: &PoolId, policy: Option<QueuePolicy>, now: Timestamp) -> Outcome {
+        let entry = or_refuse!(self.open_pool(pool, &Condition::default()));
+        entry.record.policy = policy;
+        Ok(Ok(self.changed(pool, now)))
+    }
+
+    pub(super) fn remove_nodes(&mut self, pool: &PoolId, nodes: &[NodeId], option: DeallocationOption, condition: &Condition, now: Timestamp) -> Outcome {
+        let entry = or_refuse!(self.open_pool(pool, condition));
+        if entry.record.allocation != AllocationState::Steady {
+            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.").hint("Wait until its allocation state is steady.")));
+        }
+        if let Some(missing) = nodes.iter().find(|node| !entry.nodes.contains_key(*node)) {
+            return Ok(Err(Refusal::new(Code::NodeNotFound, "The specified node does not exist.").with("NodeId", missing)));
+        }
+        for node in nodes {
+            let is_dedicated = entry.nodes.get(node).is_none_or(|node| node.is_dedicated);
+            let target = if is_dedicated { &mut entry.record.target_dedicated } else { &mut entry.record.target_low_priority };
+            *target = target.saturating_sub(1);
+        }
+        (entry.record.allocation, entry.record.allocation_at) = (AllocationState::Resizing, now);
+        let done = self.changed(pool, now);
+        for node in nodes {
+            self.drain(pool, node, option, now)?;
+        }
+        Ok(Ok(done))
+    }
+
+    /// Cordons a node and deals with its tasks.
+    pub(super) fn drain(&mut self, pool: &PoolId, node: &NodeId, option: DeallocationOption, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(entry) = self.pools.get_mut(pool)
+            && let Some(record) = entry.nodes.get_mut(node)
+        {
+            record.drain = Some(option);
+            entry.dirty_nodes.insert(node.clone());
+        }
+        self.step(pool, Event::Drain { node: node.clone(), option }, now)?;
+        let order = broker_config::message::NodeOrder::Drain { option };
+        self.control(broker_config::topology::node_key(pool, node), broker_config::message::ControlKind::Order(order));
+        Ok(())
+    }
+
+    /// A pool whose last node is gone goes, too; its jobs wait for a new one of its name.
+    pub(super) fn forget_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
+        self.store.delete_pool(pool)?;
+        if let Some(entry) = self.pools.remove(pool) {
+            for (uid, facts) in entry.core.jobs() {
+                if let Some(job) = self.jobs.get_mut(uid) {
+                    job.parked = facts.waiting;
+                }
+            }
+        }
+        self.outputs.push(crate::engine::Output::Undeclare(pool.clone()));
+        Ok(())
+    }
+
+    /// Whether a job's tasks may be released, for its pool's core.
+    pub(super) fn tell_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
+        let Some(job) = self.jobs.get(&uid) else { return Ok(()) };
+        let event = Event::Job { job: uid, priority: job.record.priority, max_parallel: job.record.max_parallel, runs: job.record.state == JobState::Active };
+        let pool = job.record.pool.clone();
+        self.step(&pool, event, now)
+    }
+}

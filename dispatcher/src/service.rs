@@ -1,0 +1,203 @@
+//! Starts the dispatcher's parts and keeps an eye on their health; ends them in the right order.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use broker_config::{
+    amqp::{AmqpError, Link, LinkState},
+    blobs::{BlobError, Blobs},
+    settings::{BlobSettings, BrokerSettings, Secret},
+    topology,
+};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::oneshot, sync::watch};
+use tracing::{info, warn};
+
+use crate::{
+    core::Timers,
+    engine::{Engine, Identity, Input},
+    http::{self, Door, Health, Key, Problem},
+    road::{self, Files},
+    store::{
+        StoreError,
+        sqlite::{SqliteReader, SqliteStore},
+    },
+};
+
+/// Connections for readers.
+const READERS: usize = 4;
+/// Between two looks at the parts.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks until everything is well for the first time.
+const HEALTH_FIRST_INTERVAL: Duration = Duration::from_millis(100);
+/// Looks between two tries to write a blob.
+const LOOKS_PER_BLOB_CHECK: u32 = 15;
+/// How long a look may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the engine may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the dispatcher needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the door listens; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The URL that people and nodes are told; made from the address when absent.
+    pub public_url: Option<String>,
+    /// The folder of the store.
+    pub data: PathBuf,
+    /// The account's name.
+    pub account: String,
+    /// Its keys, in base64; each of them opens.
+    pub keys: Vec<Secret>,
+    /// The broker.
+    pub broker: BrokerSettings,
+    /// The blob store.
+    pub blobs: BlobSettings,
+    /// Lets an agent join without having been asked for.
+    pub join_secret: Option<Secret>,
+    /// The rules' times.
+    pub timers: Timers,
+    /// Time between an agent's beats.
+    pub beat_ms: u64,
+}
+
+/// Why the dispatcher did not start, or ended.
+#[derive(Debug, Error)]
+pub enum DispatcherError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key is not base64.
+    #[error("an account key is not base64")]
+    Key,
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {path}")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// The broker.
+    #[error("the broker cannot be used")]
+    Broker(#[from] AmqpError),
+    /// The blob store.
+    #[error("the blob store cannot be used")]
+    Blobs(#[from] BlobError),
+    /// The engine ended by itself; the log says why.
+    #[error("the engine stopped; the log says why")]
+    Engine,
+}
+
+/// Runs until `shutdown` is ready. `ready` is told the door's address once everything is well.
+pub async fn run(settings: Settings, ready: oneshot::Sender<SocketAddr>, shutdown: impl Future<Output = ()> + Send) -> Result<(), DispatcherError> {
+    std::fs::create_dir_all(&settings.data).map_err(|source| DispatcherError::Data { path: settings.data.clone(), source })?;
+    let keys = settings.keys.iter().map(|key| Key::from_base64(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<Vec<_>, _>>()?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
+    let address = listener.local_addr().map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
+    let account_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+
+    let path = settings.data.join("store.sqlite");
+    let store = SqliteStore::open(&path)?;
+    let read = Arc::new(SqliteReader::open(&path, READERS)?);
+    let blobs = Blobs::new(settings.blobs.clone())?;
+    let link = Link::open(settings.broker.clone()).await?;
+
+    let identity = Identity { account: settings.account.clone(), account_url, join_secret: settings.join_secret.clone(), beat_ms: settings.beat_ms };
+    let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers)?;
+    let (stop, stopped) = watch::channel(false);
+    let mut loops = road::run(&link, &engine, outlets, stopped.clone()).await?;
+    let files = Files::open(&link).await?;
+    let (health, seen) = watch::channel(Health::problem("start", "the dispatcher is starting"));
+    loops.spawn(watch_health(link.clone(), blobs.clone(), engine.clone(), health, stopped.clone()));
+
+    let door = Door { account: settings.account, keys, engine: engine.clone(), read, files, blobs, health: seen.clone(), is_tls: false };
+    let mut well = seen;
+    let announce = async move {
+        if well.wait_for(Health::is_ok).await.is_ok() && ready.send(address).is_err() {
+            warn!("nobody waits for the dispatcher to be ready");
+        }
+        std::future::pending::<()>().await
+    };
+    let mut closed = stopped;
+    let serve = http::serve(listener, http::router(Arc::new(door)), async move {
+        // The sender lives longer than the door.
+        let _ = closed.wait_for(|stop| *stop).await;
+    });
+    let (serve, announce) = (std::pin::pin!(serve), std::pin::pin!(announce));
+    info!(%address, "dispatcher started");
+    let mut serve = serve;
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        () = &mut serve => Ok(()),
+        () = announce => Ok(()),
+        _ = loops.join_next() => Err(DispatcherError::Engine),
+    };
+    stop.send_replace(true);
+    if tokio::time::timeout(STOP_TIMEOUT, serve).await.is_err() {
+        warn!("requests were still under way at the end");
+    }
+    if engine.put(Input::Stop).await.is_ok() {
+        let ended = tokio::task::spawn_blocking(move || thread.join());
+        if !matches!(tokio::time::timeout(STOP_TIMEOUT, ended).await, Ok(Ok(Ok(())))) {
+            warn!("the engine did not end cleanly; the store recovers by itself");
+        }
+    }
+    link.close().await;
+    info!("dispatcher ended");
+    result
+}
+
+/// Looks at every part that a task needs; no node is needed.
+async fn watch_health(link: Link, blobs: Blobs, engine: Engine, health: watch::Sender<Health>, mut stop: watch::Receiver<bool>) {
+    let mut count: u32 = 0;
+    let mut blob_problem: Option<Problem> = None;
+    loop {
+        let mut problems = Vec::new();
+        let mut problem = |part: &str, reason: String| problems.push(Problem { part: part.to_owned(), reason });
+        match &*link.state().borrow() {
+            LinkState::Connected { .. } => {}
+            LinkState::Blocked { .. } => problem("broker", "the broker blocks publishers; look at its memory and disk alarms".to_owned()),
+            state => problem("broker", format!("not connected to the broker ({state:?}); look whether it runs")),
+        }
+        match tokio::time::timeout(CHECK_TIMEOUT, link.depth(topology::EVENT_QUEUE)).await {
+            Ok(Ok(Some(depth))) if depth.consumers > 0 => {}
+            Ok(Ok(_)) => problem("events", "nobody consumes the event queue; the dispatcher reconnects".to_owned()),
+            Ok(Err(error)) => problem("events", format!("the event queue cannot be looked at: {error}")),
+            Err(_) => problem("events", "the broker does not answer in time".to_owned()),
+        }
+        if count % LOOKS_PER_BLOB_CHECK == 0 || blob_problem.is_some() {
+            let reason = match tokio::time::timeout(CHECK_TIMEOUT, blobs.check()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("blobs cannot be written and read: {error}")),
+                Err(_) => Some("the blob store does not answer in time".to_owned()),
+            };
+            blob_problem = reason.map(|reason| Problem { part: "blobs".to_owned(), reason });
+        }
+        if engine.load() > 0.99 {
+            problem("engine", "too many changes wait to be stored".to_owned());
+        }
+        problems.extend(blob_problem.clone());
+        count = count.wrapping_add(1);
+        let is_well = problems.is_empty();
+        health.send_if_modified(|health| {
+            let next = Health { problems };
+            let changed = *health != next;
+            *health = next;
+            changed
+        });
+        let pause = if is_well { HEALTH_INTERVAL } else { HEALTH_FIRST_INTERVAL };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
