@@ -1,0 +1,349 @@
+//! How many nodes a pool shall have, and which come or go: a pure function of what was seen.
+//!
+//! Booting nodes count. Missing data never shrinks. Empty nodes go first, and under a policy only nodes
+//! that were empty long enough. A node is removed only when it has confirmed that it holds nothing, or when
+//! it cannot hold anything: it never joined, or its instance is gone.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use broker_config::{
+    ids::NodeId,
+    message::{NodeSnapshot, NodeTicket, PoolSnapshot},
+    spec::QueuePolicy,
+    state::{AllocationState, DeallocationOption, NodeState, PoolState},
+};
+
+use crate::provider::Instance;
+
+/// Nodes made in one step at most, for each pool.
+pub const CREATE_MAX: u32 = 64;
+
+/// A node that is being created and has no instance after this long is created again.
+pub const RECREATE_MS: u64 = 15_000;
+
+/// A node that was not heard from for this long and has no instance is gone.
+pub const GONE_MS: u64 = 5_000;
+
+/// A pool's instances by node; nothing when the provider could not tell.
+pub type Instances = Option<BTreeMap<NodeId, Instance>>;
+
+/// What to do for a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decision {
+    /// Nodes wanted.
+    pub target: u32,
+    /// Nodes to be made anew.
+    pub create: u32,
+    /// Nodes that have a row and no instance: make them again.
+    pub recreate: Vec<NodeTicket>,
+    /// Nodes to be emptied, in this order.
+    pub drain: Vec<NodeId>,
+    /// How their tasks are dealt with.
+    pub option: Option<DeallocationOption>,
+    /// Nodes to be deleted now, and why.
+    pub remove: Vec<(NodeId, &'static str)>,
+    /// In words.
+    pub reason: String,
+}
+
+/// Decides for one pool.
+pub fn decide(pool: &PoolSnapshot, instances: &Instances) -> Decision {
+    let remove = removable(pool, instances);
+    let going = |node: &NodeSnapshot| remove.iter().any(|(gone, _)| *gone == node.node);
+    let present: Vec<&NodeSnapshot> = pool.nodes.iter().filter(|node| !leaves(node) && !going(node)).collect();
+    let count = present.len() as u32;
+    let (target, reason) = target(pool, count);
+    let drain = match count.saturating_sub(target) {
+        0 => vec![],
+        surplus => expendable(pool, &present).into_iter().take(surplus as usize).collect(),
+    };
+    let is_held = pool.allocation == AllocationState::Stopping;
+    let create = if is_held { 0 } else { target.saturating_sub(count).min(CREATE_MAX) };
+    let option = match &pool.policy {
+        Some(policy) if pool.state == PoolState::Active => policy.deallocation,
+        _ => pool.deallocation,
+    };
+    Decision {
+        target,
+        create,
+        recreate: missing(pool, instances),
+        option: (!drain.is_empty()).then_some(option),
+        drain: if is_held { vec![] } else { drain },
+        remove,
+        reason,
+    }
+}
+
+fn leaves(node: &NodeSnapshot) -> bool {
+    node.is_draining || matches!(node.state, NodeState::LeavingPool | NodeState::Preempted)
+}
+
+fn removable(pool: &PoolSnapshot, instances: &Instances) -> Vec<(NodeId, &'static str)> {
+    let has_instance = |node: &NodeId| instances.as_ref().is_none_or(|known| known.contains_key(node));
+    let reason = |node: &NodeSnapshot| match node.state {
+        _ if leaves(node) && node.is_drained => Some("drained"),
+        NodeState::Creating if leaves(node) => Some("removed before it joined"),
+        NodeState::Unknown if leaves(node) && node.state_ms >= GONE_MS => Some("lost while it was drained"),
+        NodeState::Unknown if node.state_ms >= GONE_MS && !has_instance(&node.node) => Some("its instance is gone"),
+        _ => None,
+    };
+    pool.nodes.iter().filter_map(|node| reason(node).map(|why| (node.node.clone(), why))).collect()
+}
+
+fn missing(pool: &PoolSnapshot, instances: &Instances) -> Vec<NodeTicket> {
+    let Some(known) = instances else { return vec![] };
+    let is_missing = |node: &&NodeSnapshot| {
+        node.state == NodeState::Creating && !leaves(node) && node.state_ms >= RECREATE_MS && !known.contains_key(&node.node)
+    };
+    let ticket = |node: &NodeSnapshot| Some(NodeTicket { node: node.node.clone(), token: node.token.clone()? });
+    pool.nodes.iter().filter(is_missing).filter_map(ticket).take(CREATE_MAX as usize).collect()
+}
+
+fn target(pool: &PoolSnapshot, count: u32) -> (u32, String) {
+    if pool.state == PoolState::Deleting {
+        return (0, "the pool is being deleted".to_owned());
+    }
+    match &pool.policy {
+        Some(policy) => by_queue(pool, policy, count),
+        None => {
+            let target = pool.target_dedicated.saturating_add(pool.target_low_priority);
+            (target, format!("set by hand to {target}"))
+        }
+    }
+}
+
+fn by_queue(pool: &PoolSnapshot, policy: &QueuePolicy, count: u32) -> (u32, String) {
+    let ceiling = policy.max_nodes.max(policy.min_nodes);
+    let slots = u64::from(pool.slots_per_node.max(1));
+    let demand = (pool.waiting_slots.saturating_add(pool.running_slots)).div_ceil(slots);
+    let demand = u32::try_from(demand).unwrap_or(u32::MAX);
+    let target = demand.clamp(policy.min_nodes, ceiling);
+    let seen = format!("{} slots wait and {} run, {} to a node", pool.waiting_slots, pool.running_slots, slots);
+    if demand > count && target > count.max(policy.min_nodes) && pool.waiting_for_ms < policy.react_ms {
+        let held = count.clamp(policy.min_nodes, ceiling);
+        return (held, format!("{seen}; waiting {} of {} ms before growing", pool.waiting_for_ms, policy.react_ms));
+    }
+    let bound = match target {
+        _ if demand > ceiling => format!("; the ceiling is {ceiling}"),
+        _ if demand < policy.min_nodes => format!("; the floor is {}", policy.min_nodes),
+        _ => String::new(),
+    };
+    (target, format!("{seen}: {demand} nodes wanted{bound}"))
+}
+
+/// Nodes that may be drained, the least useful first.
+fn expendable(pool: &PoolSnapshot, present: &[&NodeSnapshot]) -> Vec<NodeId> {
+    let is_broken = |node: &NodeSnapshot| matches!(node.state, NodeState::Unusable | NodeState::StartTaskFailed);
+    let is_by_policy = pool.policy.filter(|_| pool.state == PoolState::Active);
+    let may_go = |node: &&&NodeSnapshot| match is_by_policy {
+        Some(policy) => {
+            node.runs == 0 && (is_broken(node) || node.state == NodeState::Idle) && node.idle_ms.min(node.state_ms) >= policy.idle_ms
+        }
+        None => true,
+    };
+    let usefulness = |node: &&NodeSnapshot| match node.state {
+        _ if is_broken(node) => 0,
+        _ if node.runs > 0 => 3,
+        NodeState::Creating | NodeState::Starting | NodeState::WaitingForStartTask => 1,
+        _ => 2,
+    };
+    let mut nodes: Vec<&NodeSnapshot> = present.iter().filter(may_go).copied().collect();
+    nodes.sort_by_key(|node| (usefulness(node), node.runs, Reverse(node.idle_ms), node.node.clone()));
+    nodes.into_iter().map(|node| node.node.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_config::state::SchedulingState;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(name: &str, state: NodeState, runs: u32, idle_ms: u64) -> NodeSnapshot {
+        NodeSnapshot {
+            node: name.parse().unwrap(),
+            state,
+            scheduling: SchedulingState::Enabled,
+            runs,
+            idle_ms,
+            state_ms: idle_ms,
+            is_draining: false,
+            is_drained: false,
+            token: (state == NodeState::Creating).then(|| "t".to_owned()),
+        }
+    }
+
+    fn pool(nodes: Vec<NodeSnapshot>) -> PoolSnapshot {
+        PoolSnapshot {
+            pool: "p".parse().unwrap(),
+            state: PoolState::Active,
+            allocation: AllocationState::Steady,
+            target_dedicated: nodes.len() as u32,
+            target_low_priority: 0,
+            deallocation: DeallocationOption::Requeue,
+            policy: None,
+            slots_per_node: 4,
+            waiting_slots: 0,
+            running_slots: 0,
+            waiting_for_ms: 0,
+            nodes,
+        }
+    }
+
+    fn followed(policy: QueuePolicy, waiting: u64, running: u64, nodes: Vec<NodeSnapshot>) -> PoolSnapshot {
+        PoolSnapshot { policy: Some(policy), waiting_slots: waiting, running_slots: running, waiting_for_ms: 1_000, ..pool(nodes) }
+    }
+
+    fn all(pool: &PoolSnapshot) -> Instances {
+        let instance = |node: &NodeSnapshot| Instance { pool: pool.pool.clone(), node: node.node.clone(), is_running: true };
+        Some(pool.nodes.iter().map(|node| (node.node.clone(), instance(node))).collect())
+    }
+
+    const POLICY: QueuePolicy =
+        QueuePolicy { min_nodes: 0, max_nodes: 3, react_ms: 500, idle_ms: 1_000, deallocation: DeallocationOption::TaskCompletion };
+
+    #[test]
+    fn a_target_set_by_hand_is_filled_and_emptied() {
+        let mut seen = pool(vec![node("a", NodeState::Running, 2, 0), node("b", NodeState::Idle, 0, 10)]);
+        seen.target_dedicated = 5;
+        assert_eq!((decide(&seen, &None).create, decide(&seen, &None).drain.len()), (3, 0));
+        seen.target_dedicated = 1;
+        let decision = decide(&seen, &None);
+        assert_eq!((decision.create, decision.drain), (0, vec!["b".parse().unwrap()]));
+        assert_eq!(decision.option, Some(DeallocationOption::Requeue));
+    }
+
+    #[test]
+    fn a_stopped_resize_changes_nothing() {
+        let mut seen = pool(vec![node("a", NodeState::Idle, 0, 10)]);
+        seen.allocation = AllocationState::Stopping;
+        for target in [0, 9] {
+            seen.target_dedicated = target;
+            let decision = decide(&seen, &None);
+            assert_eq!((decision.create, decision.drain.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_queue_grows_a_pool_to_its_ceiling_once_it_has_waited() {
+        let mut seen = followed(POLICY, 100, 0, vec![]);
+        assert_eq!(decide(&seen, &None).create, 3);
+        seen.waiting_for_ms = 100;
+        let decision = decide(&seen, &None);
+        assert_eq!(decision.create, 0);
+        assert!(decision.reason.contains("before growing"), "{}", decision.reason);
+    }
+
+    #[test]
+    fn booting_nodes_count() {
+        let seen = followed(POLICY, 8, 0, vec![node("a", NodeState::Creating, 0, 0), node("b", NodeState::Starting, 0, 0)]);
+        assert_eq!(decide(&seen, &None).create, 0);
+    }
+
+    #[test]
+    fn the_floor_is_made_at_once_and_kept() {
+        let policy = QueuePolicy { min_nodes: 2, ..POLICY };
+        let mut seen = followed(policy, 0, 0, vec![]);
+        seen.waiting_for_ms = 0;
+        assert_eq!(decide(&seen, &None).create, 2);
+        let seen = followed(policy, 0, 0, vec![node("a", NodeState::Idle, 0, 9_000), node("b", NodeState::Idle, 0, 9_000)]);
+        assert_eq!(decide(&seen, &None).drain.len(), 0);
+    }
+
+    #[test]
+    fn only_nodes_that_were_empty_long_enough_leave_under_a_policy() {
+        let nodes = vec![node("a", NodeState::Idle, 0, 1_500), node("b", NodeState::Idle, 0, 300), node("c", NodeState::Running, 1, 0)];
+        let decision = decide(&followed(POLICY, 0, 1, nodes), &None);
+        assert_eq!(decision.drain, vec!["a".parse().unwrap()]);
+        assert_eq!(decision.option, Some(DeallocationOption::TaskCompletion));
+    }
+
+    #[test]
+    fn a_drained_node_is_removed_and_one_that_still_drains_is_not() {
+        let mut done = node("a", NodeState::LeavingPool, 0, 10);
+        (done.is_draining, done.is_drained) = (true, true);
+        let mut busy = node("b", NodeState::LeavingPool, 1, 0);
+        busy.is_draining = true;
+        let mut seen = pool(vec![done, busy]);
+        seen.target_dedicated = 0;
+        assert_eq!(decide(&seen, &None).remove, vec![("a".parse().unwrap(), "drained")]);
+    }
+
+    #[test]
+    fn a_lost_node_without_an_instance_is_replaced_but_never_on_missing_data() {
+        let seen = pool(vec![node("a", NodeState::Unknown, 0, GONE_MS)]);
+        assert_eq!(decide(&seen, &None).remove, vec![]);
+        assert_eq!(decide(&seen, &all(&seen)).remove, vec![]);
+        let decision = decide(&seen, &Some(BTreeMap::new()));
+        assert_eq!((decision.remove.len(), decision.create), (1, 1));
+    }
+
+    #[test]
+    fn a_node_whose_creation_was_lost_is_created_again() {
+        let seen = pool(vec![node("a", NodeState::Creating, 0, RECREATE_MS)]);
+        assert_eq!(decide(&seen, &Some(BTreeMap::new())).recreate, vec![NodeTicket { node: "a".parse().unwrap(), token: "t".into() }]);
+        assert_eq!(decide(&seen, &all(&seen)).recreate, vec![]);
+        assert_eq!(decide(&seen, &None).recreate, vec![]);
+    }
+
+    #[test]
+    fn a_deleted_pool_is_emptied_whatever_its_policy_says() {
+        let mut seen = followed(QueuePolicy { min_nodes: 2, ..POLICY }, 50, 4, vec![node("a", NodeState::Running, 4, 0)]);
+        seen.state = PoolState::Deleting;
+        let decision = decide(&seen, &None);
+        assert_eq!((decision.target, decision.create, decision.drain.len()), (0, 0, 1));
+        assert_eq!(decision.option, Some(DeallocationOption::Requeue));
+    }
+
+    prop_compose! {
+        fn some_node(index: usize)(state in 0..NodeState::ALL.len(), runs in 0u32..3, idle in 0u64..3_000, draining: bool, drained: bool)
+            -> NodeSnapshot {
+            let mut one = node(&format!("n{index}"), NodeState::ALL[state], runs, if runs > 0 { 0 } else { idle });
+            (one.is_draining, one.is_drained) = (draining, draining && drained && runs == 0);
+            one
+        }
+    }
+
+    fn some_pool() -> impl Strategy<Value = PoolSnapshot> {
+        let nodes = (0usize..8).prop_flat_map(|count| (0..count).map(some_node).collect::<Vec<_>>());
+        (nodes, 0u32..6, 0u64..60, 0u64..2_000, (0u32..4, 0u32..6, any::<bool>(), any::<bool>())).prop_map(
+            |(nodes, target, waiting, waiting_for_ms, (min_nodes, max_nodes, by_queue, is_deleting))| {
+                let policy = QueuePolicy { min_nodes, max_nodes, ..POLICY };
+                let running = nodes.iter().map(|node| u64::from(node.runs)).sum();
+                let mut seen = followed(policy, waiting, running, nodes);
+                seen.policy = by_queue.then_some(policy);
+                seen.target_dedicated = target;
+                seen.waiting_for_ms = waiting_for_ms;
+                seen.state = if is_deleting { PoolState::Deleting } else { PoolState::Active };
+                seen
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn decisions_keep_their_bounds(seen in some_pool(), knows in any::<bool>()) {
+            let instances = if knows { all(&seen) } else { None };
+            let decision = decide(&seen, &instances);
+            prop_assert!(decision.create == 0 || decision.drain.is_empty(), "both grows and shrinks");
+            let staying = seen.nodes.iter().filter(|node| !leaves(node)).count() as u32;
+            prop_assert!(staying + decision.create <= decision.target.max(staying));
+            prop_assert!(decision.drain.len() as u32 <= staying.saturating_sub(decision.target));
+            for node in &decision.drain {
+                let node = seen.nodes.iter().find(|other| other.node == *node).unwrap();
+                prop_assert!(!node.is_draining);
+                if let (Some(policy), PoolState::Active) = (seen.policy, seen.state) {
+                    prop_assert!(node.runs == 0 && node.idle_ms >= policy.idle_ms);
+                }
+            }
+            for (node, _) in &decision.remove {
+                let node = seen.nodes.iter().find(|other| other.node == *node).unwrap();
+                prop_assert!(node.is_drained || matches!(node.state, NodeState::Creating | NodeState::Unknown));
+            }
+            if let (Some(policy), PoolState::Active) = (seen.policy, seen.state) {
+                prop_assert!(decision.target >= policy.min_nodes);
+                prop_assert!(decision.target <= policy.max_nodes.max(policy.min_nodes));
+            }
+        }
+    }
+}

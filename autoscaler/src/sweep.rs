@@ -1,0 +1,50 @@
+//! Finds instances that no pool knows: at the start and then every thirty seconds.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use broker_config::{
+    ids::{NodeId, PoolId},
+    message::PoolSnapshot,
+};
+
+use crate::provider::Instance;
+
+/// Time between two sweeps.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// When was swept last, and whether there was anything to see.
+#[derive(Default)]
+pub(crate) struct Sweep {
+    last: Option<Instant>,
+    /// Whether the last look at the pools failed.
+    pub(crate) is_blind: bool,
+}
+
+impl Sweep {
+    /// Instances without a row, when a sweep is due. They must have been listed before the pools were asked for.
+    pub(crate) fn orphans(&mut self, listed: &[Instance], pools: &[PoolSnapshot]) -> Vec<Instance> {
+        if self.last.is_some_and(|last| last.elapsed() < SWEEP) {
+            return vec![];
+        }
+        self.last = Some(Instant::now());
+        let known: HashSet<(&PoolId, &NodeId)> =
+            pools.iter().flat_map(|pool| pool.nodes.iter().map(move |node| (&pool.pool, &node.node))).collect();
+        listed.iter().filter(|instance| !known.contains(&(&instance.pool, &instance.node))).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_instances_without_a_row_are_orphans_and_only_when_a_sweep_is_due() {
+        let instance = Instance { pool: "p".parse().unwrap(), node: "n".parse().unwrap(), is_running: true };
+        let mut sweep = Sweep::default();
+        assert_eq!(sweep.orphans(std::slice::from_ref(&instance), &[]), vec![instance.clone()]);
+        assert_eq!(sweep.orphans(&[instance], &[]), vec![]);
+    }
+}

@@ -1,0 +1,161 @@
+//! What every node provider promises, run on each of them; and what only the `process` provider promises.
+
+use std::{ffi::OsString, fs, future::Future, path::Path, time::Duration};
+
+use autoscaler::{Command, CommandSettings, Instance, NodeProvider, Process, ProcessSettings};
+use broker_config::{
+    ids::{NodeId, PoolId},
+    message::NodeTicket,
+};
+
+/// Far longer than anything here takes; only a test that fails gets there.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never happened: {what}"))
+}
+
+/// Arguments that make `/bin/sh` run a script; started directly, it could still be open for writing in a sibling's child.
+fn script(folder: &Path, text: &str) -> Vec<OsString> {
+    let path = folder.join("script.sh");
+    fs::write(&path, text).unwrap();
+    vec![path.into()]
+}
+
+/// Stands in for an agent: notes that it started, and lives as long as its leash. `exec` keeps it one process.
+const AGENT: &str = "echo $$ >> \"$STARTS\"\nexec cat > /dev/null\n";
+
+fn process_settings(folder: &Path) -> ProcessSettings {
+    ProcessSettings {
+        program: "/bin/sh".into(),
+        arguments: script(folder, AGENT),
+        environment: vec![("STARTS".into(), folder.join("starts").into())],
+        state: folder.join("state"),
+    }
+}
+
+fn starts(folder: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(folder.join("starts")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn runs(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn ticket(name: &str) -> NodeTicket {
+    NodeTicket { node: name.parse().unwrap(), token: "secret".into() }
+}
+
+async fn names(provider: &impl NodeProvider) -> Vec<(String, String)> {
+    let mut names: Vec<_> =
+        provider.list().await.unwrap().into_iter().map(|Instance { pool, node, .. }| (pool.to_string(), node.to_string())).collect();
+    names.sort();
+    names
+}
+
+async fn conforms(provider: &impl NodeProvider) {
+    let (pool, other): (PoolId, PoolId) = ("p".parse().unwrap(), "q".parse().unwrap());
+    assert_eq!(names(provider).await, vec![]);
+    for _ in 0..2 {
+        provider.create(&pool, &ticket("a")).await.unwrap();
+    }
+    provider.create(&pool, &ticket("b")).await.unwrap();
+    provider.create(&other, &ticket("a")).await.unwrap();
+    let pair = |pool: &str, node: &str| (pool.to_owned(), node.to_owned());
+    assert_eq!(names(provider).await, vec![pair("p", "a"), pair("p", "b"), pair("q", "a")]);
+    for _ in 0..2 {
+        provider.delete(&pool, &"a".parse().unwrap()).await.unwrap();
+    }
+    assert_eq!(names(provider).await, vec![pair("p", "b"), pair("q", "a")]);
+    provider.create(&pool, &ticket("a")).await.unwrap();
+    for (pool, node) in [(&pool, "a"), (&pool, "b"), (&other, "a")] {
+        provider.delete(pool, &node.parse::<NodeId>().unwrap()).await.unwrap();
+    }
+    assert_eq!(names(provider).await, vec![]);
+}
+
+#[tokio::test]
+async fn the_process_provider_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    conforms(&Process::open(process_settings(folder.path())).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_command_provider_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "set -e\ncd \"${0%/*}\"\ncase $1 in\n  create) read -r token || test secret = \"$token\"; touch \"$2 $3\";;\n  \
+                list) ls | grep ' ' || true;;\n  delete) rm -f \"$2 $3\";;\nesac\n";
+    let settings = CommandSettings { program: "/bin/sh".into(), arguments: script(folder.path(), text), timeout: PATIENCE };
+    conforms(&Command::new(settings)).await;
+}
+
+#[tokio::test]
+async fn a_script_that_fails_is_told_with_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = script(folder.path(), "echo quota exceeded >&2\nexit 3\n");
+    let provider = Command::new(CommandSettings { program: "/bin/sh".into(), arguments, timeout: PATIENCE });
+    let error = provider.create(&"p".parse().unwrap(), &ticket("a")).await.unwrap_err();
+    assert!(error.to_string().contains("quota exceeded"), "{error}");
+    assert_eq!(error.fault().code, "AllocationFailed");
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    provider.create(&"p".parse().unwrap(), &ticket("a")).await.unwrap();
+    let first = eventually("the first start", || async { starts(folder.path()).first().copied() }).await;
+    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let second = eventually("the second start", || async { starts(folder.path()).get(1).copied() }).await;
+    provider.delete(&"p".parse().unwrap(), &"a".parse().unwrap()).await.unwrap();
+    assert!(!runs(second));
+    assert!(!folder.path().join("state/p/a").exists());
+}
+
+#[tokio::test]
+async fn stopping_ends_the_agents_and_keeps_their_nodes_for_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    provider.create(&"p".parse().unwrap(), &ticket("a")).await.unwrap();
+    let first = eventually("the first start", || async { starts(folder.path()).first().copied() }).await;
+    provider.stop(PATIENCE).await;
+    assert!(!runs(first));
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    eventually("the node's next start", || async { starts(folder.path()).get(1).copied() }).await;
+    assert_eq!(names(&provider).await, vec![("p".to_owned(), "a".to_owned())]);
+    provider.stop(Duration::ZERO).await;
+}
+
+#[test]
+fn an_agent_left_by_an_earlier_parent_is_ended_before_its_node_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = process_settings(folder.path());
+    // Ignores its leash, as an agent that hangs would.
+    settings.arguments = script(folder.path(), "echo $$ >> \"$STARTS\"\nexec sleep 600\n");
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let parent = runtime();
+    let left = parent.block_on(async {
+        let first = Process::open(settings.clone()).await.unwrap();
+        first.create(&"p".parse().unwrap(), &ticket("a")).await.unwrap();
+        eventually("the first start", || async { starts(folder.path()).first().copied() }).await
+    });
+    // Its keepers vanish with their runtime, as those of a parent that was killed.
+    parent.shutdown_timeout(PATIENCE);
+    assert!(runs(left));
+    runtime().block_on(async {
+        let second = Process::open(settings).await.unwrap();
+        assert!(!runs(left));
+        eventually("the next start", || async { starts(folder.path()).get(1).copied() }).await;
+        second.stop(PATIENCE).await;
+    });
+    assert!(starts(folder.path()).into_iter().all(|pid| !runs(pid)));
+}
