@@ -1,0 +1,235 @@
+//! One client's socket: reads frames into the core, and writes when the core could not. The state beside the socket
+//! (phase, channels, outbox) lives in the core so that any client's turn can reach it.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpStream, sync::Notify};
+
+use crate::{
+    channel::Channel,
+    core::Core,
+    frame::FRAME_MAX_BEFORE_TUNE,
+    ids::{ChannelId, ConnectionId, ConsumerId, IdMap, QueueId},
+    outbox::{Flush, Outbox},
+    refusal::{Outcome, Refusal},
+};
+
+/// Bytes read from a socket at once.
+pub(crate) const READ_BYTES: usize = 256 << 10;
+
+/// How far a connection has come.
+///
+/// ```text
+/// Header → Login → Tuning → Opening → Open → Closing (we sent close) → Gone
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Header,
+    Login,
+    Tuning,
+    Opening,
+    Open,
+    Closing,
+    Gone,
+}
+
+/// A connection's state.
+pub(crate) struct Connection {
+    socket: Rc<TcpStream>,
+    /// Wakes the socket's task: something about reading or writing changed.
+    pub wake: Rc<Notify>,
+    pub outbox: Outbox,
+    pub phase: Phase,
+    pub channels: HashMap<ChannelId, Channel>,
+    pub incarnations: u32,
+    pub frame_max: usize,
+    pub channel_max: u16,
+    pub heartbeat: Option<Duration>,
+    pub wants_cancel_notice: bool,
+    pub wants_blocked_notice: bool,
+    pub is_dirty: bool,
+    pub wants_write: bool,
+    /// It has published, so alarms stop reading from it.
+    pub is_publisher: bool,
+    pub is_blocked: bool,
+    /// Consumers that wait for room in the outbox.
+    pub parked: Vec<ConsumerId>,
+    pub exclusive_queues: Vec<QueueId>,
+    /// Journal batch before whose commit nothing is sent.
+    pub held_until: u64,
+    pub phase_since: Instant,
+    pub last_read: Instant,
+    pub last_sent: Instant,
+}
+
+impl Connection {
+    fn new(socket: Rc<TcpStream>) -> Connection {
+        let now = Instant::now();
+        Connection {
+            socket,
+            wake: Rc::new(Notify::new()),
+            outbox: Outbox::default(),
+            phase: Phase::Header,
+            channels: HashMap::new(),
+            incarnations: 0,
+            frame_max: FRAME_MAX_BEFORE_TUNE,
+            channel_max: 0,
+            heartbeat: None,
+            wants_cancel_notice: false,
+            wants_blocked_notice: false,
+            is_dirty: false,
+            wants_write: false,
+            is_publisher: false,
+            is_blocked: false,
+            parked: Vec::new(),
+            exclusive_queues: Vec::new(),
+            held_until: 0,
+            phase_since: now,
+            last_read: now,
+            last_sent: now,
+        }
+    }
+
+    /// Moves on to another phase.
+    pub fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_since = Instant::now();
+    }
+
+    /// Whether nothing more will be read and only the outbox may still leave.
+    pub fn is_gone(&self) -> bool {
+        self.phase == Phase::Gone
+    }
+
+    /// Ends it without sending what is left.
+    pub fn break_off(&mut self) {
+        self.phase = Phase::Gone;
+        self.outbox = Outbox::default();
+        self.wake.notify_one();
+    }
+
+    /// Writes what the socket takes.
+    pub fn flush(&mut self) -> io::Result<Flush> {
+        if self.outbox.pending() == 0 {
+            return Ok(Flush::Done);
+        }
+        self.last_sent = Instant::now();
+        self.outbox.flush(&self.socket)
+    }
+
+    fn may_read(&self) -> bool {
+        !self.outbox.is_full() && !(self.is_blocked && self.is_publisher) && !self.is_gone()
+    }
+}
+
+/// All connections by id.
+#[derive(Default)]
+pub(crate) struct Connections {
+    map: IdMap<ConnectionId, Connection>,
+}
+
+impl Connections {
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.map.get_mut(&id)
+    }
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.map.remove(&id)
+    }
+    pub fn ids(&self) -> Vec<ConnectionId> {
+        self.map.keys().copied().collect()
+    }
+    pub fn values_mut(&mut self) -> impl Iterator<Item = (&ConnectionId, &mut Connection)> {
+        self.map.iter_mut()
+    }
+    /// A channel that must exist.
+    pub fn channel_mut(&mut self, id: ConnectionId, channel: ChannelId) -> Outcome<&mut Channel> {
+        self.map
+            .get_mut(&id)
+            .and_then(|connection| connection.channels.get_mut(&channel))
+            .ok_or_else(|| Refusal::channel_error("channel is not open"))
+    }
+}
+
+/// Serves one client until it is gone.
+pub(crate) async fn serve(core: Rc<RefCell<Core>>, socket: TcpStream, scratch: Rc<RefCell<Vec<u8>>>) {
+    let socket = Rc::new(socket);
+    let (id, wake) = {
+        let mut core = core.borrow_mut();
+        core.last_id += 1;
+        let id = core.last_id;
+        let connection = Connection::new(socket.clone());
+        let wake = connection.wake.clone();
+        core.connections.map.insert(id, connection);
+        (id, wake)
+    };
+    let mut left: Vec<u8> = Vec::new();
+    loop {
+        let (may_read, wants_write, is_over) = {
+            let mut core = core.borrow_mut();
+            let Some(connection) = core.connections.get_mut(id) else { return };
+            (connection.may_read(), connection.wants_write, connection.is_gone() && connection.outbox.pending() == 0)
+        };
+        if is_over {
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            ready = socket.writable(), if wants_write => {
+                let mut core = core.borrow_mut();
+                if let Some(connection) = core.connections.get_mut(id) {
+                    connection.wants_write = false;
+                    if ready.is_err() {
+                        connection.break_off();
+                    }
+                }
+                core.flush(id);
+                core.turn.notify_one();
+            }
+            ready = socket.readable(), if may_read => {
+                let is_alive = ready.is_ok() && read(&core, id, &socket, &scratch, &mut left);
+                if !is_alive {
+                    break;
+                }
+            }
+        }
+    }
+    core.borrow_mut().forget_connection(id);
+}
+
+/// Reads once and hands all whole frames to the core; false when the client is gone.
+fn read(core: &RefCell<Core>, id: ConnectionId, socket: &TcpStream, scratch: &RefCell<Vec<u8>>, left: &mut Vec<u8>) -> bool {
+    let mut scratch = scratch.borrow_mut();
+    let kept = left.len();
+    let needed = kept + READ_BYTES;
+    if scratch.len() < needed {
+        scratch.resize(needed, 0);
+    }
+    let count = match socket.try_read(&mut scratch[kept..]) {
+        Ok(0) => return false,
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+        Err(error) => {
+            tracing::debug!(%error, "client went away");
+            return false;
+        }
+    };
+    scratch[..kept].copy_from_slice(left);
+    let filled = &scratch[..kept + count];
+    let used = core.borrow_mut().on_bytes(id, filled);
+    left.clear();
+    left.extend_from_slice(&filled[used..]);
+    if left.is_empty() && left.capacity() > READ_BYTES {
+        *left = Vec::new();
+    }
+    true
+}

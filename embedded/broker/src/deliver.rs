@@ -1,0 +1,171 @@
+//! The way of a message out of a queue: to the next consumer that has room, or to a `basic.get`.
+
+use amq_protocol::{
+    protocol::{AMQPClass, basic},
+    types::AMQPValue,
+};
+
+use crate::{
+    channel::Unacked,
+    codec::{short, write_properties},
+    consumers::write_delivery,
+    content::properties_of,
+    core::Core,
+    encode,
+    ids::{ChannelId, ConnectionId, QueueId},
+    message::{Entry, Message, now_ms},
+    queue::Queue,
+    refusal::Outcome,
+};
+
+/// Smallest and largest step by which a queue's reservation runs ahead of its deliveries.
+const RESERVE_STEP_MIN: u64 = 16;
+const RESERVE_STEP_MAX: u64 = 2_048;
+
+impl Core {
+    /// Delivers while there is a message and a consumer that can take it.
+    pub(crate) fn pump(&mut self, id: QueueId) {
+        loop {
+            self.drop_expired(id);
+            let Some(queue) = self.queues.get_mut(&id) else { return };
+            let Some((_, &consumer_id)) = queue.eligible.first_key_value() else { return };
+            let Some(head) = queue.head() else { return };
+            if head.stored.segment != 0 && head.position >= queue.reserved {
+                let position = head.position;
+                self.reserve(id, position);
+                return;
+            }
+            let consumer = self.consumers.get(&consumer_id).expect("eligible consumers exist");
+            let Some(connection) = self.connections.get_mut(consumer.connection) else {
+                self.rest_consumer(consumer_id);
+                continue;
+            };
+            if connection.outbox.is_congested() {
+                connection.parked.push(consumer_id);
+                let connection_id = consumer.connection;
+                self.rest_consumer(consumer_id);
+                self.mark_dirty(connection_id);
+                continue;
+            }
+            let is_held =
+                connection.channels.get(&consumer.channel).is_none_or(|channel| !consumer.no_ack && channel.is_held() || channel.is_paused);
+            if is_held {
+                self.rest_consumer(consumer_id);
+                continue;
+            }
+            self.deliver_head(id, consumer_id);
+        }
+    }
+
+    fn deliver_head(&mut self, id: QueueId, consumer_id: u64) {
+        let (Some(queue), Some(consumer)) = (self.queues.get_mut(&id), self.consumers.get_mut(&consumer_id)) else {
+            return;
+        };
+        let Some(entry) = queue.pop() else { return };
+        reserve_ahead(queue, id, &entry, &mut self.journal);
+        let Some(connection) = self.connections.get_mut(consumer.connection) else { return };
+        let Some(channel) = connection.channels.get_mut(&consumer.channel) else { return };
+        let tag = channel.next_tag();
+        let frame_max = connection.frame_max;
+        let out = &mut connection.outbox.bytes;
+        match with_delivery_count(queue, &entry) {
+            Some(message) => write_delivery(out, consumer, tag, &entry, &message, frame_max),
+            None => write_delivery(out, consumer, tag, &entry, &entry.message, frame_max),
+        }
+        let connection_id = consumer.connection;
+        if consumer.no_ack {
+            self.retire(id, &entry);
+        } else {
+            consumer.unacked += 1;
+            channel.unacked_consumed += 1;
+            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: Some(consumer_id) });
+        }
+        self.rest_consumer(consumer_id);
+        self.refresh_consumer(consumer_id);
+        self.mark_dirty(connection_id);
+    }
+
+    /// Asks the journal to let deliveries go on from `position`.
+    fn reserve(&mut self, id: QueueId, position: u64) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if queue.reserving <= position {
+            queue.reserve_step = (queue.reserve_step * 2).clamp(RESERVE_STEP_MIN, RESERVE_STEP_MAX);
+            queue.reserving = position + queue.reserve_step;
+            self.journal.reserve(id, queue.reserving);
+        }
+        self.turn.notify_one();
+    }
+
+    pub(crate) fn on_get(&mut self, connection: ConnectionId, number: ChannelId, name: &str, no_ack: bool) -> Outcome {
+        let id = self.find_queue(connection, number, name)?;
+        self.drop_expired(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
+        queue.used_ms = now_ms();
+        let Some(entry) = queue.pop() else {
+            let empty = basic::AMQPMethod::GetEmpty(basic::GetEmpty {});
+            self.send(connection, number, AMQPClass::Basic(empty));
+            return Ok(());
+        };
+        let left = queue.ready as u32;
+        let is_ahead = entry.stored.segment != 0 && entry.position >= queue.reserved;
+        if is_ahead {
+            queue.reserving = queue.reserving.max(entry.position + RESERVE_STEP_MIN);
+            self.journal.reserve(id, queue.reserving);
+        }
+        let with_count = with_delivery_count(queue, &entry);
+        let message = with_count.as_ref().unwrap_or(&entry.message);
+        let channel = self.connections.channel_mut(connection, number)?;
+        let tag = channel.next_tag();
+        let ok = basic::AMQPMethod::GetOk(basic::GetOk {
+            delivery_tag: tag,
+            redelivered: entry.is_redelivered,
+            exchange: short(&message.exchange),
+            routing_key: short(&message.routing_key),
+            message_count: left,
+        });
+        if let Some(state) = self.connections.get_mut(connection) {
+            encode::method(&mut state.outbox.bytes, number, AMQPClass::Basic(ok));
+            let frame_max = state.frame_max;
+            encode::content(&mut state.outbox.bytes, number, message, frame_max);
+        }
+        self.mark_dirty(connection);
+        if is_ahead {
+            self.hold_replies(connection);
+        }
+        if no_ack {
+            self.retire(id, &entry);
+        } else {
+            let channel = self.connections.channel_mut(connection, number)?;
+            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: None });
+        }
+        self.watch_expiry(id);
+        Ok(())
+    }
+}
+
+/// Moves the reservation on in good time, so that deliveries seldom wait for it.
+fn reserve_ahead(queue: &mut Queue, id: QueueId, entry: &Entry, journal: &mut crate::journal::Journal) {
+    if entry.stored.segment != 0 && entry.position + queue.reserve_step / 2 >= queue.reserving {
+        queue.reserving = entry.position + queue.reserve_step.max(RESERVE_STEP_MIN);
+        journal.reserve(id, queue.reserving);
+    }
+}
+
+/// The message with `x-delivery-count`, where the queue promises it and the message came back before.
+fn with_delivery_count(queue: &Queue, entry: &Entry) -> Option<std::sync::Arc<Message>> {
+    let counts = queue.rules.is_quorum || queue.rules.delivery_limit.is_some();
+    if !counts || entry.returns == 0 {
+        return None;
+    }
+    let properties = properties_of(&entry.message);
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(short("x-delivery-count"), AMQPValue::LongLongInt(i64::from(entry.returns)));
+    Some(std::sync::Arc::new(Message {
+        exchange: entry.message.exchange.clone(),
+        routing_key: entry.message.routing_key.clone(),
+        properties: write_properties(&properties.with_headers(headers)),
+        body: entry.message.body.clone(),
+        is_persistent: entry.message.is_persistent,
+        priority: entry.message.priority,
+    }))
+}

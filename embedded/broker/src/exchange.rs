@@ -1,0 +1,190 @@
+//! An exchange with its bindings, and which of them a message takes. Whole routes are walked in `publish`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+use crate::{
+    ids::{Name, QueueId},
+    topic,
+};
+
+/// How an exchange chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl Kind {
+    pub fn parse(name: &str) -> Option<Kind> {
+        Some(match name {
+            "direct" => Kind::Direct,
+            "fanout" => Kind::Fanout,
+            "topic" => Kind::Topic,
+            "headers" => Kind::Headers,
+            _ => return None,
+        })
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Fanout => "fanout",
+            Kind::Topic => "topic",
+            Kind::Headers => "headers",
+        }
+    }
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Queue(QueueId),
+    Exchange(Name),
+}
+
+/// One binding under its key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Binding {
+    pub target: Target,
+    pub arguments: FieldTable,
+    /// Whether it outlives a restart.
+    pub is_durable: bool,
+}
+
+/// An exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub kind: Kind,
+    pub is_durable: bool,
+    pub is_auto_delete: bool,
+    pub is_internal: bool,
+    /// Where messages go that no binding takes.
+    pub alternate: Option<Name>,
+    pub arguments: FieldTable,
+    pub bindings: HashMap<Name, Vec<Binding>>,
+    /// Keys of a topic exchange that hold wildcards.
+    patterns: BTreeSet<Name>,
+}
+
+impl Exchange {
+    pub fn new(kind: Kind, is_durable: bool) -> Exchange {
+        Exchange {
+            kind,
+            is_durable,
+            is_auto_delete: false,
+            is_internal: false,
+            alternate: None,
+            arguments: FieldTable::default(),
+            bindings: HashMap::new(),
+            patterns: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a binding; returns whether it is new.
+    pub fn bind(&mut self, key: Name, binding: Binding) -> bool {
+        if self.kind == Kind::Topic && topic::is_pattern(&key) {
+            self.patterns.insert(key.clone());
+        }
+        let under_key = self.bindings.entry(key).or_default();
+        let is_new = !under_key.iter().any(|old| old.target == binding.target && old.arguments == binding.arguments);
+        if is_new {
+            under_key.push(binding);
+        }
+        is_new
+    }
+
+    /// Removes one binding; returns it if it was there.
+    pub fn unbind(&mut self, key: &str, target: &Target, arguments: &FieldTable) -> Option<Binding> {
+        let under_key = self.bindings.get_mut(key)?;
+        let index = under_key.iter().position(|old| old.target == *target && old.arguments == *arguments)?;
+        let removed = under_key.remove(index);
+        self.forget_empty(key);
+        Some(removed)
+    }
+
+    /// Removes all bindings of a target under a key.
+    pub fn unbind_target(&mut self, key: &str, target: &Target) {
+        if let Some(under_key) = self.bindings.get_mut(key) {
+            under_key.retain(|binding| binding.target != *target);
+            self.forget_empty(key);
+        }
+    }
+
+    fn forget_empty(&mut self, key: &str) {
+        if self.bindings.get(key).is_some_and(Vec::is_empty) {
+            self.bindings.remove(key);
+            self.patterns.remove(key);
+        }
+    }
+
+    /// Calls `take` with every target for a key; `headers` is asked only when the kind needs it.
+    pub fn choose(&self, key: &str, headers: impl FnOnce() -> FieldTable, mut take: impl FnMut(&Target)) {
+        let mut take_all = |bindings: &[Binding]| bindings.iter().for_each(|one| take(&one.target));
+        match self.kind {
+            Kind::Direct => {
+                if let Some(bindings) = self.bindings.get(key) {
+                    take_all(bindings);
+                }
+            }
+            Kind::Fanout => self.bindings.values().for_each(|bindings| take_all(bindings)),
+            Kind::Topic => {
+                if let Some(bindings) = self.bindings.get(key)
+                    && !self.patterns.contains(key)
+                {
+                    take_all(bindings);
+                }
+                for pattern in self.patterns.iter().filter(|pattern| topic::matches(pattern, key)) {
+                    take_all(&self.bindings[pattern]);
+                }
+            }
+            Kind::Headers => {
+                let headers = headers();
+                for binding in self.bindings.values().flatten() {
+                    if headers_match(&binding.arguments, &headers) {
+                        take(&binding.target);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a message's headers satisfy a binding's arguments under its `x-match`.
+fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
+    let mode = match arguments.inner().get("x-match") {
+        Some(AMQPValue::LongString(mode)) => mode.to_string(),
+        _ => String::from("all"),
+    };
+    let counts_x = mode.ends_with("-with-x");
+    let mut wanted =
+        arguments.inner().iter().filter(|(name, _)| name.as_str() != "x-match" && (counts_x || !name.as_str().starts_with("x-")));
+    let is_met = |(name, value): (&amq_protocol::types::ShortString, &AMQPValue)| {
+        headers.inner().get(name.as_str()).is_some_and(|found| matches!(value, AMQPValue::Void) || values_equal(value, found))
+    };
+    if mode.starts_with("any") { wanted.any(is_met) } else { wanted.all(is_met) }
+}
+
+/// Numbers are compared by value, whatever their width.
+pub(crate) fn values_equal(left: &AMQPValue, right: &AMQPValue) -> bool {
+    match (integer(left), integer(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => left == right,
+    }
+}
+
+/// Any integer type as one.
+pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
+    Some(match value {
+        AMQPValue::ShortShortInt(number) => i64::from(*number),
+        AMQPValue::ShortShortUInt(number) => i64::from(*number),
+        AMQPValue::ShortInt(number) => i64::from(*number),
+        AMQPValue::ShortUInt(number) => i64::from(*number),
+        AMQPValue::LongInt(number) => i64::from(*number),
+        AMQPValue::LongUInt(number) => i64::from(*number),
+        AMQPValue::LongLongInt(number) => *number,
+        _ => return None,
+    })
+}

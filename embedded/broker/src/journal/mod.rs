@@ -1,0 +1,258 @@
+//! The journal, as the core sees it: operations are collected into a batch, and a batch leaves when something waits
+//! for it and the one before is on disk. So an idle server syncs at once, and a busy one groups commits by itself.
+//!
+//! The log is a row of segments. A message that is alive in the oldest segment is written again at the end once the
+//! log is much larger than what is alive; then the oldest segment is removed. Each segment begins with the whole
+//! topology, so any number of old ones can go.
+
+mod op;
+mod record;
+mod replay;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, mpsc},
+};
+
+pub(crate) use op::{Op, Target};
+pub(crate) use replay::{Replayed, replay};
+pub(crate) use writer::Writer;
+
+use crate::{
+    ids::{ConnectionId, QueueId},
+    message::{ConfirmKey, Entry, Message, Stored},
+};
+
+/// Lazy operations (acks) that make a batch leave although nobody waits for it.
+const LAZY_OPS_MAX: usize = 4_096;
+/// Segments of slack before live messages are written again.
+const SLACK_SEGMENTS: u64 = 3;
+
+/// Operations on their way to disk.
+pub(crate) struct Batch {
+    pub number: u64,
+    pub ops: Vec<Op>,
+}
+
+/// Who waits for a batch.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub confirms: Vec<ConfirmKey>,
+    pub reservations: Vec<(QueueId, u64)>,
+    pub held: Vec<ConnectionId>,
+}
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    bytes: u64,
+    live_bytes: u64,
+}
+
+/// The core's side of the journal.
+pub(crate) struct Journal {
+    writer: mpsc::SyncSender<Batch>,
+    number: u64,
+    ops: Vec<Op>,
+    waiting_now: Waiting,
+    waiting: VecDeque<(u64, Waiting)>,
+    is_urgent: bool,
+    is_lazy_due: bool,
+    is_busy: bool,
+    committed: u64,
+    segment: u32,
+    segment_max_bytes: u64,
+    segments: BTreeMap<u32, Use>,
+}
+
+impl Journal {
+    pub fn new(writer: mpsc::SyncSender<Batch>, segment: u32, segment_max_bytes: u64, old: &BTreeMap<u32, u64>) -> Journal {
+        let mut segments: BTreeMap<u32, Use> = old.iter().map(|(number, bytes)| (*number, Use { bytes: *bytes, live_bytes: 0 })).collect();
+        segments.insert(segment, Use::default());
+        Journal {
+            writer,
+            number: 1,
+            ops: Vec::new(),
+            waiting_now: Waiting::default(),
+            waiting: VecDeque::new(),
+            is_urgent: false,
+            is_lazy_due: false,
+            is_busy: false,
+            committed: 0,
+            segment,
+            segment_max_bytes,
+            segments,
+        }
+    }
+
+    /// Number of the last batch on disk.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Whether operations wait that nobody is in a hurry for.
+    pub fn has_lazy(&self) -> bool {
+        !self.ops.is_empty() && !self.is_urgent && !self.is_lazy_due
+    }
+
+    /// Lets lazy operations leave.
+    pub fn flush_lazy(&mut self) {
+        self.is_lazy_due = !self.ops.is_empty();
+    }
+
+    fn push(&mut self, op: Op) -> u32 {
+        self.segments.entry(self.segment).or_default().bytes += op.bytes();
+        self.ops.push(op);
+        (self.ops.len() - 1) as u32
+    }
+
+    /// Writes a message for all the queues in `targets`.
+    pub fn publish(&mut self, message: Arc<Message>, targets: Vec<Target>) -> Stored {
+        let live = live_bytes(&message) * targets.len() as u64;
+        let slot = self.push(Op::Publish { message, targets });
+        self.segments.entry(self.segment).or_default().live_bytes += live;
+        Stored { segment: self.segment, slot, batch: self.number }
+    }
+
+    /// Counts a message found at start.
+    pub fn count_live(&mut self, segment: u32, message: &Message) {
+        self.segments.entry(segment).or_default().live_bytes += live_bytes(message);
+    }
+
+    /// An entry is no longer needed. One that has not left yet is not written at all.
+    pub fn settle(&mut self, queue: QueueId, entry: &Entry) {
+        let stored = entry.stored;
+        if let Some(usage) = self.segments.get_mut(&stored.segment) {
+            usage.live_bytes = usage.live_bytes.saturating_sub(live_bytes(&entry.message));
+        }
+        if stored.batch == self.number
+            && let Some(op @ Op::Publish { .. }) = self.ops.get_mut(stored.slot as usize)
+        {
+            op.cancel(queue);
+            return;
+        }
+        self.push(Op::Settle { queue, position: entry.position });
+    }
+
+    /// A confirm that waits for the current batch.
+    pub fn confirm_later(&mut self, key: ConfirmKey) {
+        self.is_urgent = true;
+        self.waiting_now.confirms.push(key);
+    }
+
+    /// Deliveries of `queue` may reach up to a position once this is on disk.
+    pub fn reserve(&mut self, queue: QueueId, upto: u64) {
+        self.is_urgent = true;
+        self.push(Op::Reserve { queue, upto });
+        self.waiting_now.reservations.push((queue, upto));
+    }
+
+    /// A change of exchanges, queues or bindings.
+    pub fn topology(&mut self, op: Op) {
+        self.is_urgent = true;
+        self.push(op);
+    }
+
+    /// Anything that need not be waited for.
+    pub fn note(&mut self, op: Op) {
+        self.push(op);
+    }
+
+    /// Keeps a connection's replies until the current batch is on disk; returns its number.
+    pub fn hold(&mut self, connection: ConnectionId) -> u64 {
+        self.is_urgent = true;
+        self.waiting_now.held.push(connection);
+        self.number
+    }
+
+    /// Whether a batch is ready and the writer is free.
+    pub fn wants_to_leave(&self) -> bool {
+        !self.is_busy && (self.is_urgent || self.is_lazy_due || self.ops.len() >= LAZY_OPS_MAX)
+    }
+
+    /// Whether a batch is on its way or collected.
+    pub fn is_idle(&self) -> bool {
+        !self.is_busy && self.ops.is_empty() && !self.is_urgent
+    }
+
+    /// Gives the collected batch to the writer.
+    pub fn hand_over(&mut self) {
+        let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops) };
+        self.waiting.push_back((self.number, std::mem::take(&mut self.waiting_now)));
+        self.number += 1;
+        self.is_urgent = false;
+        self.is_lazy_due = false;
+        self.is_busy = true;
+        if self.writer.send(batch).is_err() {
+            tracing::error!("the journal's writer is gone, nothing more will be confirmed");
+        }
+    }
+
+    /// A batch is on disk; returns who waited.
+    pub fn take_committed(&mut self, batch: u64) -> Waiting {
+        self.is_busy = false;
+        self.committed = batch;
+        match self.waiting.pop_front() {
+            Some((number, waiting)) => {
+                debug_assert_eq!(number, batch, "batches are committed in order");
+                waiting
+            }
+            None => Waiting::default(),
+        }
+    }
+
+    /// Whether the current segment is full.
+    pub fn must_rotate(&self) -> bool {
+        self.segments.get(&self.segment).is_some_and(|usage| usage.bytes >= self.segment_max_bytes)
+    }
+
+    /// Ends the current segment behind what is collected; `topology` opens the next.
+    pub fn next_segment(&mut self, topology: Vec<Op>) {
+        self.ops.push(Op::NextSegment { number: self.segment + 1 });
+        self.segment += 1;
+        self.segments.insert(self.segment, Use::default());
+        for op in topology {
+            self.push(op);
+        }
+        while let Some((&oldest, usage)) = self.segments.first_key_value()
+            && oldest != self.segment
+            && usage.live_bytes == 0
+        {
+            self.drop_segment(oldest);
+        }
+    }
+
+    /// Removes a segment once this batch is on disk.
+    fn drop_segment(&mut self, number: u32) {
+        self.segments.remove(&number);
+        self.ops.push(Op::DropSegment { number });
+    }
+
+    /// The oldest segment, when the log has grown so large beside what is alive that it must go.
+    pub fn segment_to_rewrite(&self) -> Option<u32> {
+        let total: u64 = self.segments.values().map(|usage| usage.bytes).sum();
+        let live: u64 = self.segments.values().map(|usage| usage.live_bytes).sum();
+        let oldest = *self.segments.keys().next()?;
+        (oldest != self.segment && total > 2 * live + SLACK_SEGMENTS * self.segment_max_bytes).then_some(oldest)
+    }
+
+    /// Writes a live entry again at the end of the log.
+    pub fn rewrite(&mut self, queue: QueueId, entry: &mut Entry) {
+        let target = Target { queue, position: entry.position, expires_ms: entry.expires_ms, is_redelivered: entry.is_redelivered };
+        entry.stored = self.publish(entry.message.clone(), vec![target]);
+        // An entry that waits for its confirm is confirmed by its first record.
+        entry.confirm = None;
+    }
+
+    /// Forgets a segment whose live entries were all written again.
+    pub fn finish_rewrite(&mut self, number: u32) {
+        self.drop_segment(number);
+        self.is_lazy_due = true;
+    }
+}
+
+/// Bytes of a message's record, roughly.
+fn live_bytes(message: &Message) -> u64 {
+    op::publish_bytes(message)
+}

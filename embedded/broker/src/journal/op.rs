@@ -1,0 +1,129 @@
+//! What can happen to the kept state, one value per record.
+
+use std::sync::Arc;
+
+use amq_protocol::types::FieldTable;
+
+use crate::{
+    exchange::{Binding, Exchange, Kind},
+    ids::{Name, QueueId},
+    message::Message,
+    queue::Queue,
+};
+
+/// Record bytes around a message's own.
+const PUBLISH_OVERHEAD_BYTES: u64 = 64;
+/// Bytes of any other record, roughly.
+const SMALL_BYTES: u64 = 32;
+
+/// A message's place in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub queue: QueueId,
+    pub position: u64,
+    pub expires_ms: u64,
+    pub is_redelivered: bool,
+}
+
+/// One change.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Publish {
+        message: Arc<Message>,
+        targets: Vec<Target>,
+    },
+    Settle {
+        queue: QueueId,
+        position: u64,
+    },
+    Reserve {
+        queue: QueueId,
+        upto: u64,
+    },
+    Flag {
+        queue: QueueId,
+        position: u64,
+    },
+    DeclareQueue {
+        id: QueueId,
+        name: Name,
+        is_auto_delete: bool,
+        next_position: u64,
+        arguments: FieldTable,
+    },
+    DeleteQueue {
+        id: QueueId,
+    },
+    DeclareExchange {
+        name: Name,
+        kind: Kind,
+        is_auto_delete: bool,
+        is_internal: bool,
+        arguments: FieldTable,
+    },
+    DeleteExchange {
+        name: Name,
+    },
+    Bind {
+        source: Name,
+        key: Name,
+        binding: Binding,
+    },
+    Unbind {
+        source: Name,
+        key: Name,
+        binding: Binding,
+    },
+    /// Not a record: go on in another file.
+    NextSegment {
+        number: u32,
+    },
+    /// Not a record: remove a file once the batch is on disk.
+    DropSegment {
+        number: u32,
+    },
+}
+
+impl Op {
+    pub fn declare_queue(id: QueueId, queue: &Queue) -> Op {
+        Op::DeclareQueue {
+            id,
+            name: queue.name.clone(),
+            is_auto_delete: queue.is_auto_delete,
+            next_position: queue.next_position,
+            arguments: queue.arguments.clone(),
+        }
+    }
+
+    pub fn declare_exchange(name: &Name, exchange: &Exchange) -> Op {
+        Op::DeclareExchange {
+            name: name.clone(),
+            kind: exchange.kind,
+            is_auto_delete: exchange.is_auto_delete,
+            is_internal: exchange.is_internal,
+            arguments: exchange.arguments.clone(),
+        }
+    }
+
+    /// Takes a queue out of a publish that has not been written.
+    pub fn cancel(&mut self, queue: QueueId) {
+        if let Op::Publish { targets, .. } = self {
+            targets.retain(|target| target.queue != queue);
+        }
+    }
+
+    /// Bytes of its record, roughly.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Op::Publish { message, .. } => publish_bytes(message),
+            Op::DeclareQueue { name, .. } => SMALL_BYTES + 2 * name.len() as u64,
+            Op::Bind { source, key, .. } => SMALL_BYTES + (source.len() + key.len()) as u64,
+            _ => SMALL_BYTES,
+        }
+    }
+}
+
+/// Bytes of a message's record, roughly.
+pub(crate) fn publish_bytes(message: &Message) -> u64 {
+    PUBLISH_OVERHEAD_BYTES + (message.body.len() + message.properties.len() + message.routing_key.len()) as u64
+}

@@ -1,0 +1,350 @@
+//! A running server: its threads, its listening socket, and its end.
+
+use std::{
+    cell::RefCell,
+    fs::{File, TryLockError},
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::{Arc, mpsc as std_mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, oneshot},
+    task::LocalSet,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+
+use crate::{
+    codec::short,
+    connection::{self as sockets, Phase},
+    core::Core,
+    error::Error,
+    journal::{Journal, Writer, replay},
+    message::now_ms,
+    refusal::Refusal,
+    settings::Settings,
+};
+
+/// How long acks that nobody waits for may stay in memory.
+const LAZY_FLUSH: Duration = Duration::from_millis(10);
+/// Interval of alarms, heartbeats and time limits.
+const TICK: Duration = Duration::from_secs(1);
+/// Longest sleep of the timer task.
+const TIMER_IDLE: Duration = Duration::from_secs(3_600);
+/// Time that clients have to say goodbye when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// Time for the last batch to reach the disk.
+const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after a failed accept, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Batches between core and writer: one is written while none waits.
+const BATCHES_MAX: usize = 1;
+/// Stack of the state's thread; dead letters may pass through many queues in a row.
+const STACK_BYTES: usize = 16 << 20;
+
+/// A running server. Dropping it stops it without waiting.
+pub struct Broker {
+    address: SocketAddr,
+    url: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Binds the address, takes over the data folder, and serves on threads of its own.
+    pub async fn start(settings: Settings) -> Result<Broker, Error> {
+        let (ready, is_ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let (user, password) = (settings.user.clone(), settings.password.clone());
+        let data = settings.data.clone();
+        let thread = std::thread::Builder::new()
+            .name("amqp".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || run(settings, ready, stopped))
+            .map_err(Error::data(data))?;
+        let address = is_ready.await.map_err(|_| Error::ThreadEnded)??;
+        let host = match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+        };
+        let url = format!("amqp://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
+        Ok(Broker { address, url, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// URL with user and password for a client on this machine.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Closes all connections, writes what is left, and ends the threads.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the broker thread panicked");
+            }
+        }
+    }
+}
+
+/// Escapes what may not stand in a URL's user part.
+fn percent(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// The state's thread.
+fn run(settings: Settings, ready: oneshot::Sender<Result<SocketAddr, Error>>, stopped: oneshot::Receiver<()>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            drop(ready.send(Err(Error::data("/")(error))));
+            return;
+        }
+    };
+    let started = start(settings);
+    match started {
+        Err(error) => drop(ready.send(Err(error))),
+        Ok(started) => {
+            let address = started.address;
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move {
+                let listener = match TcpListener::from_std(started.listener) {
+                    Ok(listener) => listener,
+                    Err(source) => {
+                        drop(ready.send(Err(Error::Listen { address, source })));
+                        return;
+                    }
+                };
+                drop(ready.send(Ok(address)));
+                serve(started.core, started.committed, listener, stopped).await;
+            });
+            // Sockets' tasks hold the state, and with it the journal's sender.
+            drop(local);
+            if started.writer.join().is_err() {
+                tracing::error!("the journal's writer panicked");
+            }
+            drop(started.lock);
+        }
+    }
+}
+
+/// What is ready before the first client.
+struct Started {
+    address: SocketAddr,
+    listener: StdListener,
+    core: Rc<RefCell<Core>>,
+    committed: mpsc::Receiver<u64>,
+    writer: JoinHandle<()>,
+    lock: File,
+}
+
+fn start(settings: Settings) -> Result<Started, Error> {
+    let data = settings.data.clone();
+    std::fs::create_dir_all(&data).map_err(Error::data(&data))?;
+    let lock = File::create(data.join("lock")).map_err(Error::data(data.join("lock")))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: data }),
+        Err(TryLockError::Error(error)) => return Err(Error::data(data.join("lock"))(error)),
+    }
+    let listen = |source| Error::Listen { address: settings.listen, source };
+    let listener = StdListener::bind(settings.listen).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    let replayed = replay(&data)?;
+    let segment = replayed.segments.keys().next_back().copied().unwrap_or(0) + 1;
+    let writer = Writer::create(&data, segment).map_err(Error::data(&data))?;
+    let (batches, to_write) = std_mpsc::sync_channel(BATCHES_MAX);
+    let (report, committed) = mpsc::channel(BATCHES_MAX + 1);
+    let writer = std::thread::Builder::new()
+        .name("amqp-journal".into())
+        .spawn(move || {
+            writer.run(&to_write, |number| {
+                if report.blocking_send(number).is_err() {
+                    tracing::debug!("the core is gone");
+                }
+            });
+        })
+        .map_err(Error::data(&data))?;
+    let journal = Journal::new(batches, segment, settings.segment_max_bytes, &replayed.segments);
+    let mut core = Core::new(Arc::new(settings), journal, Rc::new(Notify::new()));
+    core.restore(replayed);
+    for op in core.topology() {
+        core.journal.topology(op);
+    }
+    core.compact();
+    core.turn.notify_one();
+    Ok(Started { address, listener, core: Rc::new(RefCell::new(core)), committed, writer, lock })
+}
+
+/// Runs until told to stop.
+async fn serve(core: Rc<RefCell<Core>>, committed: mpsc::Receiver<u64>, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+    let lazy = Rc::new(Notify::new());
+    let tasks = [
+        tokio::task::spawn_local(end_turns(core.clone(), committed, lazy.clone())),
+        tokio::task::spawn_local(flush_lazily(core.clone(), lazy)),
+        tokio::task::spawn_local(keep_time(core.clone())),
+        tokio::task::spawn_local(tick(core.clone())),
+    ];
+    let accepting = tokio::task::spawn_local(accept(core.clone(), listener));
+    // A dropped handle stops the server too.
+    let _ = stopped.await;
+    accepting.abort();
+    stop(&core).await;
+    for task in tasks {
+        task.abort();
+        // Cancelled tasks must be gone before the journal's sender can be dropped.
+        let _ = task.await;
+    }
+}
+
+/// Ends a turn whenever something happened, after all sockets that were ready; and takes in committed batches.
+async fn end_turns(core: Rc<RefCell<Core>>, mut committed: mpsc::Receiver<u64>, lazy: Rc<Notify>) {
+    let turn = core.borrow().turn.clone();
+    loop {
+        tokio::select! {
+            biased;
+            batch = committed.recv() => match batch {
+                Some(batch) => core.borrow_mut().on_committed(batch),
+                None => return fail(&core),
+            },
+            () = turn.notified() => {}
+        }
+        let mut core = core.borrow_mut();
+        core.finish_turn();
+        if core.journal.has_lazy() {
+            lazy.notify_one();
+        }
+    }
+}
+
+/// The journal's writer gave up: without it no promise can be kept, so all clients are sent away.
+fn fail(core: &RefCell<Core>) {
+    let mut core = core.borrow_mut();
+    for id in core.connections.ids() {
+        if let Some(connection) = core.connections.get_mut(id) {
+            connection.break_off();
+        }
+    }
+}
+
+async fn flush_lazily(core: Rc<RefCell<Core>>, lazy: Rc<Notify>) {
+    loop {
+        lazy.notified().await;
+        tokio::time::sleep(LAZY_FLUSH).await;
+        let mut core = core.borrow_mut();
+        core.journal.flush_lazy();
+        core.turn.notify_one();
+    }
+}
+
+async fn keep_time(core: Rc<RefCell<Core>>) {
+    let changed = core.borrow().timers.changed.clone();
+    loop {
+        let next = core.borrow_mut().on_time();
+        let pause = next.map_or(TIMER_IDLE, |at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms())).min(TIMER_IDLE));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed.notified() => {}
+        }
+    }
+}
+
+async fn tick(core: Rc<RefCell<Core>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.borrow_mut().on_tick();
+    }
+}
+
+async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
+    let scratch = Rc::new(RefCell::new(Vec::new()));
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let is_full = {
+            let core = core.borrow();
+            core.connections.len() >= core.settings.connections_max
+        };
+        if is_full {
+            tracing::warn!("too many connections, one was turned away");
+            continue;
+        }
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::warn!(%error, "could not switch off delays on a socket");
+        }
+        tokio::task::spawn_local(sockets::serve(core.clone(), socket, scratch.clone()));
+    }
+}
+
+/// Says goodbye, waits for answers a short while, writes what is left.
+async fn stop(core: &Rc<RefCell<Core>>) {
+    let refusal = Refusal::connection_forced("broker is shutting down");
+    {
+        let mut core = core.borrow_mut();
+        for id in core.connections.ids() {
+            let Some(connection) = core.connections.get_mut(id) else { continue };
+            if connection.phase == Phase::Open {
+                connection.enter(Phase::Closing);
+                let close = connection::Close { reply_code: refusal.code, reply_text: short(&refusal.text), class_id: 0, method_id: 0 };
+                core.send(id, 0, AMQPClass::Connection(connection::AMQPMethod::Close(close)));
+            } else {
+                connection.break_off();
+            }
+        }
+        core.turn.notify_one();
+    }
+    wait_until(core, STOP_GRACE, |core| core.connections.len() == 0).await;
+    {
+        let mut core = core.borrow_mut();
+        for id in core.connections.ids() {
+            core.forget_connection(id);
+        }
+    }
+    wait_until(core, LAST_BATCH_TIMEOUT, |core| core.journal.is_idle()).await;
+    core.borrow_mut().note_clean_stop();
+    wait_until(core, LAST_BATCH_TIMEOUT, |core| core.journal.is_idle()).await;
+}
+
+/// Looks every few milliseconds; only the end of the server waits like this.
+async fn wait_until(core: &Rc<RefCell<Core>>, most: Duration, is_done: impl Fn(&Core) -> bool) {
+    const LOOK: Duration = Duration::from_millis(2);
+    let deadline = Instant::now() + most;
+    let mut looks = interval(LOOK);
+    while !is_done(&core.borrow()) {
+        core.borrow_mut().journal.flush_lazy();
+        core.borrow().turn.notify_one();
+        if timeout_at(deadline, looks.tick()).await.is_err() || Instant::now() >= deadline {
+            tracing::warn!("the server stops without having finished everything");
+            return;
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What a server is started with: address, folder, login, and every limit with its default.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of one server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Address to listen on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Folder for the journal; made when missing.
+    pub data: PathBuf,
+    /// The only user.
+    pub user: String,
+    /// The user's password.
+    pub password: String,
+    /// Most connections at once; further ones are closed at once.
+    pub connections_max: usize,
+    /// Highest channel number offered.
+    pub channel_max: u16,
+    /// Largest frame offered, in bytes.
+    pub frame_max_bytes: u32,
+    /// Largest message body, in bytes.
+    pub message_max_bytes: u64,
+    /// Heartbeat interval offered, in seconds.
+    pub heartbeat_seconds: u16,
+    /// Time a client has to log in and open the vhost.
+    pub handshake_timeout: Duration,
+    /// Message bytes in memory above which publishers are blocked.
+    pub memory_max_bytes: u64,
+    /// Free bytes on the data disk below which publishers are blocked.
+    pub disk_free_min_bytes: u64,
+    /// Size at which a journal segment is closed, in bytes.
+    pub segment_max_bytes: u64,
+}
+
+impl Settings {
+    /// Settings with default limits.
+    pub fn new(listen: SocketAddr, data: impl Into<PathBuf>, user: impl Into<String>, password: impl Into<String>) -> Settings {
+        Settings {
+            listen,
+            data: data.into(),
+            user: user.into(),
+            password: password.into(),
+            connections_max: 4_096,
+            channel_max: 2_047,
+            frame_max_bytes: 131_072,
+            message_max_bytes: 128 << 20,
+            heartbeat_seconds: 60,
+            handshake_timeout: Duration::from_secs(10),
+            memory_max_bytes: 2 << 30,
+            disk_free_min_bytes: 50 << 20,
+            segment_max_bytes: 32 << 20,
+        }
+    }
+}

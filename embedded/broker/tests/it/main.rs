@@ -1,0 +1,3 @@
+//! The server through a real client over a real socket.
+
+mod smoke;
