@@ -1,0 +1,226 @@
+//! The store on SQLite: one writer in the engine's thread, a pool of readers for doors.
+//!
+//! [`SqliteStore`] only forwards; each kind of row has its own file. The log is synced with every commit, so a
+//! commit survives power loss; readers see the last commit and are never in the writer's way.
+
+mod cells;
+mod conditions;
+mod dependencies;
+mod jobs;
+mod live;
+mod numbers;
+mod open;
+mod pages;
+mod pools;
+mod reader;
+mod schema;
+mod stream;
+mod tasks;
+
+use std::{fs::File, path::Path};
+
+use broker_config::{
+    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
+    time::Timestamp,
+};
+use rusqlite::Connection;
+
+use self::numbers::{Bounds, Count};
+pub use self::reader::SqliteReader;
+use crate::{
+    command::ExitConditions,
+    store::{
+        Store, StoreError,
+        records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+    },
+};
+
+/// The store's epoch in a new file; a restore from a backup raises it.
+const FIRST_EPOCH: u64 = 1;
+
+/// The writing half on a file that nobody else writes.
+pub struct SqliteStore {
+    connection: Connection,
+    bounds: Bounds,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file; a second process is refused.
+    pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+        let (connection, lock) = open::writer(path)?;
+        let bounds = Bounds::read(&connection)?;
+        Ok(SqliteStore { connection, bounds, _lock: lock })
+    }
+
+    fn run(&self, statement: &'static str) -> Result<(), StoreError> {
+        self.connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+
+    fn note(&mut self, count: Count, number: u64) -> Result<(), StoreError> {
+        self.bounds.note(&self.connection, count, number)
+    }
+
+    fn raise(&self, key: &str, least: u64) -> Result<u64, StoreError> {
+        let value = numbers::meta(&self.connection, key)?.map_or(least, |value| value + 1);
+        numbers::put_meta(&self.connection, key, value)?;
+        Ok(value)
+    }
+
+    fn epoch(&self) -> Result<u64, StoreError> {
+        match numbers::meta(&self.connection, "store_epoch")? {
+            Some(epoch) => Ok(epoch),
+            None => numbers::put_meta(&self.connection, "store_epoch", FIRST_EPOCH).map(|()| FIRST_EPOCH),
+        }
+    }
+
+    fn load_all(&mut self) -> Result<Loaded, StoreError> {
+        let (boot, store_epoch) = (self.raise("boot", 1)?, self.epoch()?);
+        self.bounds = Bounds::read(&self.connection)?;
+        Ok(Loaded {
+            boot,
+            store_epoch,
+            next_task: self.bounds.next(Count::Task),
+            next_job: self.bounds.next(Count::Job),
+            next_version: self.bounds.next(Count::Version),
+            pools: pools::load(&self.connection)?,
+            jobs: jobs::load(&self.connection)?,
+            live: live::load(&self.connection)?,
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.begin()?;
+        match self.load_all() {
+            Ok(loaded) => self.commit().map(|()| loaded),
+            Err(error) => {
+                self.rollback()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.run("COMMIT")
+    }
+
+    fn rollback(&mut self) -> Result<(), StoreError> {
+        // Some errors, such as a full disk, have already ended the transaction.
+        if !self.connection.is_autocommit() {
+            self.run("ROLLBACK")?;
+        }
+        self.bounds = Bounds::read(&self.connection)?;
+        Ok(())
+    }
+
+    fn put_pool(&mut self, pool: &PoolRecord, document: Option<&str>) -> Result<(), StoreError> {
+        self.note(Count::Version, pool.version)?;
+        pools::put(&self.connection, pool, document)
+    }
+
+    fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
+        pools::delete(&self.connection, pool)
+    }
+
+    fn put_node(&mut self, pool: &PoolId, node: &NodeRecord) -> Result<(), StoreError> {
+        pools::put_node(&self.connection, pool, node)
+    }
+
+    fn delete_node(&mut self, pool: &PoolId, node: &NodeId) -> Result<(), StoreError> {
+        pools::delete_node(&self.connection, pool, node)
+    }
+
+    fn put_job(&mut self, job: &JobRecord, document: Option<&str>) -> Result<(), StoreError> {
+        self.note(Count::Job, job.uid.0)?;
+        self.note(Count::Version, job.version)?;
+        jobs::put(&self.connection, job, document)
+    }
+
+    fn delete_job(&mut self, job: JobUid) -> Result<(), StoreError> {
+        jobs::delete(&self.connection, job)
+    }
+
+    fn find_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        jobs::find(&self.connection, job)
+    }
+
+    fn insert_task(&mut self, job: JobUid, task: &NewTaskRecord<'_>) -> Result<Inserted, StoreError> {
+        self.note(Count::Task, task.uid.0)?;
+        self.note(Count::Version, task.version)?;
+        tasks::insert(&self.connection, job, task)
+    }
+
+    fn task(&mut self, job: JobUid, task: &TaskId) -> Result<Option<TaskHead>, StoreError> {
+        tasks::by_name(&self.connection, job, task)
+    }
+
+    fn task_by_uid(&mut self, uid: TaskUid) -> Result<Option<TaskHead>, StoreError> {
+        tasks::by_uid(&self.connection, uid)
+    }
+
+    fn next_ready(&mut self, job: JobUid, count: usize) -> Result<Vec<Candidate>, StoreError> {
+        tasks::next_ready(&self.connection, job, count)
+    }
+
+    fn candidate(&mut self, uid: TaskUid) -> Result<Option<Candidate>, StoreError> {
+        tasks::candidate_by_uid(&self.connection, uid)
+    }
+
+    fn release(&mut self, uid: TaskUid, attempt: u32, fence: Fence, at: Timestamp) -> Result<(), StoreError> {
+        tasks::release(&self.connection, uid, attempt, fence, at)
+    }
+
+    fn published(&mut self, uid: TaskUid) -> Result<(), StoreError> {
+        tasks::published(&self.connection, uid)
+    }
+
+    fn unrelease(&mut self, uid: TaskUid, fence: Fence) -> Result<(), StoreError> {
+        tasks::unrelease(&self.connection, uid, fence)
+    }
+
+    fn start(&mut self, uid: TaskUid, run: RunId, node: &NodeId, epoch: Epoch, at: Timestamp, version: u64) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        tasks::start(&self.connection, uid, run, node, epoch, at, version)
+    }
+
+    fn requeue(
+        &mut self,
+        uid: TaskUid,
+        fence: Fence,
+        cause: RequeueCause,
+        crashes: u32,
+        at: Timestamp,
+        version: u64,
+    ) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        tasks::requeue(&self.connection, uid, fence, cause, crashes, at, version)
+    }
+
+    fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        tasks::end(&self.connection, uid, ending, version)
+    }
+
+    fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError> {
+        dependencies::satisfy(&self.connection, job, task)
+    }
+
+    fn exit_conditions(&mut self, uid: TaskUid) -> Result<Option<ExitConditions>, StoreError> {
+        tasks::exit_conditions(&self.connection, uid)
+    }
+
+    fn delete_task(&mut self, uid: TaskUid) -> Result<(), StoreError> {
+        tasks::delete(&self.connection, uid)
+    }
+
+    fn delete_tasks(&mut self, job: JobUid, count: usize) -> Result<usize, StoreError> {
+        tasks::delete_some(&self.connection, job, count)
+    }
+}
