@@ -1,0 +1,192 @@
+//! The door in front of `s3s`: refuses what `s3s` would let in or misread, and numbers every answer.
+//! Called by hyper for each request of each connection.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
+
+use crate::files::fresh_id;
+use crate::service::Service;
+use crate::settings::Settings;
+
+const XML_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PRESIGNED_SECS_MAX: u64 = 7 * 24 * 3600;
+/// Headers that may come unsigned with a presigned URL, because they change nothing.
+const HARMLESS: [&str; 4] = ["x-amz-content-sha256", "x-amz-date", "x-amz-user-agent", "x-amz-checksum-mode"];
+
+/// One cloneable entrance for every connection.
+#[derive(Clone)]
+pub(crate) struct Door {
+    s3: S3Service,
+}
+
+impl Door {
+    /// Puts the service behind authentication.
+    pub(crate) fn new(settings: &Settings, service: Service) -> Self {
+        let mut config = S3Config::default();
+        config.xml_max_body_size = XML_BYTES_MAX;
+        let mut builder = S3ServiceBuilder::new(service);
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.set_auth(OneKey {
+            access_key: settings.access_key.clone(),
+            secret_key: settings.secret_key.clone().into(),
+        });
+        Self { s3: builder.build() }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> HttpResponse {
+        let mut answer = match check(&request) {
+            Ok(()) => self.s3.call(request.map(Body::from)).await.unwrap_or_else(|error| {
+                tracing::error!(?error, "an answer could not be written");
+                refusal(s3_error!(InternalError))
+            }),
+            Err(error) => refusal(error),
+        };
+        let headers = answer.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(fresh_id()) {
+            headers.insert("x-amz-request-id", id);
+        }
+        headers.insert(http::header::SERVER, HeaderValue::from_static("piecework-blobs"));
+        answer
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Door {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<HttpResponse, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move { Ok(door.answer(request).await) })
+    }
+}
+
+struct OneKey {
+    access_key: String,
+    secret_key: SecretKey,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key != self.access_key {
+            return Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            ));
+        }
+        Ok(self.secret_key.clone())
+    }
+}
+
+fn refusal(error: S3Error) -> HttpResponse {
+    error.to_http_response().unwrap_or_else(|error| {
+        tracing::error!(%error, "a refusal could not be written");
+        let mut answer = HttpResponse::new(Body::empty());
+        *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        answer
+    })
+}
+
+fn check<B>(request: &Request<B>) -> S3Result<()> {
+    let query = Query(request.uri().query().unwrap_or_default());
+    refuse_version_2(request.headers(), &query)?;
+    if request.method() == Method::POST && starts_with(request.headers(), "content-type", "multipart/form-data") {
+        return Err(s3_error!(NotImplemented, "Browser-based uploads are not supported."));
+    }
+    match query.get("X-Amz-Signature") {
+        Some(signature) => check_presigned(&signature, request.headers(), &query),
+        None => Ok(()),
+    }
+}
+
+// Version 2 has no clock-skew check in s3s, and compares in variable time.
+fn refuse_version_2(headers: &HeaderMap, query: &Query<'_>) -> S3Result<()> {
+    if starts_with(headers, "authorization", "AWS ") || query.get("Signature").is_some() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+        ));
+    }
+    Ok(())
+}
+
+fn check_presigned(signature: &str, headers: &HeaderMap, query: &Query<'_>) -> S3Result<()> {
+    let is_well_formed =
+        signature.len() == 64 && signature.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_well_formed {
+        return Err(s3_error!(SignatureDoesNotMatch));
+    }
+    let expires = query.get("X-Amz-Expires").and_then(|secs| secs.parse::<u64>().ok());
+    if expires.is_none_or(|secs| secs > PRESIGNED_SECS_MAX) {
+        return Err(s3_error!(
+            AuthorizationQueryParametersError,
+            "X-Amz-Expires must be a number of seconds, less than a week"
+        ));
+    }
+    // Whoever holds a URL must not add to it, for example a copy source of his own.
+    let signed = query.get("X-Amz-SignedHeaders").unwrap_or_default();
+    let is_signed = |name: &str| signed.split(';').any(|one| one == name);
+    let added = headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .find(|name| name.starts_with("x-amz-") && !HARMLESS.contains(name) && !is_signed(name));
+    match added {
+        Some(name) => Err(s3_error!(
+            AccessDenied,
+            "There were headers present in the request which were not signed: {name}"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn starts_with(headers: &HeaderMap, name: &str, start: &str) -> bool {
+    headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start.as_bytes()))
+}
+
+struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+        let pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let mut values = pairs.filter(|(found, _)| percent_decode_str(found).decode_utf8_lossy() == name);
+        values.next().map(|(_, value)| percent_decode_str(value).decode_utf8_lossy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(uri: &str, header: Option<(&str, &str)>) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        check(&request.body(()).unwrap()).err().map(|error| error.code().as_str().to_owned())
+    }
+
+    #[test]
+    fn presigned_requests_may_not_grow_headers() {
+        let uri = format!("/b/k?X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature={}", "0".repeat(64));
+        assert_eq!(code_of(&uri, None), None);
+        assert_eq!(code_of(&uri, Some(("x-amz-copy-source", "/b/secret"))).as_deref(), Some("AccessDenied"));
+        assert_eq!(code_of(&uri, Some(("x-amz-user-agent", "x"))), None);
+    }
+
+    #[test]
+    fn old_signatures_are_refused() {
+        assert_eq!(code_of("/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", None).as_deref(), Some("InvalidRequest"));
+        assert_eq!(code_of("/b/k", Some(("authorization", "AWS a:b"))).as_deref(), Some("InvalidRequest"));
+    }
+}

@@ -1,0 +1,134 @@
+//! How a server is set up, and its limits with their defaults.
+//! Filled in by whoever starts the server; read by every other module.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Called after the commit of each new object, on a thread of its own.
+pub type OnCreated = Arc<dyn Fn(ObjectCreated) + Send + Sync>;
+
+/// Where to listen, where to keep data, and who may come in.
+#[derive(Clone)]
+pub struct Settings {
+    /// Address to bind; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Folder that holds everything the server keeps.
+    pub data: PathBuf,
+    /// The one access key that is let in.
+    pub access_key: String,
+    /// Its secret.
+    pub secret_key: String,
+    /// Region told to clients.
+    pub region: String,
+    /// Bounds on what clients may ask for.
+    pub limits: Limits,
+    /// Told about every object that was put, copied or completed.
+    pub on_created: Option<OnCreated>,
+}
+
+impl Settings {
+    /// Settings with default limits, region `us-east-1` and nobody to notify.
+    pub fn new(
+        listen: SocketAddr,
+        data: impl Into<PathBuf>,
+        access_key: impl Into<String>,
+        secret_key: impl Into<String>,
+    ) -> Self {
+        Self {
+            listen,
+            data: data.into(),
+            access_key: access_key.into(),
+            secret_key: secret_key.into(),
+            region: "us-east-1".to_owned(),
+            limits: Limits::default(),
+            on_created: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("data", &self.data)
+            .field("access_key", &self.access_key)
+            .field("region", &self.region)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections served at once; more wait in the listen backlog.
+    pub connections_max: usize,
+    /// Longest wait for the head of a request, idle time between requests included.
+    pub head_timeout: Duration,
+    /// Longest wait for the next bytes of a body, either way.
+    pub body_timeout: Duration,
+    /// Largest object of one PUT, and largest part.
+    pub put_bytes_max: u64,
+    /// Smallest part that is not the last.
+    pub part_bytes_min: u64,
+    /// Largest completed object.
+    pub object_bytes_max: u64,
+    /// Unfinished multipart uploads older than this are dropped at start.
+    pub upload_age_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            head_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+            put_bytes_max: 5 << 30,
+            part_bytes_min: 5 << 20,
+            object_bytes_max: 5 << 40,
+            upload_age_max: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// What the callback learns about a new object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectCreated {
+    /// How it came to be.
+    pub how: Creation,
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key, not encoded.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its ETag without quotes.
+    pub etag: String,
+    /// Grows with every write of the server; compare as text to order writes of one key.
+    pub sequencer: String,
+}
+
+/// How an object came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// One PUT.
+    Put,
+    /// A copy of another object.
+    Copy,
+    /// A completed multipart upload.
+    CompleteMultipartUpload,
+}
+
+impl Creation {
+    /// The name S3 gives this event.
+    pub fn event_name(self) -> &'static str {
+        match self {
+            Self::Put => "s3:ObjectCreated:Put",
+            Self::Copy => "s3:ObjectCreated:Copy",
+            Self::CompleteMultipartUpload => "s3:ObjectCreated:CompleteMultipartUpload",
+        }
+    }
+}

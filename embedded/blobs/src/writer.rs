@@ -1,0 +1,136 @@
+//! The one thread that changes the catalogue. Writes that arrive while a commit runs share the next one.
+//! Each write stands alone inside the group: a refused one is rolled back and its neighbours are not.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::files::Fresh;
+use crate::reaper::{Chore, Reaper};
+
+const QUEUE_MAX: usize = 1024;
+const GROUP_MAX: usize = 256;
+
+type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
+type Job = Box<dyn FnOnce(&Connection) -> (Option<After>, Reply) + Send>;
+
+/// What a write leaves to do once its commit stands.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    chores: Vec<Chore>,
+    fresh: Vec<Fresh>,
+}
+
+impl After {
+    /// Adds a chore for the reaper.
+    pub(crate) fn chore(&mut self, chore: Chore) {
+        self.chores.push(chore);
+    }
+
+    /// Keeps a file that the write has named.
+    pub(crate) fn keep(&mut self, fresh: impl IntoIterator<Item = Fresh>) {
+        self.fresh.extend(fresh);
+    }
+}
+
+/// A handle to the writer's queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread; it ends when the last handle is gone.
+    pub(crate) fn start(connection: Connection, reaper: Reaper) -> io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("blobs-writer".to_owned())
+            .spawn(move || work(queue, &connection, &reaper))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Carries out one write and returns once it is safe on disk.
+    pub(crate) async fn run<T, W>(&self, write: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection, &mut After) -> Result<T, Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let mut after = After::default();
+            let outcome = write(connection, &mut after);
+            let after = outcome.is_ok().then_some(after);
+            let reply: Reply = Box::new(move |commit| {
+                let outcome = match commit {
+                    Ok(()) => outcome,
+                    Err(reason) => Err(Error::Commit { reason: reason.to_owned() }),
+                };
+                if reply.send(outcome).is_err() {
+                    tracing::debug!("a write finished after its client had gone");
+                }
+            });
+            (after, reply)
+        });
+        self.jobs.send(job).await.map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?
+    }
+}
+
+fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, reaper: &Reaper) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut done = Vec::with_capacity(1);
+        let mut kept = Vec::new();
+        let commit = commit_group(connection, first, &mut queue, &mut done, &mut kept);
+        if let Err(error) = &commit {
+            tracing::error!(%error, "a commit failed");
+            if !connection.is_autocommit()
+                && let Err(error) = connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(%error, "a failed commit could not be rolled back");
+            }
+        }
+        let reason = commit.as_ref().err().map(ToString::to_string);
+        for reply in done {
+            reply(reason.as_deref().map_or(Ok(()), Err));
+        }
+        for after in kept {
+            // After a failed commit nobody knows what reached the disk, so files stay for the sweep at the next start.
+            after.fresh.into_iter().for_each(Fresh::keep);
+            if commit.is_ok() {
+                after.chores.into_iter().for_each(|chore| reaper.queue(chore));
+            }
+        }
+    }
+    reaper.finish();
+}
+
+fn commit_group(
+    connection: &Connection,
+    first: Job,
+    queue: &mut mpsc::Receiver<Job>,
+    done: &mut Vec<Reply>,
+    kept: &mut Vec<After>,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mut next = Some(first);
+    while let Some(job) = next.take() {
+        connection.prepare_cached("SAVEPOINT one")?.execute([])?;
+        let (after, reply) = job(connection);
+        done.push(reply);
+        match after {
+            Some(after) => kept.push(after),
+            None => {
+                connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
+            }
+        }
+        connection.prepare_cached("RELEASE one")?.execute([])?;
+        if done.len() < GROUP_MAX {
+            next = queue.try_recv().ok();
+        }
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! What an S3 store must do, as seen by the AWS SDK and by plain HTTP.
+//! Runs on an embedded server, or on the store that `PIECEWORK_TEST_S3_ENDPOINT`, `…_ACCESS_KEY`, `…_SECRET_KEY`
+//! and `…_REGION` name.
+
+mod objects;
+mod store;
