@@ -100,7 +100,7 @@ pub enum DispatcherError {
 /// Runs until `shutdown` is ready. `ready` is told the door's address once everything is well.
 pub async fn run(settings: Settings, ready: oneshot::Sender<SocketAddr>, shutdown: impl Future<Output = ()> + Send) -> Result<(), DispatcherError> {
     std::fs::create_dir_all(&settings.data).map_err(|source| DispatcherError::Data { path: settings.data.clone(), source })?;
-    let keys = settings.keys.iter().map(|key| Key::from_base64(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<Vec<_>, _>>()?;
+    let keys = settings.keys.iter().map(|key| Key::parse(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<Vec<_>, _>>()?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
     let address = listener.local_addr().map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
     let account_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
@@ -128,7 +128,7 @@ pub async fn run(settings: Settings, ready: oneshot::Sender<SocketAddr>, shutdow
         std::future::pending::<()>().await
     };
     let mut closed = stopped;
-    let serve = http::serve(listener, http::router(Arc::new(door)), async move {
+    let serve = http::serve(listener, http::router(door), async move {
         // The sender lives longer than the door.
         let _ = closed.wait_for(|stop| *stop).await;
     });

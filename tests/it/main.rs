@@ -1,1 +1,7 @@
-//! Whole paths, as people use them.
+//! Whole paths, as people use them: the real binary, real sockets, real files, real clients.
+
+mod quickstart;
+mod rest;
+mod stack;
+mod survival;
+mod tasks;
