@@ -26,7 +26,7 @@ pub(crate) fn method_number(payload: &[u8]) -> Outcome<(u16, u16)> {
 pub(crate) fn parse_method(payload: &[u8]) -> Outcome<AMQPClass> {
     check_method_tables(payload)?;
     match parse_class(payload) {
-        Ok((rest, class)) if rest.is_empty() => Ok(class),
+        Ok(([], class)) => Ok(class),
         _ => Err(Refusal::syntax_error("method could not be read")),
     }
 }
@@ -44,7 +44,7 @@ pub(crate) fn parse_properties(bytes: &[u8]) -> Outcome<basic::AMQPProperties> {
         check_nesting(cursor.0)?;
     }
     match basic::parse_properties(bytes) {
-        Ok((rest, properties)) if rest.is_empty() => Ok(properties),
+        Ok(([], properties)) => Ok(properties),
         _ => Err(Refusal::syntax_error("content properties could not be read")),
     }
 }

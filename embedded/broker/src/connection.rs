@@ -124,7 +124,8 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        !self.outbox.is_full() && !(self.is_blocked && self.is_publisher) && !self.is_gone()
+        let is_stopped_by_alarm = self.is_blocked && self.is_publisher;
+        !(self.outbox.is_full() || is_stopped_by_alarm || self.is_gone())
     }
 }
 

@@ -25,8 +25,13 @@ const RESERVE_STEP_MAX: u64 = 2_048;
 impl Core {
     /// Delivers while there is a message and a consumer that can take it.
     pub(crate) fn pump(&mut self, id: QueueId) {
+        self.drop_expired(id);
+        self.serve(id);
+    }
+
+    /// As [`Core::pump`], for a message that has just come: one with no time to live may still be delivered at once.
+    pub(crate) fn serve(&mut self, id: QueueId) {
         loop {
-            self.drop_expired(id);
             let Some(queue) = self.queues.get_mut(&id) else { return };
             let Some((_, &consumer_id)) = queue.eligible.first_key_value() else { return };
             let Some(head) = queue.head() else { return };

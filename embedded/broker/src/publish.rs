@@ -193,11 +193,12 @@ impl Core {
                 confirm: early,
             };
             self.held_bytes += message.cost();
+            self.drop_expired(id);
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.insert(entry);
-            self.pump(id);
+            self.serve(id);
             self.trim(id);
-            self.watch_expiry(id);
+            self.drop_expired(id);
         }
         self.turn.notify_one();
     }

@@ -242,7 +242,7 @@ impl<'a> Fields<'a> {
     }
     fn table(&mut self) -> Option<FieldTable> {
         match parse_field_table(self.bytes()?) {
-            Ok((rest, table)) if rest.is_empty() => Some(table),
+            Ok(([], table)) => Some(table),
             _ => None,
         }
     }

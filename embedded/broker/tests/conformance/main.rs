@@ -1,0 +1,17 @@
+//! One suite for every broker: against the embedded one, or against the one that PIECEWORK_TEST_AMQP_URL names.
+//! Each case has names of its own, so that cases share a real broker without meeting.
+
+mod acks;
+mod channels;
+mod confirms;
+mod consumers;
+mod deadletters;
+mod exchanges;
+mod limits;
+mod priorities;
+mod properties;
+mod qos;
+mod queues;
+mod replies;
+mod stage;
+mod times;
