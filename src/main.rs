@@ -1,2 +1,5 @@
-//! The command line of Piecework; starts any part.
-fn main() {}
+//! The one binary: parses, runs, and turns the result into an exit code.
+
+fn main() -> std::process::ExitCode {
+    piecework::main()
+}

@@ -13,10 +13,10 @@ use std::{
 use broker_config::{
     amqp::{Caller, Link},
     ids::{NodeId, PoolId},
-    message::{Fault, NodeTicket, PoolSnapshot, Reply, ReplyMessage, Request, RequestKind, VERSION},
+    message::{Fault, PoolSnapshot, Reply, ReplyMessage, Request, RequestKind, VERSION},
     topology::{self, REQUESTS},
 };
-use futures::{StreamExt, stream};
+use futures::future::join_all;
 use tokio::time::MissedTickBehavior;
 
 use crate::{
@@ -134,8 +134,11 @@ impl<P: NodeProvider> Scaler<P> {
                 other => return Err(unexpected("CreateNodes", &other)),
             }
         }
-        let create = |ticket: NodeTicket| async move { self.provider.create(pool, &ticket).await };
-        first_error(stream::iter(tickets).map(create).buffer_unordered(PARALLEL).collect().await)
+        let mut made = vec![];
+        for some in tickets.chunks(PARALLEL) {
+            made.extend(join_all(some.iter().map(|ticket| self.provider.create(pool, ticket))).await);
+        }
+        first_error(made)
     }
 
     async fn drain(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
@@ -149,12 +152,17 @@ impl<P: NodeProvider> Scaler<P> {
     }
 
     async fn remove(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
-        let remove = |(node, reason): (NodeId, &'static str)| async move {
-            self.provider.delete(pool, &node).await?;
-            let what = RequestKind::NodeGone { pool: pool.clone(), node, reason: reason.to_owned() };
-            self.done("NodeGone", what).await
-        };
-        first_error(stream::iter(decision.remove.clone()).map(remove).buffer_unordered(PARALLEL).collect().await)
+        let mut removed = vec![];
+        for some in decision.remove.chunks(PARALLEL) {
+            removed.extend(join_all(some.iter().map(|(node, reason)| self.remove_one(pool, node, reason))).await);
+        }
+        first_error(removed)
+    }
+
+    async fn remove_one(&self, pool: &PoolId, node: &NodeId, reason: &str) -> Result<(), Error> {
+        self.provider.delete(pool, node).await?;
+        let what = RequestKind::NodeGone { pool: pool.clone(), node: node.clone(), reason: reason.to_owned() };
+        self.done("NodeGone", what).await
     }
 
     async fn tell(&mut self, pool: &PoolId, decision: Decision, fault: Option<Fault>) {

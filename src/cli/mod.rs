@@ -1,0 +1,148 @@
+//! The command line: one file for each noun, one function for each verb; every verb parses, calls, shows.
+
+mod file;
+mod job;
+mod node;
+mod parts;
+mod pool;
+mod run;
+mod task;
+
+use std::{ffi::OsStr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    exit_codes::{self, FAILED},
+    output::{self, Output},
+    up::{self, UpArgs},
+};
+
+/// Azure Batch that you run yourself, on RabbitMQ queues and any S3 store, in one binary
+#[derive(Debug, Parser)]
+#[command(name = "piecework", version, after_help = exit_codes::HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Data as JSON on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// What is logged to stderr, such as info or dispatcher=debug,warn
+    #[arg(long, global = true, value_name = "FILTER", env = "PIECEWORK_LOG")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(UpArgs),
+    Run(run::RunArgs),
+    /// Pools of nodes
+    #[command(subcommand)]
+    Pool(pool::PoolCommand),
+    /// Nodes of a pool
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Jobs
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Tasks of a job
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Files of a task
+    #[command(subcommand)]
+    File(file::FileCommand),
+    Agent(parts::AgentArgs),
+    Dispatcher(parts::DispatcherArgs),
+    Autoscaler(parts::AutoscalerArgs),
+    /// Ends what an agent leaves behind
+    #[command(hide = true)]
+    Guardian,
+}
+
+impl Command {
+    fn log_default(&self) -> &'static str {
+        match self {
+            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info",
+            _ => "error",
+        }
+    }
+}
+
+/// Parses, runs, and turns the result into an exit code.
+pub(crate) fn main() -> ExitCode {
+    // The guardian must stay small and start nothing: it is left before anything else is set up.
+    if std::env::args_os().nth(1).as_deref() == Some(OsStr::new("guardian")) {
+        return node_agent::guardian();
+    }
+    let cli = Cli::parse();
+    let filter = EnvFilter::builder().parse_lossy(cli.log.as_deref().unwrap_or(cli.command.log_default()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output::is_terminal()).init();
+    let result = runtime(&cli.command).and_then(|runtime| {
+        let result = runtime.block_on(run(cli));
+        // Blocking calls that are still under way must not hold up the end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report(&error);
+            ExitCode::from(exit_codes::of(&error).max(FAILED))
+        }
+    }
+}
+
+fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
+    // An agent is one of many on its machine and does little by itself.
+    let mut builder = if let Command::Agent(_) = command {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    Ok(builder.enable_all().build()?)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let out = output::choose(cli.json);
+    let out: &dyn Output = out.as_ref();
+    match cli.command {
+        Command::Up(args) => up::run(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Pool(command) => pool::run(command, out).await,
+        Command::Node(command) => node::run(command, out).await,
+        Command::Job(command) => job::run(command, out).await,
+        Command::Task(command) => task::run(command, out).await,
+        Command::File(command) => file::run(command, out).await,
+        Command::Agent(args) => parts::agent(args).await,
+        Command::Dispatcher(args) => parts::dispatcher(args).await,
+        Command::Autoscaler(args) => parts::autoscaler(args).await,
+        Command::Guardian => Ok(exit_codes::USAGE),
+    }
+}
+
+fn report(error: &anyhow::Error) {
+    // A failure tells it all; other errors are told with their causes.
+    match error.downcast_ref::<exit_codes::Failure>() {
+        Some(failure) => eprintln!("error: {failure}"),
+        None => eprintln!("error: {error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_left_alone() {
+        let cli = Cli::try_parse_from(["piecework", "run", "--", "ls", "--json", "-l"]).unwrap();
+        assert!(!cli.json);
+    }
+}

@@ -1,0 +1,313 @@
+//! The REST client: signs, waits no longer than it should, repeats what is safe to repeat, reads Batch's errors.
+
+use std::{error::Error as _, time::Duration};
+
+use broker_config::settings::Secret;
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, StatusCode, Url};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::{
+    exit_codes,
+    shared_key::{SharedKey, Signed},
+};
+
+/// The version every request names.
+const API_VERSION: &str = "2024-02-01.19.0";
+const CONTENT_TYPE: &str = "application/json; odata=minimalmetadata";
+/// To be connected.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one request with its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A request that may be repeated is tried this often.
+const TRIES_MAX: u32 = 5;
+/// Before the first repetition; doubled each time.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// Pages of one list at most.
+const PAGES_MAX: usize = 100_000;
+/// What stays unencoded in a path segment or query value.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Why a request failed.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// No answer.
+    #[error("{url} does not answer: {reason}")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server said no.
+    #[error("{message} ({code})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Batch's code.
+        code: String,
+        /// The first line of its message, and its details.
+        message: String,
+    },
+    /// The answer is not what the operation answers.
+    #[error("{url} answered something unexpected")]
+    Answer {
+        /// The request's URL.
+        url: String,
+        /// Why it could not be read.
+        source: serde_json::Error,
+    },
+    /// A list has no end.
+    #[error("a list has more than {PAGES_MAX} pages")]
+    Endless,
+}
+
+impl ClientError {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            ClientError::Unreachable { .. } => exit_codes::UNREACHABLE,
+            ClientError::Refused { status: 401 | 403, .. } => exit_codes::DENIED,
+            ClientError::Refused { status: 404, .. } => exit_codes::NOT_FOUND,
+            ClientError::Refused { status: 409 | 412, .. } => exit_codes::CONFLICT,
+            ClientError::Refused { status: 503, .. } => exit_codes::UNREACHABLE,
+            _ => exit_codes::REFUSED,
+        }
+    }
+
+    /// Whether Batch's code is this one.
+    pub(crate) fn is(&self, wanted: &str) -> bool {
+        matches!(self, ClientError::Refused { code, .. } if code == wanted)
+    }
+
+    /// Whether the thing does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, ClientError::Refused { status: 404, .. })
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    code: String,
+    message: ErrorMessage,
+    #[serde(default)]
+    values: Vec<ErrorValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorMessage {
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct ErrorValue {
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    value: Vec<T>,
+    #[serde(rename = "odata.nextLink")]
+    next: Option<String>,
+}
+
+/// A server and how to be let in.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: SharedKey,
+}
+
+/// A path below the server's root; segments are encoded as they are added.
+pub(crate) fn path(segments: &[&str]) -> String {
+    segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, ENCODED))).collect()
+}
+
+impl Client {
+    /// A client of a server; nothing is sent yet.
+    pub(crate) fn new(url: &str, account: &str, key: &Secret) -> anyhow::Result<Client> {
+        let key = SharedKey::parse(account, key).ok_or_else(|| {
+            exit_codes::Failure::new(exit_codes::USAGE, "the account key is not base64", "copy it as `piecework up` printed it")
+        })?;
+        let base = url.trim_end_matches('/').to_owned();
+        Url::parse(&base).map_err(|error| exit_codes::Failure::usage(format!("{base:?} is not a URL: {error}")))?;
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).no_proxy().build()?;
+        Ok(Client { http, base, key })
+    }
+
+    /// The server's root.
+    pub(crate) fn url(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn account(&self) -> &str {
+        self.key.account()
+    }
+
+    pub(crate) fn key(&self) -> &Secret {
+        self.key.key()
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {
+        let url = self.target(path, query);
+        let answer = self.send(Method::GET, &url, None, None).await?;
+        serde_json::from_slice(&answer.body).map_err(|source| ClientError::Answer { url, source })
+    }
+
+    /// All pages of a list.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<T>, ClientError> {
+        let (mut found, mut url) = (vec![], self.target(path, query));
+        for _ in 0..PAGES_MAX {
+            let answer = self.send(Method::GET, &url, None, None).await?;
+            let page: Page<T> = serde_json::from_slice(&answer.body).map_err(|source| ClientError::Answer { url, source })?;
+            found.extend(page.value);
+            match page.next {
+                Some(next) => url = next,
+                None => return Ok(found),
+            }
+        }
+        Err(ClientError::Endless)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
+        self.change(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Bytes, ClientError> {
+        self.change(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.change(Method::DELETE, path, None).await.map(drop)
+    }
+
+    async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        Ok(self.send(method, &self.target(path, &[]), body, None).await?.body)
+    }
+
+    /// Length of a file.
+    pub(crate) async fn file_length(&self, path: &str) -> Result<u64, ClientError> {
+        let answer = self.send(Method::HEAD, &self.target(path, &[]), None, None).await?;
+        Ok(answer.length.unwrap_or(0))
+    }
+
+    /// Bytes of a file from `first` on, at most `length` of them.
+    pub(crate) async fn file_range(&self, path: &str, first: u64, length: u64) -> Result<Bytes, ClientError> {
+        let range = format!("bytes={first}-{}", first + length.max(1) - 1);
+        Ok(self.send(Method::GET, &self.target(path, &[]), None, Some(&range)).await?.body)
+    }
+
+    fn target(&self, path: &str, query: &[(&str, &str)]) -> String {
+        let mut url = format!("{}{path}?api-version={API_VERSION}", self.base);
+        for (name, value) in query {
+            url.push_str(&format!("&{name}={}", utf8_percent_encode(value, ENCODED)));
+        }
+        url
+    }
+
+    async fn send(&self, method: Method, url: &str, body: Option<Bytes>, range: Option<&str>) -> Result<Answer, ClientError> {
+        let mut wait = TRY_AGAIN;
+        for again in (0..TRIES_MAX).rev() {
+            let result = self.send_once(method.clone(), url, body.clone(), range).await;
+            // 503 changes nothing and an unanswered GET cannot have; other requests are left to whoever asked.
+            let may_repeat = match &result {
+                Err(ClientError::Refused { status, .. }) => *status == 503 || *status == 429,
+                Err(ClientError::Unreachable { .. }) => matches!(method, Method::GET | Method::HEAD),
+                _ => false,
+            };
+            if again == 0 || !may_repeat {
+                return result;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        Err(ClientError::Endless)
+    }
+
+    async fn send_once(&self, method: Method, url: &str, body: Option<Bytes>, range: Option<&str>) -> Result<Answer, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable { url: self.base.clone(), reason };
+        let target = Url::parse(url).map_err(|error| unreachable(error.to_string()))?;
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let body = body.or_else(|| (method == Method::POST).then(Bytes::new));
+        let length = body.as_ref().map(|body| body.len().to_string()).unwrap_or_default();
+        let content_type = if body.as_ref().is_some_and(|body| !body.is_empty()) { CONTENT_TYPE } else { "" };
+        let mut ocp = vec![("ocp-date", date.as_str())];
+        ocp.extend(range.map(|range| ("ocp-range", range)));
+        let signed = Signed {
+            method: method.as_str(),
+            content_length: &length,
+            content_type,
+            if_match: "",
+            ocp: &ocp,
+            path: target.path(),
+            query: target.query().unwrap_or_default(),
+        };
+        let authorization = self.key.authorization(&signed);
+        let mut request = self.http.request(method, target.clone()).header("authorization", authorization);
+        for (name, value) in ocp {
+            request = request.header(name, value);
+        }
+        if !content_type.is_empty() {
+            request = request.header("content-type", content_type);
+        }
+        if let Some(body) = body {
+            request = request.header("content-length", body.len()).body(body);
+        }
+        let response = request.send().await.map_err(|error| unreachable(reason(&error)))?;
+        let status = response.status();
+        let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = response.bytes().await.map_err(|error| unreachable(reason(&error)))?;
+        if status.is_success() { Ok(Answer { body, length }) } else { Err(refusal(status, &body)) }
+    }
+}
+
+struct Answer {
+    body: Bytes,
+    length: Option<u64>,
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    let Ok(error) = serde_json::from_slice::<ErrorBody>(body) else {
+        let code = if status == StatusCode::NOT_FOUND { "NotFound" } else { "HttpError" };
+        return ClientError::Refused { status: status.as_u16(), code: code.to_owned(), message: format!("the server answered {status}") };
+    };
+    let mut message = error.message.value.lines().next().unwrap_or_default().to_owned();
+    for ErrorValue { key, value } in error.values.iter().filter(|value| value.key != "AuthenticationErrorDetail") {
+        message.push_str(&format!("\n  {key}: {value}"));
+    }
+    ClientError::Refused { status: status.as_u16(), code: error.code, message }
+}
+
+/// The innermost cause of a failed request, which is the one that tells something.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if error.is_timeout() && error.source().is_none() { "no answer in time".to_owned() } else { cause.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_keep_slashes_inside_their_segment() {
+        assert_eq!(path(&["jobs", "a:b", "files", "wd/a b.txt"]), "/jobs/a%3Ab/files/wd%2Fa%20b.txt");
+    }
+
+    #[test]
+    fn refusals_become_exit_codes_and_keep_the_code() {
+        let body = br#"{"code":"PoolNotFound","message":{"lang":"en-US","value":"No such pool.\nRequestId:1"},"values":[{"key":"Hint","value":"create it"}]}"#;
+        let error = refusal(StatusCode::NOT_FOUND, body);
+        assert_eq!((error.exit_code(), error.is("PoolNotFound")), (exit_codes::NOT_FOUND, true));
+        assert_eq!(error.to_string(), "No such pool.\n  Hint: create it (PoolNotFound)");
+        assert_eq!(refusal(StatusCode::FORBIDDEN, b"<html>").exit_code(), exit_codes::DENIED);
+    }
+}

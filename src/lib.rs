@@ -1,0 +1,25 @@
+//! The command line of Piecework; starts any part, alone or all in one process.
+//!
+//! `cli` has one file for each noun and verb; `stack` is the whole house in one process; `client` talks to a server.
+
+mod cli;
+mod client;
+mod command_line;
+mod data_folder;
+mod exit_codes;
+mod output;
+mod ready;
+mod session;
+mod settings;
+mod shared_key;
+mod stack;
+mod tail;
+mod up;
+mod work;
+
+use std::process::ExitCode;
+
+/// Parses the command line, runs it, and turns the result into an exit code.
+pub fn main() -> ExitCode {
+    cli::main()
+}

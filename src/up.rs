@@ -1,0 +1,103 @@
+//! `piecework up`: starts the stack, says how to use it, keeps it until Ctrl-C.
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    exit_codes::Failure,
+    settings::{S3_HELP, parse_s3},
+    stack::{Stack, StackSettings},
+};
+
+/// Starts everything on this machine and keeps it until Ctrl-C
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The folder that keeps everything
+    #[arg(long, value_name = "DIR", env = "PIECEWORK_DATA", default_value = "piecework-data")]
+    data: PathBuf,
+    /// Where the API listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "PIECEWORK_LISTEN", default_value = "127.0.0.1:7373")]
+    listen: SocketAddr,
+    /// The account's name; made once and kept in the data folder
+    #[arg(long, value_name = "NAME", env = "PIECEWORK_ACCOUNT")]
+    account: Option<String>,
+    /// The account's key; made once and kept in the data folder
+    #[arg(long, value_name = "BASE64", env = "PIECEWORK_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// A broker to use instead of the embedded one, as amqp://USER:PASSWORD@HOST:PORT/VHOST
+    #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
+    broker: Option<String>,
+    #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
+    s3: Option<String>,
+    /// Where the dispatcher keeps its state, as sqlite:DIR; in the data folder when absent
+    #[arg(long, value_name = "URL", env = "PIECEWORK_STORE")]
+    store: Option<String>,
+    /// Written once a task could run: JSON with url, account, key, broker and s3
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_READY_FILE")]
+    ready_file: Option<PathBuf>,
+    /// Seconds that running tasks get at the end before they are queued for the next start
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain_seconds: u64,
+}
+
+/// Runs until Ctrl-C or SIGTERM; a second one stops at once.
+pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
+    let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let patience = Duration::from_secs(args.drain_seconds);
+    let data = args.data.clone();
+    let settings = StackSettings {
+        data: args.data,
+        listen: Some(args.listen),
+        account: args.account,
+        key: args.key,
+        broker: args.broker,
+        blobs: args.s3.as_deref().map(parse_s3).transpose()?,
+        store: args.store.as_deref().map(parse_store).transpose()?,
+        ready_file: args.ready_file,
+    };
+    let mut stack = tokio::select! {
+        stack = Stack::start(settings) => stack?,
+        _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
+        _ = terms.recv() => return Ok(crate::exit_codes::INTERRUPTED),
+    };
+    announce(&stack, &data)?;
+    let failed = tokio::select! {
+        reason = stack.ended() => Some(reason),
+        _ = interrupts.recv() => None,
+        _ = terms.recv() => None,
+    };
+    if failed.is_none() {
+        eprintln!("stopping; running tasks get {} seconds (Ctrl-C again stops at once)", patience.as_secs());
+    }
+    tokio::select! {
+        () = stack.stop(patience) => {}
+        // The agents' leashes close with this process, and their guardians end what they ran.
+        _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
+    }
+    failed.map_or(Ok(crate::exit_codes::OK), Err)
+}
+
+fn announce(stack: &Stack, data: &std::path::Path) -> anyhow::Result<()> {
+    let ready = &stack.ready;
+    eprintln!("account {}, key {}", ready.account, ready.key);
+    eprintln!("use it from another terminal:");
+    eprintln!("  export PIECEWORK_SERVER={}", data.join("ready.json").display());
+    eprintln!("  piecework run -- echo hello");
+    eprintln!(
+        "or with az: az batch account login is not needed; give --account-endpoint {} --account-name {} --account-key …",
+        ready.url, ready.account
+    );
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "piecework is ready at {}", ready.url)?;
+    out.flush()?;
+    Ok(())
+}
+
+fn parse_store(text: &str) -> anyhow::Result<PathBuf> {
+    match text.strip_prefix("sqlite:") {
+        Some(folder) if !folder.is_empty() => Ok(PathBuf::from(folder.strip_prefix("//").unwrap_or(folder))),
+        _ => Err(Failure::usage(format!("--store {text:?} is not sqlite:DIR; other stores are not served yet")).into()),
+    }
+}
