@@ -41,7 +41,7 @@ pub fn every_field_of_a_pool_survives(place: &dyn Place) {
     let loaded = bench.store.load().unwrap();
     assert_eq!(loaded.pools, [(record.clone(), Vec::new())]);
     let row = wait(bench.read.pool(&record.id)).unwrap().unwrap();
-    assert_eq!(wait(bench.read.pools(first(10))).unwrap(), [row.clone()]);
+    assert_eq!(wait(bench.read.pools(first(10))).unwrap(), std::slice::from_ref(&row));
     assert_eq!((row.version, row.state, row.allocation, row.document.as_str()), (77, record.state, record.allocation, r#"{"a":1}"#));
     assert_eq!((row.target_dedicated, row.target_low_priority, row.slots_per_node), (3, u32::MAX, 64));
     assert_eq!((row.resize_timeout, row.resize_errors), (record.resize_timeout, record.resize_errors));

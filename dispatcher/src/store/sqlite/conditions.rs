@@ -1,0 +1,152 @@
+//! Filters as SQL: columns come from a white list, values are always bound.
+//!
+//! What a list does not have counts as missing, and so does a value of the wrong kind:
+//! it passes `Ne` and nothing else.
+
+use broker_config::state::TaskState;
+use rusqlite::types::Value as Bound;
+
+use crate::store::{
+    filter::{Field, Filter, Operator, Value},
+    sqlite::tasks,
+};
+
+/// Which list is filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    Pools,
+    Nodes,
+    Jobs,
+    Tasks,
+}
+
+/// How a field is kept.
+enum Column {
+    Text(&'static str),
+    Number(&'static str),
+    TaskState,
+    Missing,
+}
+
+fn column(list: List, field: Field) -> Column {
+    use Column::{Missing, Number, Text};
+    match (list, field) {
+        (List::Tasks, Field::State) => Column::TaskState,
+        (_, Field::Id) => Text("id"),
+        (_, Field::State) => Text("state"),
+        (_, Field::StateAt) => Number("state_at"),
+        (List::Pools | List::Jobs | List::Tasks, Field::CreatedAt) => Number("created_at"),
+        (List::Pools | List::Jobs | List::Tasks, Field::ModifiedAt) => Number("modified_at"),
+        (List::Pools, Field::Allocation) => Text("allocation"),
+        (List::Pools, Field::AllocationAt) => Number("allocation_at"),
+        (List::Nodes, Field::AllocatedAt) => Number("allocated_at"),
+        (List::Nodes, Field::BootedAt) => Number("booted_at"),
+        (List::Jobs, Field::Pool) => Text("pool"),
+        (List::Tasks, Field::StartedAt) => Number("started_at"),
+        (List::Jobs | List::Tasks, Field::EndedAt) => Number("ended_at"),
+        (List::Tasks, Field::ExitCode) => Number("exit_code"),
+        (List::Tasks, Field::HasSucceeded) => Number("success"),
+        _ => Missing,
+    }
+}
+
+/// A condition under construction: SQL with anonymous parameters, and their values.
+#[derive(Debug, Default)]
+pub(super) struct Condition {
+    /// The text; nothing of a request is in it.
+    pub(super) sql: String,
+    /// One value for each `?`.
+    pub(super) values: Vec<Bound>,
+}
+
+impl Condition {
+    /// Appends a fixed text with the values of its parameters.
+    pub(super) fn push<const N: usize>(&mut self, sql: &str, values: [Bound; N]) {
+        self.sql.push_str(sql);
+        self.values.extend(values);
+    }
+
+    /// Appends a filter in brackets.
+    pub(super) fn filter(&mut self, list: List, filter: &Filter) {
+        match filter {
+            Filter::And(parts) => self.join(list, parts, " AND ", "1"),
+            Filter::Or(parts) => self.join(list, parts, " OR ", "0"),
+            Filter::Compare(field, operator, value) => self.compare(column(list, *field), *operator, value),
+            Filter::StartsWith(field, prefix) => self.starts_with(column(list, *field), prefix),
+        }
+    }
+
+    fn join(&mut self, list: List, parts: &[Filter], word: &str, nothing: &str) {
+        self.sql.push('(');
+        for (index, part) in parts.iter().enumerate() {
+            self.sql.push_str(if index == 0 { "" } else { word });
+            self.filter(list, part);
+        }
+        self.sql.push_str(if parts.is_empty() { nothing } else { "" });
+        self.sql.push(')');
+    }
+
+    fn compare(&mut self, column: Column, operator: Operator, value: &Value) {
+        match (column, value) {
+            (Column::Text(name), Value::Text(text)) => {
+                self.push(&format!("({name} COLLATE NOCASE {} ?)", symbol(operator)), [text.clone().into()]);
+            }
+            (Column::Number(name), Value::Number(number)) => {
+                self.push(&format!("({name} {} ?)", symbol(operator)), [(*number).into()]);
+            }
+            (Column::TaskState, Value::Text(text)) => {
+                let text = text.to_ascii_lowercase();
+                self.task_states(|state| holds(operator, state.as_str(), &text));
+            }
+            _ => self.sql.push_str(if operator == Operator::Ne { "1" } else { "0" }),
+        }
+    }
+
+    fn starts_with(&mut self, column: Column, prefix: &str) {
+        match column {
+            Column::Text(name) => {
+                // Counted here, for the database stops counting at a zero character.
+                let length = prefix.chars().count().cast_signed() as i64;
+                let sql = format!("({name} >= ? COLLATE NOCASE AND substr({name}, 1, ?) = ? COLLATE NOCASE)");
+                self.push(&sql, [prefix.to_owned().into(), length.into(), prefix.to_owned().into()]);
+            }
+            Column::TaskState => {
+                let prefix = prefix.to_ascii_lowercase();
+                self.task_states(|state| state.as_str().starts_with(&prefix));
+            }
+            Column::Number(_) | Column::Missing => self.sql.push('0'),
+        }
+    }
+
+    /// Task states are numbers in their table: the few that pass are listed.
+    fn task_states(&mut self, passes: impl Fn(TaskState) -> bool) {
+        let codes: Vec<Bound> =
+            TaskState::ALL.iter().copied().filter(|state| passes(*state)).map(|state| tasks::code(state).into()).collect();
+        self.sql.push_str("(state IN (");
+        self.sql.push_str(&vec!["?"; codes.len()].join(", "));
+        self.sql.push_str("))");
+        self.values.extend(codes);
+    }
+}
+
+fn symbol(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Eq => "=",
+        Operator::Ne => "IS NOT",
+        Operator::Gt => ">",
+        Operator::Ge => ">=",
+        Operator::Lt => "<",
+        Operator::Le => "<=",
+    }
+}
+
+fn holds(operator: Operator, left: &str, right: &str) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::Gt => left > right,
+        Operator::Ge => left >= right,
+        Operator::Lt => left < right,
+        Operator::Le => left <= right,
+    }
+}

@@ -1,0 +1,276 @@
+//! What doors read: one row by key, or a page of rows in id order.
+
+use std::collections::HashMap;
+
+use broker_config::{
+    ids::{JobId, JobUid, NodeId, PoolId, TaskId, TaskUid},
+    state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value as Bound};
+
+use crate::store::{
+    StoreError,
+    read::Page,
+    rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    sqlite::{
+        cells::Cells,
+        conditions::{Condition, List},
+        jobs, stream, tasks,
+    },
+};
+
+const POOLS: &str = "
+SELECT id, document, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
+    (SELECT count(*) FROM nodes n WHERE n.pool = pools.id AND n.is_dedicated = 1 AND n.state <> 'creating'),
+    (SELECT count(*) FROM nodes n WHERE n.pool = pools.id AND n.is_dedicated = 0 AND n.state <> 'creating'),
+    resize_timeout_ms, resize_errors, slots_per_node, policy, decision, created_at, modified_at
+FROM pools WHERE 1";
+
+const NODES: &str = "
+SELECT pool, id, state, state_at, scheduling, address, allocated_at, booted_at, is_dedicated, tasks_run, tasks_succeeded,
+    start_task, faults, agent_version
+FROM nodes WHERE pool = ?";
+
+/// Runs and slots by node; only what is alive is looked at.
+const LOAD: &str = "
+SELECT t.node, count(*), sum(t.slots) FROM jobs j CROSS JOIN tasks t
+WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.live = 1 AND t.state = 2 AND t.node IS NOT NULL
+GROUP BY t.node";
+
+const JOBS: &str = "
+SELECT uid, id, (SELECT document FROM job_texts x WHERE x.uid = jobs.uid), version, state, state_at, previous_state, previous_at,
+    pool, priority, max_parallel, terminate_when_complete, max_task_retry_count, max_wall_clock_ms, performs_exit_options,
+    uses_dependencies, created_at, modified_at, ended_at, terminate_reason, tasks_active, tasks_running, tasks_succeeded,
+    tasks_failed, slots_active, slots_running, slots_succeeded, slots_failed
+FROM jobs WHERE 1";
+
+const TASKS: &str = "
+SELECT t.uid, t.job, t.id, x.document, t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at, t.modified_at,
+    t.attempt, t.node, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at, t.requeues,
+    t.requeued_at, t.slots, x.stdout, x.stderr
+FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE t.job = ?";
+/// Where a task's streams stand in [`TASKS`].
+const STDOUT_AT: usize = 23;
+
+type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
+
+/// Rows of `select`, narrowed to one id.
+fn one<T>(connection: &Connection, select: &str, scope: Option<Bound>, id: &str, shape: Shape<T>) -> Result<Option<T>, StoreError> {
+    let mut condition = Condition::default();
+    condition.push(select, []);
+    condition.values.extend(scope);
+    condition.push(" AND id = ?", [id.to_owned().into()]);
+    Ok(rows(connection, condition, shape)?.pop())
+}
+
+/// Rows of `select`, narrowed to a page.
+fn page<T>(
+    connection: &Connection,
+    (select, list): (&str, List),
+    scope: Option<Bound>,
+    page: Page,
+    shape: Shape<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut condition = Condition::default();
+    condition.push(select, []);
+    condition.values.extend(scope);
+    if let Some(after) = page.after {
+        condition.push(" AND id > ?", [after.into()]);
+    }
+    if let Some(filter) = &page.filter {
+        condition.push(" AND ", []);
+        condition.filter(list, filter);
+    }
+    condition.push(" ORDER BY id LIMIT ?", [(page.rows_max.cast_signed() as i64).into()]);
+    rows(connection, condition, shape)
+}
+
+fn rows<T>(connection: &Connection, condition: Condition, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(&condition.sql)?;
+    let mut rows = statement.query(params_from_iter(condition.values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(shape(row)?);
+    }
+    Ok(found)
+}
+
+/// One pool.
+pub(super) fn pool(connection: &Connection, id: &PoolId) -> Result<Option<PoolRow>, StoreError> {
+    one(connection, POOLS, None, id.as_str(), pool_row)
+}
+
+/// A page of pools.
+pub(super) fn pools(connection: &Connection, wanted: Page) -> Result<Vec<PoolRow>, StoreError> {
+    page(connection, (POOLS, List::Pools), None, wanted, pool_row)
+}
+
+/// One node.
+pub(super) fn node(connection: &Connection, pool: &PoolId, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {
+    let scope = Some(pool.as_str().to_owned().into());
+    let mut nodes: Vec<NodeRow> = one(connection, NODES, scope, id.as_str(), node_row)?.into_iter().collect();
+    add_load(connection, pool, &mut nodes)?;
+    Ok(nodes.pop())
+}
+
+/// A page of a pool's nodes.
+pub(super) fn nodes(connection: &Connection, pool: &PoolId, wanted: Page) -> Result<Vec<NodeRow>, StoreError> {
+    let scope = Some(pool.as_str().to_owned().into());
+    let mut nodes = page(connection, (NODES, List::Nodes), scope, wanted, node_row)?;
+    add_load(connection, pool, &mut nodes)?;
+    Ok(nodes)
+}
+
+fn add_load(connection: &Connection, pool: &PoolId, nodes: &mut [NodeRow]) -> Result<(), StoreError> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(LOAD)?;
+    let mut rows = statement.query([pool.as_str()])?;
+    let mut load: HashMap<NodeId, (u32, u32)> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let mut cells = Cells::new(row, "tasks");
+        load.insert(cells.name("node")?, (cells.small("live")?, cells.small("slots")?));
+    }
+    for node in nodes {
+        (node.running_tasks, node.running_slots) = load.get(&node.id).copied().unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// One job.
+pub(super) fn job(connection: &Connection, id: &JobId) -> Result<Option<JobRow>, StoreError> {
+    one(connection, JOBS, None, id.as_str(), job_row)
+}
+
+/// A page of jobs.
+pub(super) fn jobs(connection: &Connection, wanted: Page) -> Result<Vec<JobRow>, StoreError> {
+    page(connection, (JOBS, List::Jobs), None, wanted, job_row)
+}
+
+fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT uid FROM jobs WHERE id = ?1")?;
+    Ok(statement.query_row([id.as_str()], |row| row.get(0)).optional()?)
+}
+
+/// One task.
+pub(super) fn task(connection: &Connection, job: &JobId, id: &TaskId) -> Result<Option<TaskRow>, StoreError> {
+    match job_uid(connection, job)? {
+        Some(uid) => one(connection, TASKS, Some(uid.into()), id.as_str(), task_row),
+        None => Ok(None),
+    }
+}
+
+/// A page of a job's tasks; nothing when there is no such job.
+pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {
+    match job_uid(connection, job)? {
+        Some(uid) => page(connection, (TASKS, List::Tasks), Some(uid.into()), wanted, task_row).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn pool_row(row: &Row<'_>) -> Result<PoolRow, StoreError> {
+    let cells = &mut Cells::new(row, "pools");
+    Ok(PoolRow {
+        id: cells.name("id")?,
+        document: cells.get("document")?,
+        version: cells.number("version")?,
+        state: cells.word("state", PoolState::parse)?,
+        state_at: cells.time("state_at")?,
+        allocation: cells.word("allocation", AllocationState::parse)?,
+        allocation_at: cells.time("allocation_at")?,
+        target_dedicated: cells.small("target_dedicated")?,
+        target_low_priority: cells.small("target_low_priority")?,
+        current_dedicated: cells.small("current_dedicated")?,
+        current_low_priority: cells.small("current_low_priority")?,
+        resize_timeout: cells.period("resize_timeout_ms")?,
+        resize_errors: cells.list("resize_errors")?,
+        slots_per_node: cells.small("slots_per_node")?,
+        policy: cells.json_if("policy")?,
+        decision: cells.get("decision")?,
+        created_at: cells.time("created_at")?,
+        modified_at: cells.time("modified_at")?,
+    })
+}
+
+fn node_row(row: &Row<'_>) -> Result<NodeRow, StoreError> {
+    let cells = &mut Cells::new(row, "nodes");
+    Ok(NodeRow {
+        pool: cells.name("pool")?,
+        id: cells.name("id")?,
+        state: cells.word("state", NodeState::parse)?,
+        state_at: cells.time("state_at")?,
+        scheduling: cells.word("scheduling", SchedulingState::parse)?,
+        address: cells.get("address")?,
+        allocated_at: cells.time("allocated_at")?,
+        booted_at: cells.time_if("booted_at")?,
+        is_dedicated: cells.flag("is_dedicated")?,
+        tasks_run: cells.number("tasks_run")?,
+        tasks_succeeded: cells.number("tasks_succeeded")?,
+        running_tasks: 0,
+        running_slots: 0,
+        start_task: cells.json_if("start_task")?,
+        faults: cells.list("faults")?,
+        agent_version: cells.get("agent_version")?,
+    })
+}
+
+fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
+    let cells = &mut Cells::new(row, "jobs");
+    Ok(JobRow {
+        uid: JobUid(cells.number("uid")?),
+        id: cells.name("id")?,
+        document: cells.get::<Option<String>>("document")?.unwrap_or_else(|| "{}".to_owned()),
+        version: cells.number("version")?,
+        state: cells.word("state", JobState::parse)?,
+        state_at: cells.time("state_at")?,
+        previous: jobs::previous(cells)?,
+        pool: cells.name("pool")?,
+        priority: cells.get("priority")?,
+        max_parallel: cells.get("max_parallel")?,
+        terminate_when_complete: cells.flag("terminate_when_complete")?,
+        max_task_retry_count: cells.get("max_task_retry_count")?,
+        max_wall_clock: cells.period_if("max_wall_clock_ms")?,
+        performs_exit_options: cells.flag("performs_exit_options")?,
+        uses_dependencies: cells.flag("uses_dependencies")?,
+        created_at: cells.time("created_at")?,
+        modified_at: cells.time("modified_at")?,
+        ended_at: cells.time_if("ended_at")?,
+        terminate_reason: cells.get("terminate_reason")?,
+        tasks: jobs::counts(cells)?,
+        slots: jobs::counts(cells)?,
+    })
+}
+
+fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let cells = &mut Cells::new(row, "tasks");
+    Ok(TaskRow {
+        uid: TaskUid(cells.number("uid")?),
+        job_uid: JobUid(cells.number("job")?),
+        id: cells.name("id")?,
+        document: cells.get("document")?,
+        version: cells.number("version")?,
+        state: cells.code("state", tasks::state_of)?,
+        state_at: cells.time("state_at")?,
+        previous: {
+            let (state, at) = (cells.code_if("previous_state", tasks::state_of)?, cells.time_if("previous_at")?);
+            state.zip(at)
+        },
+        created_at: cells.time("created_at")?,
+        modified_at: cells.time("modified_at")?,
+        attempt: cells.small("attempt")?,
+        node: cells.name_if("node")?,
+        started_at: cells.time_if("started_at")?,
+        ended_at: cells.time_if("ended_at")?,
+        exit_code: cells.get("exit_code")?,
+        has_succeeded: cells.get("success")?,
+        failure: cells.json_if("failure")?,
+        retry_count: cells.small("retries")?,
+        retried_at: cells.time_if("retried_at")?,
+        requeue_count: cells.small("requeues")?,
+        requeued_at: cells.time_if("requeued_at")?,
+        slots: cells.small("slots")?,
+        stdout: stream::read(row, STDOUT_AT, "stdout")?,
+        stderr: stream::read(row, STDOUT_AT + 1, "stderr")?,
+    })
+}

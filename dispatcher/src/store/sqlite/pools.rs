@@ -1,0 +1,175 @@
+//! Rows of pools and nodes, as the engine writes and loads them.
+
+use broker_config::{
+    ids::{Epoch, NodeId, PoolId},
+    state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
+};
+use rusqlite::{Connection, params};
+
+use crate::store::{
+    StoreError,
+    records::{NodeRecord, PoolRecord},
+    sqlite::cells::{self, Cells},
+};
+
+const PUT_POOL: &str = "
+INSERT INTO pools (id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
+    resize_timeout_ms, deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node,
+    created_at, modified_at, document)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, COALESCE(?20, '{}'))
+ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3, state_at = ?4, allocation = ?5, allocation_at = ?6,
+    target_dedicated = ?7, target_low_priority = ?8, resize_timeout_ms = ?9, deallocation = ?10, resize_errors = ?11,
+    slots_per_node = ?12, fill = ?13, start_task = ?14, policy = ?15, decision = ?16, next_node = ?17,
+    created_at = ?18, modified_at = ?19, document = COALESCE(?20, document)";
+
+const PUT_NODE: &str = "
+INSERT OR REPLACE INTO nodes (pool, id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at,
+    booted_at, is_dedicated, rank, tasks_run, tasks_succeeded, start_task, faults, agent_version)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+
+const POOLS: &str = "
+SELECT id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority, resize_timeout_ms,
+    deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node, created_at, modified_at
+FROM pools ORDER BY id";
+
+const NODES: &str = "
+SELECT id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at, booted_at, is_dedicated,
+    rank, tasks_run, tasks_succeeded, start_task, faults, agent_version
+FROM nodes WHERE pool = ?1 ORDER BY id";
+
+/// Inserts or replaces a pool; the document only when given.
+pub(super) fn put(connection: &Connection, pool: &PoolRecord, document: Option<&str>) -> Result<(), StoreError> {
+    connection.prepare_cached(PUT_POOL)?.execute(params![
+        pool.id.as_str(),
+        pool.version.cast_signed(),
+        pool.state.as_str(),
+        pool.state_at.0,
+        pool.allocation.as_str(),
+        pool.allocation_at.0,
+        pool.target_dedicated,
+        pool.target_low_priority,
+        pool.resize_timeout.as_ms().cast_signed(),
+        pool.deallocation.as_str(),
+        cells::list(&pool.resize_errors),
+        pool.slots_per_node,
+        cells::fill(pool.fill),
+        pool.start_task.as_ref().map(cells::json),
+        pool.policy.as_ref().map(cells::json),
+        pool.decision,
+        pool.next_node.cast_signed(),
+        pool.created_at.0,
+        pool.modified_at.0,
+        document,
+    ])?;
+    Ok(())
+}
+
+/// Removes a pool and its nodes.
+pub(super) fn delete(connection: &Connection, pool: &PoolId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM nodes WHERE pool = ?1")?.execute([pool.as_str()])?;
+    connection.prepare_cached("DELETE FROM pools WHERE id = ?1")?.execute([pool.as_str()])?;
+    Ok(())
+}
+
+/// Inserts or replaces a node.
+pub(super) fn put_node(connection: &Connection, pool: &PoolId, node: &NodeRecord) -> Result<(), StoreError> {
+    connection.prepare_cached(PUT_NODE)?.execute(params![
+        pool.as_str(),
+        node.id.as_str(),
+        node.token,
+        node.epoch.0.cast_signed(),
+        node.state.as_str(),
+        node.state_at.0,
+        node.scheduling.as_str(),
+        node.drain.map(DeallocationOption::as_str),
+        node.is_drained,
+        node.address,
+        node.allocated_at.0,
+        node.booted_at.map(|at| at.0),
+        node.is_dedicated,
+        node.rank,
+        node.tasks_run.cast_signed(),
+        node.tasks_succeeded.cast_signed(),
+        node.start_task.as_ref().map(cells::json),
+        cells::list(&node.faults),
+        node.agent_version,
+    ])?;
+    Ok(())
+}
+
+/// Removes a node.
+pub(super) fn delete_node(connection: &Connection, pool: &PoolId, node: &NodeId) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("DELETE FROM nodes WHERE pool = ?1 AND id = ?2")?;
+    statement.execute((pool.as_str(), node.as_str()))?;
+    Ok(())
+}
+
+/// All pools with their nodes.
+pub(super) fn load(connection: &Connection) -> Result<Vec<(PoolRecord, Vec<NodeRecord>)>, StoreError> {
+    let mut statement = connection.prepare(POOLS)?;
+    let mut rows = statement.query([])?;
+    let mut pools = Vec::new();
+    while let Some(row) = rows.next()? {
+        let pool = pool(&mut Cells::new(row, "pools"))?;
+        let nodes = load_nodes(connection, &pool.id)?;
+        pools.push((pool, nodes));
+    }
+    Ok(pools)
+}
+
+fn load_nodes(connection: &Connection, pool: &PoolId) -> Result<Vec<NodeRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(NODES)?;
+    let mut rows = statement.query([pool.as_str()])?;
+    let mut nodes = Vec::new();
+    while let Some(row) = rows.next()? {
+        nodes.push(node(&mut Cells::new(row, "nodes"))?);
+    }
+    Ok(nodes)
+}
+
+fn pool(cells: &mut Cells<'_>) -> Result<PoolRecord, StoreError> {
+    Ok(PoolRecord {
+        id: cells.name("id")?,
+        version: cells.number("version")?,
+        state: cells.word("state", PoolState::parse)?,
+        state_at: cells.time("state_at")?,
+        allocation: cells.word("allocation", AllocationState::parse)?,
+        allocation_at: cells.time("allocation_at")?,
+        target_dedicated: cells.small("target_dedicated")?,
+        target_low_priority: cells.small("target_low_priority")?,
+        resize_timeout: cells.period("resize_timeout_ms")?,
+        deallocation: cells.word("deallocation", DeallocationOption::parse)?,
+        resize_errors: cells.list("resize_errors")?,
+        slots_per_node: cells.small("slots_per_node")?,
+        fill: cells.word("fill", cells::fill_of)?,
+        start_task: cells.json_if("start_task")?,
+        policy: cells.json_if("policy")?,
+        decision: cells.get("decision")?,
+        next_node: cells.number("next_node")?,
+        created_at: cells.time("created_at")?,
+        modified_at: cells.time("modified_at")?,
+    })
+}
+
+fn node(cells: &mut Cells<'_>) -> Result<NodeRecord, StoreError> {
+    Ok(NodeRecord {
+        id: cells.name("id")?,
+        token: cells.get("token")?,
+        epoch: Epoch(cells.number("epoch")?),
+        state: cells.word("state", NodeState::parse)?,
+        state_at: cells.time("state_at")?,
+        scheduling: cells.word("scheduling", SchedulingState::parse)?,
+        drain: cells.word_if("drain", DeallocationOption::parse)?,
+        is_drained: cells.flag("is_drained")?,
+        address: cells.get("address")?,
+        allocated_at: cells.time("allocated_at")?,
+        booted_at: cells.time_if("booted_at")?,
+        is_dedicated: cells.flag("is_dedicated")?,
+        rank: cells.small("rank")?,
+        tasks_run: cells.number("tasks_run")?,
+        tasks_succeeded: cells.number("tasks_succeeded")?,
+        start_task: cells.json_if("start_task")?,
+        faults: cells.list("faults")?,
+        agent_version: cells.get("agent_version")?,
+    })
+}
