@@ -1,0 +1,166 @@
+//! Operations on the account as a whole: images, node counts, and lists that are truthfully empty.
+
+use broker_config::state::NodeState;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    http::{
+        answer::Answer,
+        call::Call,
+        entrance::Door,
+        error::{not_found, store_failed},
+        filter::{COUNTS, compile, holds},
+        lists::{Paging, ROWS_MAX, list},
+        odata,
+    },
+    refusal::{Code, Refusal},
+    store::{read::Page, rows::NodeRow},
+};
+
+/// Pools in one page of node counts.
+const COUNTS_MAX: usize = 10;
+
+/// The one image there is: the machine that nodes run on.
+pub async fn images(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    Paging::read(call, ROWS_MAX)?;
+    let value_of = |path: &str| match path {
+        "osType" => Some("linux".to_owned()),
+        "verificationType" => Some("verified".to_owned()),
+        "nodeAgentSKUId" => Some("piecework.node.linux".to_owned()),
+        _ => None,
+    };
+    let is_shown = match call.query.text("$filter")? {
+        None => true,
+        Some(text) => holds(&odata::parse(text)?, &value_of).map_err(|reason| odata::refused(text, &reason))?,
+    };
+    let image = json!({
+        "nodeAgentSKUId": "piecework.node.linux",
+        "imageReference": {"publisher": "piecework", "offer": "host", "sku": "linux", "version": "latest"},
+        "osType": "linux",
+        "verificationType": "verified",
+    });
+    Ok(list(call, "supportedimages", is_shown.then(|| image.to_string().into_bytes()).into_iter(), None))
+}
+
+/// Applications are made on Azure's management plane; there are none.
+pub async fn applications(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    Paging::read(call, ROWS_MAX)?;
+    Ok(list(call, "applications", std::iter::empty(), None))
+}
+
+/// No application exists.
+pub async fn application(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    Err(not_found(Code::ResourceNotFound, call.value(0)).hint("Bring programs along as resourceFiles."))
+}
+
+/// A list in which nothing can be.
+pub async fn nothing(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    Paging::read(call, ROWS_MAX)?;
+    if let Some(filter) = call.query.text("$filter")? {
+        odata::parse(filter)?;
+    }
+    Ok(list(call, call.path.trim_start_matches('/'), std::iter::empty(), None))
+}
+
+/// How many nodes are in which state, in Azure's names.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateCounts {
+    creating: u32,
+    idle: u32,
+    offline: u32,
+    preempted: u32,
+    rebooting: u32,
+    reimaging: u32,
+    running: u32,
+    starting: u32,
+    start_task_failed: u32,
+    leaving_pool: u32,
+    unknown: u32,
+    unusable: u32,
+    waiting_for_start_task: u32,
+    #[serde(rename = "upgradingOS")]
+    upgrading_os: u32,
+    deallocated: u32,
+    deallocating: u32,
+    total: u32,
+}
+
+impl StateCounts {
+    /// Counts nodes.
+    pub fn of<'a>(nodes: impl Iterator<Item = &'a NodeRow>) -> StateCounts {
+        let mut counts = StateCounts::default();
+        for node in nodes {
+            counts.total += 1;
+            *match node.state {
+                NodeState::Creating => &mut counts.creating,
+                NodeState::Idle => &mut counts.idle,
+                NodeState::Offline => &mut counts.offline,
+                NodeState::Preempted => &mut counts.preempted,
+                NodeState::Rebooting => &mut counts.rebooting,
+                NodeState::Reimaging => &mut counts.reimaging,
+                NodeState::Running => &mut counts.running,
+                NodeState::Starting => &mut counts.starting,
+                NodeState::StartTaskFailed => &mut counts.start_task_failed,
+                NodeState::LeavingPool => &mut counts.leaving_pool,
+                NodeState::Unknown => &mut counts.unknown,
+                NodeState::Unusable => &mut counts.unusable,
+                NodeState::WaitingForStartTask => &mut counts.waiting_for_start_task,
+                NodeState::UpgradingOs => &mut counts.upgrading_os,
+                NodeState::Deallocated => &mut counts.deallocated,
+                NodeState::Deallocating => &mut counts.deallocating,
+            } += 1;
+        }
+        counts
+    }
+}
+
+impl Door {
+    /// All nodes of a pool, read page by page.
+    pub async fn all_nodes(&self, pool: &broker_config::ids::PoolId) -> Result<Vec<NodeRow>, Refusal> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: None };
+            let rows = self.read.nodes(pool, page).await.map_err(store_failed)?;
+            let is_last = rows.len() < ROWS_MAX;
+            after = rows.last().map(|row| row.id.to_string());
+            all.extend(rows);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolCounts<'a> {
+    pool_id: &'a str,
+    dedicated: StateCounts,
+    low_priority: StateCounts,
+}
+
+/// Node counts of every pool.
+pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let paging = Paging::read(call, COUNTS_MAX)?;
+    let pools = match paging.page(compile(call.query.text("$filter")?, COUNTS)?) {
+        None => Vec::new(),
+        Some(page) => door.read.pools(page).await.map_err(store_failed)?,
+    };
+    let mut counted = Vec::with_capacity(pools.len());
+    for pool in pools {
+        let nodes = door.all_nodes(&pool.id).await?;
+        counted.push((pool, nodes));
+    }
+    let show = |(pool, nodes): &(crate::store::rows::PoolRow, Vec<NodeRow>)| {
+        let counts = PoolCounts {
+            pool_id: pool.id.as_str(),
+            dedicated: StateCounts::of(nodes.iter().filter(|node| node.is_dedicated)),
+            low_priority: StateCounts::of(nodes.iter().filter(|node| !node.is_dedicated)),
+        };
+        serde_json::to_vec(&counts).expect("counts have a JSON form")
+    };
+    Ok(paging.answer(call, "poolnodecounts", &counted, |(pool, _)| pool.id.as_str(), show))
+}

@@ -1,0 +1,175 @@
+//! Shapes answers: statuses and headers, and JSON objects written straight into their text.
+//!
+//! A stored document is spliced into the text as it is; only `$select` of one of its fields parses it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::body::Body;
+use broker_config::time::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::{command::etag, http::odata::Select};
+
+/// What goes out.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exact status.
+    pub status: StatusCode,
+    /// Headers of this answer; the entrance adds those of every answer.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+}
+
+impl Answer {
+    /// Without a body.
+    pub fn empty(status: u16) -> Answer {
+        let status = StatusCode::from_u16(status).expect("handlers name valid statuses");
+        Answer { status, headers: HeaderMap::new(), body: Body::empty() }
+    }
+
+    /// 200 with JSON.
+    pub fn json(text: Vec<u8>) -> Answer {
+        let answer = Answer { body: Body::from(text), ..Answer::empty(200) };
+        answer.with(header::CONTENT_TYPE, "application/json;odata=minimalmetadata")
+    }
+
+    /// 200 with bytes.
+    pub fn bytes(body: Body, length: u64) -> Answer {
+        let answer = Answer { body, ..Answer::empty(200) };
+        answer.with(header::CONTENT_TYPE, "application/octet-stream").with(header::CONTENT_LENGTH, &length.to_string())
+    }
+
+    /// Adds a header; a value that HTTP does not allow is left out and logged.
+    pub fn with(mut self, name: HeaderName, value: &str) -> Answer {
+        match HeaderValue::from_str(value) {
+            Ok(value) => drop(self.headers.insert(name, value)),
+            Err(_) => tracing::warn!(%name, value, "answer header left out: its value is not allowed"),
+        }
+        self
+    }
+
+    /// Adds the version and time of what was read or changed.
+    pub fn changed(self, version: u64, at: Timestamp) -> Answer {
+        self.with(header::ETAG, &etag(version)).with(header::LAST_MODIFIED, &http_date(at))
+    }
+
+    /// Says where the thing is.
+    pub fn about(self, url: &str) -> Answer {
+        self.with(HeaderName::from_static("dataserviceid"), url)
+    }
+
+    /// Says where the new thing is.
+    pub fn created(self, url: &str) -> Answer {
+        self.with(header::LOCATION, url).about(url)
+    }
+}
+
+/// As RFC 1123 wants it.
+pub fn http_date(at: Timestamp) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0)))
+}
+
+/// A time as ISO 8601 in JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Iso(pub Timestamp);
+
+impl Serialize for Iso {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0.iso())
+    }
+}
+
+/// A JSON object under construction, limited to the fields that were selected.
+pub struct Fields<'a> {
+    text: Vec<u8>,
+    select: Option<&'a Select>,
+}
+
+impl<'a> Fields<'a> {
+    /// An empty object.
+    pub fn new(select: Option<&'a Select>) -> Fields<'a> {
+        Fields { text: vec![b'{'], select }
+    }
+
+    fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        if self.text.len() > 1 {
+            self.text.push(b',');
+        }
+        serde_json::to_writer(&mut self.text, name).expect("a name has a JSON form");
+        self.text.push(b':');
+        serde_json::to_writer(&mut self.text, value).expect("plain values have a JSON form");
+    }
+
+    /// Adds a field.
+    pub fn add<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
+        if self.select.is_none_or(|select| select.has(name)) {
+            self.write(name, value);
+        }
+        self
+    }
+
+    /// Adds a field that is not a property and cannot be left out.
+    pub fn always(mut self, name: &str, value: &str) -> Self {
+        self.write(name, value);
+        self
+    }
+
+    /// Adds a field when there is a value.
+    pub fn add_some<T: Serialize>(self, name: &str, value: Option<T>) -> Self {
+        match value {
+            Some(value) => self.add(name, &value),
+            None => self,
+        }
+    }
+
+    /// Adds all fields of a stored document.
+    pub fn document(mut self, document: &str) -> Self {
+        let inner = document.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+        if inner.is_empty() {
+            return self;
+        }
+        let Some(select) = self.select else {
+            if self.text.len() > 1 {
+                self.text.push(b',');
+            }
+            self.text.extend_from_slice(inner.as_bytes());
+            return self;
+        };
+        if !select.names().any(|name| document.contains(&format!("\"{name}\":"))) {
+            return self;
+        }
+        let fields: Map<String, Value> = serde_json::from_str(document).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a stored document is not JSON");
+            Map::new()
+        });
+        for (name, value) in fields {
+            self = self.add(&name, &value);
+        }
+        self
+    }
+
+    /// The object's text.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.text.push(b'}');
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_spliced_in_and_selected_from() {
+        let document = r#"{"commandLine":"x","requiredSlots":2}"#;
+        let text = Fields::new(None).add("id", "t").document(document).finish();
+        assert_eq!(text, br#"{"id":"t","commandLine":"x","requiredSlots":2}"#);
+        let select = Select::parse("id, requiredSlots", &["id", "requiredSlots"]).unwrap();
+        let text = Fields::new(Some(&select)).add("id", "t").add("url", "u").document(document).finish();
+        assert_eq!(text, br#"{"id":"t","requiredSlots":2}"#);
+        assert_eq!(Fields::new(None).document("{}").finish(), b"{}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The way in, the same for every request.
+//!
+//! ```text
+//! host ─► signature ─► operation ─► api-version ─► parameters ─► condition ─► body ─► handler ─► answer
+//! ```
+//! A refusal at any step becomes Azure Batch's error body; nothing leaves without a request id.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, body::Body, response::Response};
+use broker_config::{blobs::Blobs, time::Timestamp};
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use http_body_util::BodyExt;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    command::{Command, Done},
+    engine::Engine,
+    http::{
+        account, answer::Answer, auth, call::Call, conditional, error, error::RequestId, explain, health, health::Health, jobs, node_files,
+        nodes, pools, query::Query, routes, routes::Route, routes::Served, task_files, tasks,
+    },
+    refusal::{Code, Refusal},
+    road::Files,
+    store::read::Read,
+};
+/// A body may have this many bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// What is read of a body that is refused, so that its sender sees the answer.
+const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A body must have arrived after this long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A handler must have answered after this long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What handlers use.
+pub struct Door {
+    /// The account's name, part of every signature.
+    pub account: String,
+    /// Its keys; each of them opens.
+    pub keys: Vec<auth::Key>,
+    /// Changes go here.
+    pub engine: Engine,
+    /// Reads come from here.
+    pub read: Arc<dyn Read>,
+    /// Files of nodes.
+    pub files: Files,
+    /// Streams of ended tasks, and large files.
+    pub blobs: Blobs,
+    /// Whether the whole stack can run a task.
+    pub health: watch::Receiver<Health>,
+    /// Whether clients reach the door by https.
+    pub is_tls: bool,
+}
+
+macro_rules! verbs {
+    ($($verb:ident => $handler:path),+ $(,)?) => {
+        /// What the door can do; each has one handler.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Verb { $($verb),+ }
+        impl Door {
+            async fn act(&self, verb: Verb, call: &Call) -> Result<Answer, Refusal> {
+                match verb { $(Verb::$verb => $handler(self, call).await),+ }
+            }
+        }
+    };
+}
+
+verbs! {
+    ImagesList => account::images,
+    NodeCounts => account::node_counts,
+    ApplicationsList => account::applications,
+    ApplicationGet => account::application,
+    NothingList => account::nothing,
+    PoolAdd => pools::add,
+    PoolList => pools::list,
+    PoolDelete => pools::delete,
+    PoolExists => pools::exists,
+    PoolGet => pools::get,
+    PoolResize => pools::resize,
+    PoolStopResize => pools::stop_resize,
+    PoolRemoveNodes => pools::remove_nodes,
+    NodeGet => nodes::get,
+    NodeList => nodes::list,
+    NodeExtensionsList => nodes::extensions,
+    JobAdd => jobs::add,
+    JobList => jobs::list,
+    JobGet => jobs::get,
+    JobPatch => jobs::patch,
+    JobUpdate => jobs::update,
+    JobTerminate => jobs::terminate,
+    JobDelete => jobs::delete,
+    TaskCounts => jobs::task_counts,
+    TaskAdd => tasks::add,
+    TaskAddCollection => tasks::add_collection,
+    TaskList => tasks::list,
+    TaskGet => tasks::get,
+    TaskTerminate => tasks::terminate,
+    TaskDelete => tasks::delete,
+    SubtaskList => tasks::subtasks,
+    TaskFileList => task_files::list,
+    TaskFileGet => task_files::get,
+    TaskFileHead => task_files::head,
+    TaskFileDelete => task_files::delete,
+    NodeFileList => node_files::list,
+    NodeFileGet => node_files::get,
+    NodeFileHead => node_files::head,
+    NodeFileDelete => node_files::delete,
+    Health => health::get,
+    PoolView => explain::pool,
+    PolicyGet => explain::policy,
+    PolicySet => explain::set_policy,
+    PolicyRemove => explain::remove_policy,
+}
+
+/// All operations as one router.
+pub fn router(door: Door) -> Router {
+    let door = Arc::new(door);
+    Router::new().fallback(move |request: Request<Body>| enter(door.clone(), request))
+}
+
+async fn enter(door: Arc<Door>, request: Request<Body>) -> Response {
+    let id = RequestId::random();
+    let (parts, body) = request.into_parts();
+    let base = base_url(&parts, door.is_tls);
+    let shown = base.clone().unwrap_or_default();
+    let work = AssertUnwindSafe(door.handle(id, base, &parts, body)).catch_unwind();
+    let answer = work.await.unwrap_or_else(|_| {
+        tracing::error!(request = %id, method = %parts.method, path = parts.uri.path(), "a handler panicked");
+        Err((Refusal::new(Code::InternalError, "Server encountered an internal error. Please try again after some time."), None))
+    });
+    let answer = answer.unwrap_or_else(|(refusal, allowed)| {
+        tracing::debug!(request = %id, %refusal, "refused");
+        let answer = error::answer(&refusal, &shown, id);
+        match allowed {
+            Some(allowed) => answer.with(header::ALLOW, &allowed),
+            None => answer,
+        }
+    });
+    tracing::debug!(request = %id, method = %parts.method, path = parts.uri.path(), status = answer.status.as_u16(), "answered");
+    finish(answer, id, &parts)
+}
+
+/// Adds what every answer has.
+fn finish(answer: Answer, id: RequestId, parts: &Parts) -> Response {
+    let mut answer = answer.with(HeaderName::from_static("request-id"), &id.to_string()).with(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let wants_echo = parts.headers.get("return-client-request-id").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let own_id = parts.headers.get("client-request-id").or_else(|| parts.headers.get("x-ms-client-request-id"));
+    if let (true, Some(own_id)) = (wants_echo, own_id) {
+        answer.headers.insert(HeaderName::from_static("client-request-id"), own_id.clone());
+    }
+    if parts.method == Method::HEAD || answer.status == StatusCode::NOT_MODIFIED {
+        answer.body = Body::empty();
+        if answer.status != StatusCode::OK {
+            answer.headers.remove(header::CONTENT_TYPE);
+        }
+    }
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+/// Where the client reached us, from its Host header.
+fn base_url(parts: &Parts, is_tls: bool) -> Result<String, Refusal> {
+    let scheme = if is_tls { "https" } else { "http" };
+    let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let host = host.or_else(|| parts.uri.authority().map(|authority| authority.as_str().as_bytes())).unwrap_or(b"localhost");
+    let is_clean =
+        !host.is_empty() && host.len() <= 255 && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte));
+    match std::str::from_utf8(host) {
+        Ok(host) if is_clean => Ok(format!("{scheme}://{host}")),
+        _ => Err(Refusal::new(Code::InvalidHeaderValue, "The value provided for one of the HTTP headers was not in the correct format.")
+            .with("HeaderName", "Host")),
+    }
+}
+
+type Refused = (Refusal, Option<String>);
+
+fn plain(refusal: Refusal) -> Refused {
+    (refusal, None)
+}
+
+impl Door {
+    /// Asks the engine for a change; the new version and its time.
+    pub async fn change(&self, command: Command) -> Result<(u64, Timestamp), Refusal> {
+        match self.engine.call(command).await? {
+            Done::Changed { version, at } => Ok((version, at)),
+            Done::Tasks(mut results) if results.len() == 1 => results.remove(0),
+            Done::Tasks(_) => Err(Refusal::new(Code::InternalError, "The engine answered another question.")),
+        }
+    }
+
+    async fn handle(&self, id: RequestId, base: Result<String, Refusal>, parts: &Parts, body: Body) -> Result<Answer, Refused> {
+        let (route, mut call) = match base.map_err(plain).and_then(|base| self.let_in(id, base, parts)) {
+            Ok(entered) => entered,
+            Err(refused) => {
+                drain(body, 0).await;
+                return Err(refused);
+            }
+        };
+        call.body = read_body(body, &parts.headers).await.map_err(plain)?;
+        let acted = match route.served {
+            Served::NotYet(hint) => return routes::not_yet(route, hint).map_err(plain),
+            Served::Yes(verb) => timeout(CALL_TIMEOUT, self.act(verb, &call)).await,
+        };
+        acted
+            .unwrap_or_else(|_| {
+                tracing::warn!(request = %id, operation = route.name, "gave up after {CALL_TIMEOUT:?}");
+                Err(Refusal::new(Code::OperationTimedOut, "The operation could not be completed within the permitted time."))
+            })
+            .map_err(plain)
+    }
+
+    /// Everything that is checked before the body is read.
+    fn let_in(&self, id: RequestId, base: String, parts: &Parts) -> Result<(&'static Route, Call), Refused> {
+        let path = parts.uri.path();
+        let query = Query::parse(parts.uri.query());
+        let found = routes::find(&parts.method, path);
+        if !found.as_ref().is_ok_and(|(route, _)| route.is_open()) {
+            let signed = auth::Signed { method: &parts.method, path, query: &query, headers: &parts.headers };
+            auth::check(&self.account, &self.keys, &signed, SystemTime::now()).map_err(plain)?;
+        }
+        let (route, values) = found?;
+        if !route.is_ours() {
+            check_version(&query).map_err(plain)?;
+        }
+        query.only(route.query).map_err(plain)?;
+        query.number("timeout", 1, i64::from(i32::MAX)).map_err(plain)?;
+        let condition = conditional::read(&parts.headers, route.honours).map_err(plain)?;
+        let headers = parts.headers.clone();
+        Ok((route, Call { id, base, path: path.to_owned(), values, query, condition, headers, body: Bytes::new() }))
+    }
+}
+
+/// Every version of Azure's shape is served by the same model.
+fn check_version(query: &Query) -> Result<(), Refusal> {
+    let Some(version) = query.text("api-version")? else {
+        return Err(Refusal::new(
+            Code::MissingRequiredQueryParameter,
+            "A query parameter that's mandatory for this request is not specified.",
+        )
+        .with("QueryParameterName", "api-version")
+        .hint("Add api-version=2024-02-01.19.0."));
+    };
+    let (date, minor) = version.split_once('.').map_or((version, None), |(date, minor)| (date, Some(minor)));
+    let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<_> = date.split('-').collect();
+    let is_date = parts.len() == 3 && digits(parts[0], 4) && digits(parts[1], 2) && digits(parts[2], 2) && parts[0] >= "2014";
+    let is_minor = minor.is_none_or(|minor| {
+        minor.split_once('.').is_some_and(|(major, minor)| [major, minor].iter().all(|part| digits(part, 1) || digits(part, 2)))
+    });
+    if is_date && is_minor {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::UnsupportedRequestVersion, "The specified api-version is not supported.")
+        .with("api-version", version.chars().take(64).collect::<String>())
+        .hint("2024-02-01.19.0, 2024-07-01.20.0 and 2025-06-01 are served."))
+}
+
+async fn read_body(mut body: Body, headers: &HeaderMap) -> Result<Bytes, Refusal> {
+    let claimed: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut read = BytesMut::with_capacity(claimed.unwrap_or(0).min(BODY_BYTES_MAX));
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| Refusal::new(Code::InvalidRequestBody, "The request body could not be read.").with("Reason", error))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if claimed.is_some_and(|claimed| claimed > BODY_BYTES_MAX) || read.len() + data.len() > BODY_BYTES_MAX {
+                return Ok(false);
+            }
+            read.extend_from_slice(data);
+        }
+        Ok(true)
+    };
+    match timeout(BODY_TIMEOUT, reading).await {
+        Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The request body did not arrive in time.")),
+        Ok(Err(refusal)) => Err(refusal),
+        Ok(Ok(true)) => Ok(read.freeze()),
+        Ok(Ok(false)) => {
+            drain(body, read.len()).await;
+            Err(Refusal::new(Code::RequestBodyTooLarge, "The request body is too large and exceeds the maximum permissible limit.")
+                .with("MaxLimit", BODY_BYTES_MAX)
+                .hint("Send fewer tasks in one request."))
+        }
+    }
+}
+
+/// Reads on for a while: a client that is still sending would otherwise never see the answer.
+async fn drain(mut body: Body, mut read: usize) {
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    if timeout(BODY_TIMEOUT, reading).await.is_err() {
+        tracing::debug!("a refused body did not end in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_azures_shape_are_accepted() {
+        for (version, code) in [
+            ("api-version=2024-02-01.19.0", None),
+            ("api-version=2025-06-01", None),
+            ("Api-Version=2020-03-01.11.0", None),
+            ("", Some(Code::MissingRequiredQueryParameter)),
+            ("api-version=", Some(Code::MissingRequiredQueryParameter)),
+            ("api-version=latest", Some(Code::UnsupportedRequestVersion)),
+            ("api-version=2024-02-01.x", Some(Code::UnsupportedRequestVersion)),
+            ("api-version=1999-01-01.1.0", Some(Code::UnsupportedRequestVersion)),
+        ] {
+            assert_eq!(check_version(&Query::parse(Some(version))).err().map(|refusal| refusal.code), code, "{version}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Jobs: add, list, get, change, terminate, delete, and the counts of their tasks.
+
+use broker_config::{ids::JobId, period::Period};
+use serde::Serialize;
+
+use crate::{
+    command::{Command, etag},
+    http::{
+        answer::{Answer, Fields, Iso},
+        call::Call,
+        conditional::unchanged,
+        entrance::Door,
+        error::{not_found, store_failed},
+        filter::{JOBS, compile},
+        job_body,
+        lists::{Paging, ROWS_MAX, shape},
+        validate::Object,
+    },
+    refusal::{Code, Refusal},
+    store::rows::{Counts, JobRow},
+};
+
+#[rustfmt::skip]
+const PROPERTIES: &[&str] = &[
+    "id", "displayName", "usesTaskDependencies", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime",
+    "previousState", "previousStateTransitionTime", "priority", "allowTaskPreemption", "maxParallelTasks", "constraints",
+    "jobManagerTask", "jobPreparationTask", "jobReleaseTask", "commonEnvironmentSettings", "poolInfo", "onAllTasksComplete",
+    "onTaskFailure", "networkConfiguration", "metadata", "executionInfo", "stats",
+];
+
+/// Characters of the reason in a terminate.
+const REASON_MAX: usize = 1_024;
+/// A changed document is written again this often when another change came between.
+const MERGES_MAX: usize = 5;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Constraints {
+    max_wall_clock_time: Period,
+    max_task_retry_count: i32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolInfo<'a> {
+    pool_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecutionInfo<'a> {
+    start_time: Iso,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<Iso>,
+    pool_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terminate_reason: Option<&'a str>,
+}
+
+fn url(call: &Call, job: &JobId) -> String {
+    format!("{}/jobs/{}", call.base, job.as_str().replace(':', "%3A"))
+}
+
+fn show(fields: Fields<'_>, call: &Call, row: &JobRow) -> Vec<u8> {
+    let constraints = Constraints {
+        max_wall_clock_time: row.max_wall_clock.unwrap_or(Period::UNLIMITED),
+        max_task_retry_count: row.max_task_retry_count,
+    };
+    let execution = ExecutionInfo {
+        start_time: Iso(row.created_at),
+        end_time: row.ended_at.map(Iso),
+        pool_id: row.pool.as_str(),
+        terminate_reason: row.terminate_reason.as_deref(),
+    };
+    fields
+        .add("id", row.id.as_str())
+        .add("usesTaskDependencies", &row.uses_dependencies)
+        .add("url", &url(call, &row.id))
+        .add("eTag", &etag(row.version))
+        .add("lastModified", &Iso(row.modified_at))
+        .add("creationTime", &Iso(row.created_at))
+        .add("state", row.state.as_str())
+        .add("stateTransitionTime", &Iso(row.state_at))
+        .add_some("previousState", row.previous.map(|(state, _)| state))
+        .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
+        .add("priority", &row.priority)
+        .add("maxParallelTasks", &row.max_parallel)
+        .add("constraints", &constraints)
+        .add("poolInfo", &PoolInfo { pool_id: row.pool.as_str() })
+        .add("onAllTasksComplete", if row.terminate_when_complete { "terminatejob" } else { "noaction" })
+        .add("onTaskFailure", if row.performs_exit_options { "performexitoptionsjobaction" } else { "noaction" })
+        .add("executionInfo", &execution)
+        .document(&row.document)
+        .finish()
+}
+
+impl Door {
+    /// A job's row.
+    pub async fn job(&self, job: &JobId) -> Result<JobRow, Refusal> {
+        let row = self.read.job(job).await.map_err(store_failed)?;
+        row.ok_or_else(|| not_found(Code::JobNotFound, job))
+    }
+}
+
+/// Adds a job.
+pub async fn add(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = job_body::read(Object::root(&call.json()?))?;
+    let url = url(call, &job.id);
+    let (version, at) = door.change(Command::CreateJob(Box::new(job))).await?;
+    Ok(Answer::empty(201).changed(version, at).created(&url))
+}
+
+/// A page of jobs.
+pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let select = shape(call, PROPERTIES)?;
+    let paging = Paging::read(call, ROWS_MAX)?;
+    let rows = match paging.page(compile(call.query.text("$filter")?, JOBS)?) {
+        None => Vec::new(),
+        Some(page) => door.read.jobs(page).await.map_err(store_failed)?,
+    };
+    Ok(paging.answer(call, "jobs", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, row)))
+}
+
+/// One job.
+pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let select = shape(call, PROPERTIES)?;
+    let row = door.job(&call.job()?).await?;
+    if let Some(answer) = unchanged(&call.condition, row.version, row.modified_at)? {
+        return Ok(answer);
+    }
+    let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#jobs/@Element", call.base));
+    Ok(Answer::json(show(fields, call, &row)).changed(row.version, row.modified_at).about(&url(call, &row.id)))
+}
+
+/// Changes the parts that are named.
+pub async fn patch(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    change(door, call, false).await
+}
+
+/// Changes everything that can change.
+pub async fn update(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    change(door, call, true).await
+}
+
+async fn change(door: &Door, call: &Call, is_whole: bool) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    let asked = job_body::change(Object::root(&call.json()?), is_whole)?;
+    for attempt in 1.. {
+        let row = door.job(&job).await?;
+        if asked.pool.as_ref().is_some_and(|pool| *pool != row.pool) {
+            return Err(Refusal::new(Code::UnsupportedProperty, "One of the properties specified in the request body is not supported.")
+                .with("PropertyName", "poolInfo.poolId")
+                .hint("A job stays on its pool for now; add a new job on the other pool."));
+        }
+        let mut change = asked.change.clone();
+        change.document = asked.merged(&row.document);
+        let mut condition = call.condition.clone();
+        let is_merge = change.document.is_some() && condition == Default::default();
+        if is_merge {
+            condition.if_match = Some(etag(row.version));
+        }
+        match door.change(Command::UpdateJob(job.clone(), Box::new(change), condition)).await {
+            Err(refusal) if is_merge && refusal.code == Code::ConditionNotMet && attempt < MERGES_MAX => continue,
+            Err(refusal) => return Err(refusal),
+            Ok((version, at)) => return Ok(Answer::empty(200).changed(version, at).about(&url(call, &row.id))),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// Ends a job.
+pub async fn terminate(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    call.query.flag("force")?;
+    let body = call.optional_json()?;
+    let reason = Object::root(&body).text("terminateReason", REASON_MAX)?.filter(|reason| !reason.is_empty()).map(str::to_owned);
+    let url = url(call, &job);
+    let (version, at) = door.change(Command::TerminateJob(job, reason, call.condition.clone())).await?;
+    Ok(Answer::empty(202).changed(version, at).about(&url))
+}
+
+/// Removes a job with its tasks.
+pub async fn delete(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    call.query.flag("force")?;
+    door.change(Command::DeleteJob(call.job()?, call.condition.clone())).await?;
+    Ok(Answer::empty(202))
+}
+
+#[derive(Serialize)]
+struct ShownCounts {
+    active: u64,
+    running: u64,
+    completed: u64,
+    succeeded: u64,
+    failed: u64,
+}
+
+fn counts(counts: &Counts) -> ShownCounts {
+    ShownCounts {
+        active: counts.active,
+        running: counts.running,
+        completed: counts.completed(),
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+    }
+}
+
+/// How many tasks are in which state.
+pub async fn task_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let row = door.job(&call.job()?).await?;
+    let fields = Fields::new(None).always("odata.metadata", &format!("{}/$metadata#taskcounts/@Element", call.base));
+    Ok(Answer::json(fields.add("taskCounts", &counts(&row.tasks)).add("taskSlotCounts", &counts(&row.slots)).finish()))
+}

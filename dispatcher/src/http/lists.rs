@@ -1,0 +1,88 @@
+//! Pages of lists: how many, from where, and the link to the next page.
+//!
+//! A page's token holds the last id it showed, so it stays good while others add and remove.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::{
+    http::{answer::Answer, call::Call, filter::Compiled, odata::Select, query::wrong},
+    refusal::Refusal,
+    store::read::Page,
+};
+
+/// Rows of a page at most, and by default.
+pub const ROWS_MAX: usize = 1_000;
+
+const TOKEN_VERSION: &str = "1:";
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// What page a request wants.
+#[derive(Debug, Clone)]
+pub struct Paging {
+    /// Rows at most.
+    pub rows_max: usize,
+    /// Only what comes after this.
+    pub after: Option<String>,
+}
+
+impl Paging {
+    /// Reads `maxresults` and `$skiptoken`.
+    pub fn read(call: &Call, most: usize) -> Result<Paging, Refusal> {
+        let rows_max = call.query.number("maxresults", 1, most as i64)?.map_or(most, |rows| rows as usize);
+        let Some(token) = call.query.text("$skiptoken")? else { return Ok(Paging { rows_max, after: None }) };
+        let after = Some(token)
+            .filter(|token| token.len() <= TOKEN_BYTES_MAX)
+            .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok())
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .and_then(|text| text.strip_prefix(TOKEN_VERSION).map(str::to_owned))
+            .ok_or_else(|| wrong("$skiptoken", token, "The token was not made by this server.").hint("List again from the start."))?;
+        Ok(Paging { rows_max, after: Some(after) })
+    }
+
+    /// The page to ask the store for, one row longer to see whether more follow; nothing when no row can pass.
+    pub fn page(&self, filter: Compiled) -> Option<Page> {
+        let filter = match filter {
+            Compiled::Constant(false) => return None,
+            Compiled::Constant(true) => None,
+            Compiled::Store(filter) => Some(filter),
+        };
+        Some(Page { after: self.after.clone(), rows_max: self.rows_max + 1, filter })
+    }
+
+    /// Shapes rows that were read with [`Paging::page`].
+    pub fn answer<R>(&self, call: &Call, kind: &str, rows: &[R], id: impl Fn(&R) -> &str, show: impl Fn(&R) -> Vec<u8>) -> Answer {
+        let shown = &rows[..rows.len().min(self.rows_max)];
+        let next = if rows.len() > shown.len() { shown.last().map(id) } else { None };
+        list(call, kind, shown.iter().map(show), next)
+    }
+}
+
+/// A list whose next page, if any, comes after `next`.
+pub fn list(call: &Call, kind: &str, items: impl Iterator<Item = Vec<u8>>, next: Option<&str>) -> Answer {
+    let text = |value: &str| serde_json::to_string(value).expect("a text has a JSON form");
+    let mut body = format!("{{\"odata.metadata\":{},\"value\":[", text(&format!("{}/$metadata#{kind}", call.base))).into_bytes();
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&item);
+    }
+    body.push(b']');
+    if let Some(after) = next {
+        let token = URL_SAFE_NO_PAD.encode(format!("{TOKEN_VERSION}{after}"));
+        let link = format!("{}{}?{}$skiptoken={token}", call.base, call.path, call.query.for_next_link());
+        body.extend_from_slice(format!(",\"odata.nextLink\":{}", text(&link)).as_bytes());
+    }
+    body.push(b'}');
+    Answer::json(body)
+}
+
+/// Reads `$select` and `$expand`.
+pub fn shape(call: &Call, known: &[&str]) -> Result<Option<Select>, Refusal> {
+    if let Some(expand) = call.query.text("$expand")?
+        && expand.split(',').any(|name| name.trim() != "stats")
+    {
+        return Err(wrong("$expand", expand, "Only stats can be expanded."));
+    }
+    call.query.text("$select")?.map(|text| Select::parse(text, known)).transpose()
+}

@@ -1,0 +1,40 @@
+//! The door for people: Azure Batch's REST operations, and ours below `/piecework/`.
+//!
+//! `entrance` lets a request in and finds its operation in `routes`; handlers (`pools`, `jobs`, `tasks`, …)
+//! take it apart, call one rule or read rows, and shape the answer; they decide nothing.
+
+mod account;
+mod answer;
+mod auth;
+mod call;
+mod conditional;
+mod entrance;
+mod error;
+mod explain;
+mod file_answer;
+mod filter;
+mod health;
+mod job_body;
+mod jobs;
+mod json;
+mod listen;
+mod lists;
+mod node_files;
+mod nodes;
+mod odata;
+mod pool_body;
+mod pools;
+mod query;
+mod routes;
+mod shared_body;
+mod task_body;
+mod task_files;
+mod tasks;
+mod transfer;
+mod validate;
+
+pub use auth::Key;
+pub use entrance::{Door, router};
+pub use health::{Health, Problem};
+pub use listen::serve;
+pub use routes::{ROUTES, Route, Served};

@@ -1,0 +1,293 @@
+//! Reads a pool as it is asked for, and the bodies of its resizes.
+
+use broker_config::{
+    ids::{NodeId, PoolId},
+    period::Period,
+    spec::{FillType, QueuePolicy, StartTask},
+    state::DeallocationOption,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    command::NewPool,
+    http::{
+        shared_body::{COMMAND_LINE_MAX, display_name, environment, metadata, not_empty, resource_files, retries, user_identity},
+        validate::{Object, prune},
+    },
+    refusal::{Code, Refusal},
+};
+
+/// Nodes a pool may ask for.
+const NODES_MAX: i64 = 100_000;
+/// Nodes that one request may remove.
+const REMOVED_MAX: usize = 100;
+/// The shortest limit of a resize, and the one when none is given.
+const RESIZE_LEAST: Period = Period::from_secs(5 * 60);
+const RESIZE_DEFAULT: Period = Period::from_secs(15 * 60);
+/// Characters of a start task with its files and variables.
+const START_TASK_MAX: usize = 32_768;
+/// The longest time that a policy may wait.
+const POLICY_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
+
+const POLICY_HINT: &str =
+    "Set the built-in policy instead: PUT /piecework/pools/{poolId}/policy with minNodes, maxNodes, reactMs and idleMs.";
+
+/// Reads a new pool.
+pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
+    let id: PoolId = body.required("id")?;
+    body.unsupported(&["applicationPackageReferences"], "Bring programs along by the startTask's resourceFiles.")?;
+    body.unsupported(&["certificateReferences"], "Certificates are retired.")?;
+    body.unsupported(&["applicationLicenses"], "There are no licences to rent here.")?;
+    body.unsupported(&["mountConfiguration"], "Mount file systems on the machine itself.")?;
+    body.unsupported(&["userAccounts"], "Tasks run as the agent's user.")?;
+    body.unsupported(&["networkConfiguration"], "Nodes use the network of the machine they run on.")?;
+    body.unsupported(&["identity"], "Nodes use the configured blob store's credentials.")?;
+    let machine = machine(&body)?;
+    let vm_size = body.required_text("vmSize", 256)?;
+    let (target_dedicated, target_low_priority) = new_targets(&body)?;
+    let start_task = body.object("startTask")?.map(|given| start_task(&given)).transpose()?;
+    let slots = match body.integer("taskSlotsPerNode", 1..=256)? {
+        Some(slots) => slots,
+        None => body.integer("maxTasksPerNode", 1..=256)?.unwrap_or(1),
+    };
+    let (fill, scheduling) = scheduling(&body)?;
+    let document = prune(json!({
+        "displayName": display_name(&body)?,
+        "vmSize": vm_size,
+        "virtualMachineConfiguration": machine,
+        "enableAutoScale": false,
+        "enableInterNodeCommunication": body.flag("enableInterNodeCommunication")?.unwrap_or(false),
+        "startTask": start_task.as_ref().map(|(_, shown)| shown),
+        "taskSchedulingPolicy": scheduling,
+        "metadata": metadata(&body)?,
+        "targetNodeCommunicationMode": body.choice("targetNodeCommunicationMode", &["default", "classic", "simplified"])?,
+        "resourceTags": body.object("resourceTags")?.and_then(|_| body.value("resourceTags")),
+        "upgradePolicy": body.object("upgradePolicy")?.and_then(|_| body.value("upgradePolicy")),
+    }));
+    Ok(NewPool {
+        id,
+        document: document.to_string(),
+        slots_per_node: slots as u32,
+        fill,
+        target_dedicated,
+        target_low_priority,
+        resize_timeout: body.period("resizeTimeout", RESIZE_LEAST)?.unwrap_or(RESIZE_DEFAULT),
+        start_task: start_task.map(|(task, _)| task),
+        policy: None,
+    })
+}
+
+fn machine(body: &Object<'_>) -> Result<Value, Refusal> {
+    let Some(machine) = body.object("virtualMachineConfiguration")? else {
+        body.unsupported(&["cloudServiceConfiguration"], "Cloud services are retired; give a virtualMachineConfiguration.")?;
+        return Err(body.missing("virtualMachineConfiguration"));
+    };
+    if body.value("cloudServiceConfiguration").is_some() {
+        let reason = "Exactly one of virtualMachineConfiguration and cloudServiceConfiguration is expected.";
+        return Err(body.invalid("cloudServiceConfiguration", reason));
+    }
+    machine.unsupported(&["containerConfiguration"], "Tasks run as processes of the node; containers are not served yet.")?;
+    machine.unsupported(&["extensions", "diskEncryptionConfiguration"], "Set the machine itself up that way.")?;
+    let image = machine.required_object("imageReference")?;
+    let part = |name: &str| image.text(name, 1_024);
+    let own = part("virtualMachineImageId")?;
+    let (publisher, offer, sku) = (part("publisher")?, part("offer")?, part("sku")?);
+    let others = ["sharedGalleryImageId", "communityGalleryImageId"].map(|name| part(name));
+    let [shared, community] = others;
+    let (shared, community) = (shared?, community?);
+    if own.or(shared).or(community).is_none() {
+        for (name, value) in [("publisher", publisher), ("offer", offer), ("sku", sku)] {
+            if value.is_none_or(str::is_empty) {
+                return Err(image.missing(name));
+            }
+        }
+    } else if publisher.is_some() || offer.is_some() || sku.is_some() {
+        return Err(image.invalid("publisher", "Either an image id, or publisher, offer and sku are expected."));
+    }
+    let mut shown = Map::new();
+    shown.insert(
+        "imageReference".to_owned(),
+        json!({
+            "publisher": publisher, "offer": offer, "sku": sku, "version": part("version")?.unwrap_or("latest"),
+            "virtualMachineImageId": own, "sharedGalleryImageId": shared, "communityGalleryImageId": community,
+        }),
+    );
+    shown.insert("nodeAgentSKUId".to_owned(), json!(machine.required_text("nodeAgentSKUId", 256)?));
+    for name in ["osDisk", "nodePlacementConfiguration", "securityProfile", "windowsConfiguration", "serviceArtifactReference"] {
+        if machine.object(name)?.is_some() {
+            shown.insert(name.to_owned(), json!(machine.value(name)));
+        }
+    }
+    if !machine.list("dataDisks", 64)?.is_empty() {
+        shown.insert("dataDisks".to_owned(), json!(machine.value("dataDisks")));
+    }
+    shown.insert("licenseType".to_owned(), json!(machine.text("licenseType", 256)?));
+    Ok(Value::Object(shown))
+}
+
+fn target(body: &Object<'_>, name: &str) -> Result<Option<u32>, Refusal> {
+    Ok(body.integer(name, 0..=NODES_MAX)?.map(|nodes| nodes as u32))
+}
+
+fn new_targets(body: &Object<'_>) -> Result<(u32, u32), Refusal> {
+    let is_scaled = body.flag("enableAutoScale")?.unwrap_or(false);
+    let formula = body.text("autoScaleFormula", 8 * 1024)?;
+    let (dedicated, low_priority) = (target(body, "targetDedicatedNodes")?, target(body, "targetLowPriorityNodes")?);
+    if is_scaled && (dedicated.is_some() || low_priority.is_some()) {
+        return Err(body.invalid("enableAutoScale", "Targets and enableAutoScale exclude each other."));
+    }
+    if is_scaled || formula.is_some() || body.value("autoScaleEvaluationInterval").is_some() {
+        let text = if is_scaled { "Formulas for automatic scaling are not served yet." } else { "A formula needs enableAutoScale." };
+        return Err(Refusal::new(Code::InvalidAutoScalingSettings, "The specified automatic scaling settings are not valid.")
+            .with("Reason", text)
+            .hint(POLICY_HINT));
+    }
+    if dedicated.is_none() && low_priority.is_none() {
+        return Err(body.missing("targetDedicatedNodes"));
+    }
+    Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
+}
+
+fn start_task(given: &Object<'_>) -> Result<(StartTask, Value), Refusal> {
+    given.unsupported(&["containerSettings"], "Containers are not served yet.")?;
+    let task = StartTask {
+        command_line: given.required_text("commandLine", COMMAND_LINE_MAX)?.to_owned(),
+        resource_files: resource_files(given)?,
+        environment_settings: environment(given, "environmentSettings")?,
+        max_task_retry_count: Some(retries(given)?.unwrap_or(0)),
+        wait_for_success: Some(given.flag("waitForSuccess")?.unwrap_or(true)),
+    };
+    let mut shown = json!(task);
+    if shown.to_string().chars().count() > START_TASK_MAX {
+        return Err(
+            given.invalid("commandLine", format!("The start task with its files and variables may have {START_TASK_MAX} characters."))
+        );
+    }
+    if let (Some(identity), Some(fields)) = (user_identity(given)?, shown.as_object_mut()) {
+        fields.insert("userIdentity".to_owned(), identity);
+    }
+    Ok((task, shown))
+}
+
+fn scheduling(body: &Object<'_>) -> Result<(FillType, Value), Refusal> {
+    let Some(policy) = body.object("taskSchedulingPolicy")? else { return Ok((FillType::Spread, json!({"nodeFillType": "spread"}))) };
+    let fill = policy.choice("nodeFillType", &["spread", "pack"])?.ok_or_else(|| policy.missing("nodeFillType"))?;
+    let order = policy.choice("jobDefaultOrder", &["none", "creationtime"])?;
+    let fill_type = if fill == "pack" { FillType::Pack } else { FillType::Spread };
+    Ok((fill_type, json!({"nodeFillType": fill, "jobDefaultOrder": order})))
+}
+
+fn deallocation(body: &Object<'_>, name: &str) -> Result<Option<DeallocationOption>, Refusal> {
+    let words: Vec<_> = DeallocationOption::ALL.iter().map(|option| option.as_str()).collect();
+    Ok(body.choice(name, &words)?.and_then(DeallocationOption::parse))
+}
+
+/// A resize as it is asked for.
+pub struct Resize {
+    /// Dedicated nodes.
+    pub dedicated: Option<u32>,
+    /// Low-priority nodes.
+    pub low_priority: Option<u32>,
+    /// Its limit.
+    pub timeout: Option<Period>,
+    /// What becomes of running tasks.
+    pub option: DeallocationOption,
+}
+
+/// Reads a resize.
+pub fn resize(body: Object<'_>) -> Result<Resize, Refusal> {
+    let (dedicated, low_priority) = (target(&body, "targetDedicatedNodes")?, target(&body, "targetLowPriorityNodes")?);
+    if dedicated.is_none() && low_priority.is_none() {
+        return Err(body.missing("targetDedicatedNodes"));
+    }
+    Ok(Resize {
+        dedicated,
+        low_priority,
+        timeout: body.period("resizeTimeout", RESIZE_LEAST)?,
+        option: deallocation(&body, "nodeDeallocationOption")?.unwrap_or(DeallocationOption::Requeue),
+    })
+}
+
+/// Reads which nodes to remove.
+pub fn removal(body: Object<'_>) -> Result<(Vec<NodeId>, DeallocationOption), Refusal> {
+    let list = body.list("nodeList", REMOVED_MAX)?;
+    not_empty(&body, "nodeList", &list)?;
+    body.period("resizeTimeout", RESIZE_LEAST)?;
+    Ok((list.texts()?, deallocation(&body, "nodeDeallocationOption")?.unwrap_or(DeallocationOption::Requeue)))
+}
+
+/// Reads the built-in policy.
+pub fn policy(body: Object<'_>) -> Result<QueuePolicy, Refusal> {
+    let usual = QueuePolicy::default();
+    let nodes = |name: &str, usual: u32| Ok(target(&body, name)?.unwrap_or(usual));
+    let time = |name: &str, usual: u64| Ok(body.integer(name, 0..=POLICY_MS_MAX)?.map_or(usual, |ms| ms as u64));
+    let policy = QueuePolicy {
+        min_nodes: nodes("minNodes", usual.min_nodes)?,
+        max_nodes: target(&body, "maxNodes")?.ok_or_else(|| body.missing("maxNodes"))?,
+        react_ms: time("reactMs", usual.react_ms)?,
+        idle_ms: time("idleMs", usual.idle_ms)?,
+        deallocation: deallocation(&body, "deallocation")?.unwrap_or(usual.deallocation),
+    };
+    if policy.min_nodes > policy.max_nodes {
+        return Err(body.invalid("minNodes", "It must not be above maxNodes."));
+    }
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: Value) -> Result<NewPool, Code> {
+        let mut body = json!({
+            "id": "p", "vmSize": "small", "targetDedicatedNodes": 2,
+            "virtualMachineConfiguration": {"imageReference": {"publisher": "a", "offer": "b", "sku": "c"}, "nodeAgentSKUId": "d"},
+        });
+        body[name] = value;
+        read(Object::root(body.as_object().unwrap())).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_quickstart_pool_is_read_with_azures_defaults() {
+        let pool = with("displayName", json!("x")).unwrap();
+        assert_eq!((pool.target_dedicated, pool.target_low_priority, pool.slots_per_node), (2, 0, 1));
+        assert_eq!(pool.resize_timeout, RESIZE_DEFAULT);
+        let document: Value = serde_json::from_str(&pool.document).unwrap();
+        assert_eq!(document["virtualMachineConfiguration"]["imageReference"]["version"], "latest");
+        assert!(document["virtualMachineConfiguration"].get("licenseType").is_none());
+    }
+
+    #[test]
+    fn pools_that_cannot_be_are_refused() {
+        use Code::*;
+        for (name, value, code) in [
+            ("id", json!("a b"), InvalidPropertyValue),
+            ("vmSize", Value::Null, MissingRequiredProperty),
+            ("virtualMachineConfiguration", Value::Null, MissingRequiredProperty),
+            ("cloudServiceConfiguration", json!({"osFamily": "5"}), InvalidPropertyValue),
+            ("targetDedicatedNodes", Value::Null, MissingRequiredProperty),
+            ("targetDedicatedNodes", json!(-1), InvalidPropertyValue),
+            ("enableAutoScale", json!(true), InvalidPropertyValue),
+            ("autoScaleFormula", json!("$TargetDedicatedNodes=1;"), InvalidAutoScalingSettings),
+            ("resizeTimeout", json!("PT4M"), InvalidPropertyValue),
+            ("taskSlotsPerNode", json!(0), InvalidPropertyValue),
+            ("taskSlotsPerNode", json!(257), InvalidPropertyValue),
+            ("taskSchedulingPolicy", json!({"nodeFillType": "even"}), InvalidPropertyValue),
+            ("startTask", json!({}), MissingRequiredProperty),
+            ("startTask", json!({"commandLine": "x".repeat(40_000)}), InvalidPropertyValue),
+            ("metadata", json!([{"name": "", "value": "v"}]), EmptyMetadataKey),
+            ("mountConfiguration", json!([{}]), UnsupportedProperty),
+        ] {
+            assert_eq!(with(name, value.clone()).map(|_| ()), Err(code), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn a_policy_needs_a_ceiling_above_its_floor() {
+        let read = |body: Value| policy(Object::root(body.as_object().unwrap())).map_err(|refusal| refusal.code);
+        let policy = read(json!({"maxNodes": "4", "idleMs": 500, "deallocation": "Requeue"})).unwrap();
+        assert_eq!((policy.min_nodes, policy.max_nodes, policy.idle_ms, policy.deallocation), (0, 4, 500, DeallocationOption::Requeue));
+        assert_eq!(read(json!({})), Err(Code::MissingRequiredProperty));
+        assert_eq!(read(json!({"minNodes": 5, "maxNodes": 4})), Err(Code::InvalidPropertyValue));
+    }
+}

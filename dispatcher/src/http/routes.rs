@@ -1,0 +1,256 @@
+//! The table of all operations: method, path on the wire, what it takes, and whether it is served.
+//!
+//! The entrance finds the operation here on the raw path, so that `%2F` stays inside its segment;
+//! the compatibility page is written from the same table.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    http::{answer::Answer, conditional::Honours, entrance::Verb},
+    refusal::{Code, Refusal},
+};
+
+/// Whether an operation is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// By this verb.
+    Yes(Verb),
+    /// Not yet; what to do instead.
+    NotYet(&'static str),
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Azure's name of it, or ours.
+    pub name: &'static str,
+    /// Its method.
+    pub method: Method,
+    /// Its path; `{x}` is a segment, `{x*}` the rest.
+    pub path: &'static str,
+    /// Query parameters beyond api-version and timeout.
+    pub query: &'static [&'static str],
+    /// Conditional headers it honours.
+    pub honours: Honours,
+    /// Whether and how it is served.
+    pub served: Served,
+}
+
+impl Route {
+    /// Whether the operation is one of ours, outside Azure's versions.
+    pub fn is_ours(&self) -> bool {
+        self.path.starts_with("/piecework/")
+    }
+
+    /// Whether anybody may ask.
+    pub fn is_open(&self) -> bool {
+        self.path == "/piecework/health"
+    }
+}
+
+const F_M: &[&str] = &["$filter", "maxresults", "$skiptoken"];
+const F_S_M: &[&str] = &["$filter", "$select", "maxresults", "$skiptoken"];
+const F_S_E_M: &[&str] = &["$filter", "$select", "$expand", "maxresults", "$skiptoken"];
+const M: &[&str] = &["maxresults", "$skiptoken"];
+const S: &[&str] = &["$select"];
+const S_M: &[&str] = &["$select", "maxresults", "$skiptoken"];
+const S_E: &[&str] = &["$select", "$expand"];
+const R: &[&str] = &["recursive"];
+const R_F_M: &[&str] = &["recursive", "$filter", "maxresults", "$skiptoken"];
+const FORCE: &[&str] = &["force"];
+const NONE: &[&str] = &[];
+
+const SCALING: &str = "Use the built-in policy instead: PUT /piecework/pools/{poolId}/policy with minNodes, maxNodes, reactMs and idleMs.";
+const PATCHING: &str = "Delete the pool and add it again with the new properties.";
+const SCHEDULES: &str = "Add jobs from a scheduler of your own, such as cron, for now.";
+const NODE_ORDERS: &str = "Remove the node with removenodes; the pool replaces it.";
+const LOGIN: &str = "Nodes are processes of the machine that started them; log in there.";
+const NO_CERTIFICATES: &str = "Certificates are retired; hand secrets to tasks by their environment settings or files.";
+const LATER: &str = "This operation is not served yet.";
+
+use Honours::{All, Nothing, Times};
+use Served::{NotYet, Yes};
+
+macro_rules! table {
+    ($($name:literal $method:ident $path:literal $query:ident $honours:ident $served:expr;)+) => {
+        /// Every operation; of two that fit a path the first counts.
+        pub const ROUTES: &[Route] = &[$(Route {
+            name: $name, method: Method::$method, path: $path, query: $query, honours: $honours, served: $served,
+        }),+];
+    };
+}
+
+table! {
+    "account.list_supported_images" GET "/supportedimages" F_M Nothing Yes(Verb::ImagesList);
+    "account.list_pool_node_counts" GET "/nodecounts" F_M Nothing Yes(Verb::NodeCounts);
+    "application.list" GET "/applications" M Nothing Yes(Verb::ApplicationsList);
+    "application.get" GET "/applications/{application}" NONE Nothing Yes(Verb::ApplicationGet);
+    "pool.list_usage_metrics" GET "/poolusagemetrics" F_M Nothing NotYet(LATER);
+    "pool.add" POST "/pools" NONE Nothing Yes(Verb::PoolAdd);
+    "pool.list" GET "/pools" F_S_E_M Nothing Yes(Verb::PoolList);
+    "pool.delete" DELETE "/pools/{pool}" NONE All Yes(Verb::PoolDelete);
+    "pool.exists" HEAD "/pools/{pool}" NONE All Yes(Verb::PoolExists);
+    "pool.get" GET "/pools/{pool}" S_E All Yes(Verb::PoolGet);
+    "pool.patch" PATCH "/pools/{pool}" NONE All NotYet(PATCHING);
+    "pool.disable_auto_scale" POST "/pools/{pool}/disableautoscale" NONE Nothing NotYet(SCALING);
+    "pool.enable_auto_scale" POST "/pools/{pool}/enableautoscale" NONE All NotYet(SCALING);
+    "pool.evaluate_auto_scale" POST "/pools/{pool}/evaluateautoscale" NONE Nothing NotYet(SCALING);
+    "pool.resize" POST "/pools/{pool}/resize" NONE All Yes(Verb::PoolResize);
+    "pool.stop_resize" POST "/pools/{pool}/stopresize" NONE All Yes(Verb::PoolStopResize);
+    "pool.update_properties" POST "/pools/{pool}/updateproperties" NONE Nothing NotYet(PATCHING);
+    "pool.remove_nodes" POST "/pools/{pool}/removenodes" NONE All Yes(Verb::PoolRemoveNodes);
+    "compute_node.add_user" POST "/pools/{pool}/nodes/{node}/users" NONE Nothing NotYet(LOGIN);
+    "compute_node.delete_user" DELETE "/pools/{pool}/nodes/{node}/users/{user}" NONE Nothing NotYet(LOGIN);
+    "compute_node.update_user" PUT "/pools/{pool}/nodes/{node}/users/{user}" NONE Nothing NotYet(LOGIN);
+    "compute_node.get" GET "/pools/{pool}/nodes/{node}" S Nothing Yes(Verb::NodeGet);
+    "compute_node.reboot" POST "/pools/{pool}/nodes/{node}/reboot" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.reimage" POST "/pools/{pool}/nodes/{node}/reimage" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.start" POST "/pools/{pool}/nodes/{node}/start" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.deallocate" POST "/pools/{pool}/nodes/{node}/deallocate" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.disable_scheduling" POST "/pools/{pool}/nodes/{node}/disablescheduling" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.enable_scheduling" POST "/pools/{pool}/nodes/{node}/enablescheduling" NONE Nothing NotYet(NODE_ORDERS);
+    "compute_node.get_remote_login_settings" GET "/pools/{pool}/nodes/{node}/remoteloginsettings" NONE Nothing NotYet(LOGIN);
+    "compute_node.get_remote_desktop" GET "/pools/{pool}/nodes/{node}/rdp" NONE Nothing NotYet(LOGIN);
+    "compute_node.upload_batch_service_logs" POST "/pools/{pool}/nodes/{node}/uploadbatchservicelogs" NONE Nothing NotYet(LATER);
+    "compute_node.list" GET "/pools/{pool}/nodes" F_S_M Nothing Yes(Verb::NodeList);
+    "compute_node_extension.get" GET "/pools/{pool}/nodes/{node}/extensions/{extension}" S Nothing NotYet(LATER);
+    "compute_node_extension.list" GET "/pools/{pool}/nodes/{node}/extensions" S_M Nothing Yes(Verb::NodeExtensionsList);
+    "job.delete" DELETE "/jobs/{job}" FORCE All Yes(Verb::JobDelete);
+    "job.get" GET "/jobs/{job}" S_E All Yes(Verb::JobGet);
+    "job.patch" PATCH "/jobs/{job}" NONE All Yes(Verb::JobPatch);
+    "job.update" PUT "/jobs/{job}" NONE All Yes(Verb::JobUpdate);
+    "job.disable" POST "/jobs/{job}/disable" NONE All NotYet(LATER);
+    "job.enable" POST "/jobs/{job}/enable" NONE All NotYet(LATER);
+    "job.terminate" POST "/jobs/{job}/terminate" FORCE All Yes(Verb::JobTerminate);
+    "job.add" POST "/jobs" NONE Nothing Yes(Verb::JobAdd);
+    "job.list" GET "/jobs" F_S_E_M Nothing Yes(Verb::JobList);
+    "job.list_from_job_schedule" GET "/jobschedules/{schedule}/jobs" F_S_E_M Nothing NotYet(SCHEDULES);
+    "job.list_preparation_and_release_task_status" GET "/jobs/{job}/jobpreparationandreleasetaskstatus" F_S_M Nothing NotYet(LATER);
+    "job.get_task_counts" GET "/jobs/{job}/taskcounts" NONE Nothing Yes(Verb::TaskCounts);
+    "job_schedule.exists" HEAD "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
+    "job_schedule.delete" DELETE "/jobschedules/{schedule}" FORCE All NotYet(SCHEDULES);
+    "job_schedule.get" GET "/jobschedules/{schedule}" S_E All NotYet(SCHEDULES);
+    "job_schedule.patch" PATCH "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
+    "job_schedule.update" PUT "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
+    "job_schedule.disable" POST "/jobschedules/{schedule}/disable" NONE All NotYet(SCHEDULES);
+    "job_schedule.enable" POST "/jobschedules/{schedule}/enable" NONE All NotYet(SCHEDULES);
+    "job_schedule.terminate" POST "/jobschedules/{schedule}/terminate" FORCE All NotYet(SCHEDULES);
+    "job_schedule.add" POST "/jobschedules" NONE Nothing NotYet(SCHEDULES);
+    "job_schedule.list" GET "/jobschedules" F_S_E_M Nothing Yes(Verb::NothingList);
+    "task.add" POST "/jobs/{job}/tasks" NONE Nothing Yes(Verb::TaskAdd);
+    "task.list" GET "/jobs/{job}/tasks" F_S_E_M Nothing Yes(Verb::TaskList);
+    "task.add_collection" POST "/jobs/{job}/addtaskcollection" NONE Nothing Yes(Verb::TaskAddCollection);
+    "task.delete" DELETE "/jobs/{job}/tasks/{task}" NONE All Yes(Verb::TaskDelete);
+    "task.get" GET "/jobs/{job}/tasks/{task}" S_E All Yes(Verb::TaskGet);
+    "task.update" PUT "/jobs/{job}/tasks/{task}" NONE All NotYet(LATER);
+    "task.list_subtasks" GET "/jobs/{job}/tasks/{task}/subtasksinfo" S Nothing Yes(Verb::SubtaskList);
+    "task.terminate" POST "/jobs/{job}/tasks/{task}/terminate" NONE All Yes(Verb::TaskTerminate);
+    "task.reactivate" POST "/jobs/{job}/tasks/{task}/reactivate" NONE All NotYet("Add the task again under another id.");
+    "file.list_from_task" GET "/jobs/{job}/tasks/{task}/files" R_F_M Nothing Yes(Verb::TaskFileList);
+    "file.delete_from_task" DELETE "/jobs/{job}/tasks/{task}/files/{file*}" R Nothing Yes(Verb::TaskFileDelete);
+    "file.get_from_task" GET "/jobs/{job}/tasks/{task}/files/{file*}" NONE Times Yes(Verb::TaskFileGet);
+    "file.get_properties_from_task" HEAD "/jobs/{job}/tasks/{task}/files/{file*}" NONE Times Yes(Verb::TaskFileHead);
+    "file.list_from_compute_node" GET "/pools/{pool}/nodes/{node}/files" R_F_M Nothing Yes(Verb::NodeFileList);
+    "file.delete_from_compute_node" DELETE "/pools/{pool}/nodes/{node}/files/{file*}" R Nothing Yes(Verb::NodeFileDelete);
+    "file.get_from_compute_node" GET "/pools/{pool}/nodes/{node}/files/{file*}" NONE Times Yes(Verb::NodeFileGet);
+    "file.get_properties_from_compute_node" HEAD "/pools/{pool}/nodes/{node}/files/{file*}" NONE Times Yes(Verb::NodeFileHead);
+    "certificate.add" POST "/certificates" NONE Nothing NotYet(NO_CERTIFICATES);
+    "certificate.list" GET "/certificates" F_S_M Nothing Yes(Verb::NothingList);
+    "certificate.cancel_deletion" POST "/certificates(*)/canceldelete" NONE Nothing NotYet(NO_CERTIFICATES);
+    "certificate.delete" DELETE "/certificates(*)" NONE Nothing NotYet(NO_CERTIFICATES);
+    "certificate.get" GET "/certificates(*)" S Nothing NotYet(NO_CERTIFICATES);
+    "piecework.health" GET "/piecework/health" NONE Nothing Yes(Verb::Health);
+    "piecework.explain_pool" GET "/piecework/pools/{pool}" NONE Nothing Yes(Verb::PoolView);
+    "piecework.get_policy" GET "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyGet);
+    "piecework.set_policy" PUT "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicySet);
+    "piecework.remove_policy" DELETE "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyRemove);
+}
+
+/// The raw values of a pattern's segments, or nothing when the path is another one.
+fn fit<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut values = Vec::new();
+    let mut rest = path.strip_prefix('/')?;
+    let mut wanted = pattern[1..].split('/').peekable();
+    while let Some(segment) = wanted.next() {
+        if segment.ends_with("*}") {
+            values.push(rest);
+            return (!rest.is_empty()).then_some(values);
+        }
+        let (head, tail) = rest.split_once('/').map_or((rest, None), |(head, tail)| (head, Some(tail)));
+        if segment.starts_with('{') {
+            if head.is_empty() {
+                return None;
+            }
+            values.push(head);
+        } else if let Some(prefix) = segment.strip_suffix("(*)") {
+            head.strip_prefix(prefix).filter(|keys| keys.starts_with('(') && keys.ends_with(')'))?;
+        } else if !segment.eq_ignore_ascii_case(head) {
+            return None;
+        }
+        match (tail, wanted.peek()) {
+            (None, None) => return Some(values),
+            (Some(tail), Some(_)) => rest = tail,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The operation of a request and the decoded values of its path.
+pub fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<String>), (Refusal, Option<String>)> {
+    let fitting: Vec<_> = ROUTES.iter().filter_map(|route| fit(route.path, path).map(|values| (route, values))).collect();
+    let Some((route, raw)) = fitting.iter().find(|(route, _)| route.method == *method) else {
+        if fitting.is_empty() {
+            let refusal = Refusal::new(Code::ResourceNotFound, "The specified resource does not exist.").with("Path", path);
+            return Err((refusal.hint("Paths start at the root, such as /pools, /jobs/{jobId}/tasks or /piecework/health."), None));
+        }
+        let allowed = fitting.iter().map(|(route, _)| route.method.as_str()).collect::<Vec<_>>().join(", ");
+        let refusal =
+            Refusal::new(Code::UnsupportedHttpVerb, "The resource doesn't support the specified HTTP verb.").with("Allowed", &allowed);
+        return Err((refusal, Some(allowed)));
+    };
+    let values = raw.iter().map(|raw| percent_decode_str(raw).decode_utf8().map(|text| text.into_owned()));
+    match values.collect::<Result<Vec<_>, _>>() {
+        Ok(values) => Ok((route, values)),
+        Err(_) => Err((Refusal::new(Code::InvalidUri, "The requested URI holds a segment that is not UTF-8.").with("Path", path), None)),
+    }
+}
+
+/// What an operation that is not served yet answers.
+pub fn not_yet(route: &Route, hint: &str) -> Result<Answer, Refusal> {
+    Err(Refusal::new(Code::NotImplemented, "The requested operation is not implemented.").with("Operation", route.name).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoded_slash_stays_inside_the_file_and_a_plain_one_is_taken_too() {
+        for path in ["/jobs/j/tasks/t/files/wd%2Fa%20b.txt", "/jobs/j/tasks/t/files/wd/a%20b.txt"] {
+            let (route, values) = find(&Method::GET, path).unwrap();
+            assert_eq!((route.name, values.last().unwrap().as_str()), ("file.get_from_task", "wd/a b.txt"));
+        }
+    }
+
+    #[test]
+    fn all_operations_of_azure_have_a_row_and_find_themselves() {
+        assert_eq!(ROUTES.iter().filter(|route| !route.is_ours()).count(), 76 + 2, "76 of 2024-02-01.19.0 and two of 2025-06-01");
+        for route in ROUTES {
+            let path = route.path.replace("(*)", "(thumbprintAlgorithm=sha1,thumbprint=ff)").replace(['{', '}', '*'], "");
+            assert_eq!(find(&route.method, &path).unwrap().0.name, route.name);
+        }
+    }
+
+    #[test]
+    fn unknown_paths_and_wrong_verbs_are_told_apart() {
+        let code = |method, path| find(&method, path).unwrap_err().0.code;
+        assert_eq!(code(Method::GET, "/nothing"), Code::ResourceNotFound);
+        assert_eq!(code(Method::GET, "/pools/"), Code::ResourceNotFound);
+        assert_eq!(code(Method::GET, "/jobs/j/tasks/t/files/"), Code::ResourceNotFound);
+        assert_eq!(code(Method::PUT, "/pools"), Code::UnsupportedHttpVerb);
+        assert_eq!(code(Method::HEAD, "/jobs/j"), Code::UnsupportedHttpVerb);
+        assert_eq!(code(Method::GET, "/jobs/%ff"), Code::InvalidUri);
+    }
+}

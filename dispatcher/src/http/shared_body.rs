@@ -1,0 +1,197 @@
+//! What bodies of pools, jobs and tasks have in common: environment, resource files, identities, metadata.
+
+use broker_config::spec::{EnvironmentSetting, ResourceFile};
+use serde_json::{Value, json};
+
+use crate::{
+    http::validate::{List, Object, prune},
+    refusal::{Code, Refusal},
+};
+
+/// Items of any list in a body.
+pub const ITEMS_MAX: usize = 10_000;
+/// Characters of a display name.
+pub const DISPLAY_NAME_MAX: usize = 1_024;
+/// Characters of a command line; the kernel takes no longer single argument.
+pub const COMMAND_LINE_MAX: usize = 128 * 1024 - 1;
+/// Bytes of all metadata of one thing.
+pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Characters of a URL.
+const URL_MAX: usize = 8 * 1024;
+/// Bytes of a path, and of one of its parts.
+const PATH_MAX: usize = 4_096;
+const PART_MAX: usize = 255;
+
+const NO_IDENTITIES: &str = "Use a presigned URL, or the configured blob store.";
+
+/// Why a path is not one below a task's directory.
+pub fn path_fault(path: &str) -> Option<&'static str> {
+    let is_drive = path.as_bytes().get(1) == Some(&b':') && path.as_bytes()[0].is_ascii_alphabetic();
+    match path {
+        _ if path.len() > PATH_MAX => Some("The path is longer than 4096 bytes."),
+        _ if path.starts_with('/') || path.starts_with('\\') || is_drive => Some("The path must be relative."),
+        _ if path.contains(|c: char| c.is_control()) => Some("The path may not hold control characters."),
+        _ if path.split(['/', '\\']).any(|part| part == "..") => Some("The path may not hold '..'."),
+        _ if path.split('/').any(|part| part.len() > PART_MAX) => Some("A part of the path is longer than 255 bytes."),
+        _ => None,
+    }
+}
+
+/// A display name.
+pub fn display_name<'a>(body: &Object<'a>) -> Result<Option<&'a str>, Refusal> {
+    body.text("displayName", DISPLAY_NAME_MAX)
+}
+
+/// `metadata` as a list to store.
+pub fn metadata(body: &Object<'_>) -> Result<Vec<Value>, Refusal> {
+    let mut bytes = 0;
+    body.list("metadata", ITEMS_MAX)?.each(|item| {
+        let name = item.text("name", METADATA_BYTES_MAX)?.ok_or_else(|| item.missing("name"))?;
+        let value = item.text("value", METADATA_BYTES_MAX)?.ok_or_else(|| item.missing("value"))?;
+        if name.is_empty() {
+            return Err(Refusal::new(Code::EmptyMetadataKey, "The key for one of the metadata key-value pairs is empty."));
+        }
+        bytes += name.len() + value.len();
+        if bytes > METADATA_BYTES_MAX {
+            return Err(Refusal::new(Code::MetadataTooLarge, "The size of the specified metadata exceeds the maximum size permitted.")
+                .with("MaxLimit", METADATA_BYTES_MAX));
+        }
+        Ok(json!({"name": name, "value": value}))
+    })
+}
+
+/// Environment settings below a name.
+pub fn environment(body: &Object<'_>, name: &str) -> Result<Vec<EnvironmentSetting>, Refusal> {
+    body.list(name, ITEMS_MAX)?.each(|item| {
+        let name = item.required_text("name", 32_768)?;
+        if name.contains('=') {
+            return Err(item.invalid("name", "A variable's name may not hold '='."));
+        }
+        Ok(EnvironmentSetting { name: name.to_owned(), value: item.text("value", COMMAND_LINE_MAX)?.map(str::to_owned) })
+    })
+}
+
+/// A URL with one of these schemes, a host and no spaces.
+pub fn url<'a>(item: &Object<'a>, name: &str, schemes: &[&str]) -> Result<Option<&'a str>, Refusal> {
+    let Some(text) = item.text(name, URL_MAX)? else { return Ok(None) };
+    let scheme_of = |scheme: &&&str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let Some(scheme) = schemes.iter().find(scheme_of) else {
+        return Err(item.invalid(name, format!("A URL with one of these beginnings is expected: {}.", schemes.join(", "))));
+    };
+    let host = text[scheme.len()..].split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(item.invalid(name, "The URL has no host, or holds white space."));
+    }
+    Ok(Some(text))
+}
+
+/// `resourceFiles`: each with exactly one source and a path inside the working directory.
+pub fn resource_files(body: &Object<'_>) -> Result<Vec<ResourceFile>, Refusal> {
+    body.list("resourceFiles", ITEMS_MAX)?.each(|item| {
+        item.unsupported(&["identityReference"], NO_IDENTITIES)?;
+        let http_url = url(&item, "httpUrl", &["http://", "https://"])?;
+        let storage = url(&item, "storageContainerUrl", &["s3://", "http://", "https://"])?;
+        let own = item.text("autoStorageContainerName", 63)?;
+        if own.is_some_and(|name| {
+            name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.')
+        }) {
+            return Err(item.invalid("autoStorageContainerName", "A container's name has 3 to 63 lower-case letters, digits, '-' and '.'."));
+        }
+        let sources = [http_url.is_some(), storage.is_some(), own.is_some()].iter().filter(|is_given| **is_given).count();
+        if sources != 1 {
+            return Err(item.invalid("httpUrl", "Exactly one of httpUrl, storageContainerUrl and autoStorageContainerName is expected."));
+        }
+        let blob_prefix = item.text("blobPrefix", 1_024)?;
+        if blob_prefix.is_some() && http_url.is_some() {
+            return Err(item.invalid("blobPrefix", "It goes with a container only."));
+        }
+        let file_path = item.text("filePath", PATH_MAX)?;
+        if let Some(reason) = file_path.and_then(path_fault) {
+            return Err(item.invalid("filePath", reason));
+        }
+        if http_url.is_some() {
+            match file_path {
+                None => return Err(item.missing("filePath")),
+                Some(path) if path.is_empty() || path.ends_with(['/', '\\']) || path == "." => {
+                    return Err(item.invalid("filePath", "It must name a file."));
+                }
+                Some(_) => {}
+            }
+        }
+        let file_mode = item.text("fileMode", 16)?;
+        if file_mode.is_some_and(|mode| !(3..=4).contains(&mode.len()) || !mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte))) {
+            return Err(item.invalid("fileMode", "An octal mode such as 0770 is expected."));
+        }
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Ok(ResourceFile {
+            auto_storage_container_name: owned(own),
+            storage_container_url: owned(storage),
+            http_url: owned(http_url),
+            blob_prefix: owned(blob_prefix),
+            file_path: owned(file_path),
+            file_mode: owned(file_mode),
+        })
+    })
+}
+
+/// `userIdentity`: the automatic user, as tasks run as their agent's user; named users are not served.
+pub fn user_identity(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
+    let Some(identity) = body.object("userIdentity")? else { return Ok(None) };
+    identity.unsupported(&["username"], "Pools have no named users yet; leave userIdentity out or use autoUser.")?;
+    let Some(user) = identity.object("autoUser")? else { return Ok(None) };
+    let scope = user.choice("scope", &["task", "pool"])?;
+    let level = user.choice("elevationLevel", &["nonadmin", "admin"])?;
+    Ok(Some(prune(json!({"autoUser": {"scope": scope, "elevationLevel": level}}))).filter(|value| value != &json!({})))
+}
+
+/// Retries: -1 is no limit.
+pub fn retries(body: &Object<'_>) -> Result<Option<i32>, Refusal> {
+    Ok(body.integer("maxTaskRetryCount", -1..=i64::from(i32::MAX))?.map(|count| count as i32))
+}
+
+/// Refuses an empty list where at least one item is needed.
+pub fn not_empty(body: &Object<'_>, name: &str, list: &List<'_>) -> Result<(), Refusal> {
+    match (list.is_empty(), body.value(name)) {
+        (false, _) => Ok(()),
+        (true, None) => Err(body.missing(name)),
+        (true, Some(_)) => Err(body.invalid(name, "It needs at least one item.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(file: Value) -> Result<Vec<ResourceFile>, Refusal> {
+        let body = json!({"resourceFiles": [file]});
+        resource_files(&Object::root(body.as_object().unwrap()))
+    }
+
+    #[test]
+    fn a_resource_file_has_one_source_and_stays_below_its_directory() {
+        assert!(files(json!({"httpUrl": "http://h/x?sig=1", "filePath": "in/x.txt", "fileMode": "0755"})).is_ok());
+        assert!(files(json!({"storageContainerUrl": "s3://b/p", "blobPrefix": "a/"})).is_ok());
+        assert!(files(json!({"autoStorageContainerName": "inputs", "filePath": "dir"})).is_ok());
+        for file in [
+            json!({}),
+            json!({"filePath": "x"}),
+            json!({"httpUrl": "http://h/x"}),
+            json!({"httpUrl": "ftp://h/x", "filePath": "x"}),
+            json!({"httpUrl": "http:///x", "filePath": "x"}),
+            json!({"httpUrl": "http://h/x", "storageContainerUrl": "s3://b", "filePath": "x"}),
+            json!({"httpUrl": "http://h/x", "filePath": "../x"}),
+            json!({"httpUrl": "http://h/x", "filePath": "a/../../x"}),
+            json!({"httpUrl": "http://h/x", "filePath": "a\\..\\x"}),
+            json!({"httpUrl": "http://h/x", "filePath": "/etc/passwd"}),
+            json!({"httpUrl": "http://h/x", "filePath": "C:\\x"}),
+            json!({"httpUrl": "http://h/x", "filePath": "a\u{0}b"}),
+            json!({"httpUrl": "http://h/x", "filePath": "dir/"}),
+            json!({"httpUrl": "http://h/x", "filePath": "x".repeat(300)}),
+            json!({"httpUrl": "http://h/x", "filePath": "x", "fileMode": "0899"}),
+            json!({"httpUrl": "http://h/x", "filePath": "x", "blobPrefix": "y"}),
+            json!({"autoStorageContainerName": "Not Valid"}),
+        ] {
+            assert!(files(file.clone()).is_err(), "{file}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Tasks: add one or a hundred, list, get, terminate, delete.
+
+use broker_config::ids::{JobId, TaskId};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    command::{Command, Done, etag},
+    http::{
+        answer::{Answer, Fields, Iso},
+        call::Call,
+        conditional::unchanged,
+        entrance::Door,
+        error::{ErrorBody, not_found, store_failed},
+        filter::{TASKS, compile},
+        lists::{self, Paging, ROWS_MAX, shape},
+        pools::{NameValue, details},
+        shared_body::not_empty,
+        task_body,
+        validate::Object,
+    },
+    refusal::{Code, Refusal},
+    store::rows::{JobRow, TaskRow},
+};
+
+#[rustfmt::skip]
+const PROPERTIES: &[&str] = &[
+    "id", "displayName", "url", "eTag", "lastModified", "creationTime", "exitConditions", "state", "stateTransitionTime",
+    "previousState", "previousStateTransitionTime", "commandLine", "containerSettings", "resourceFiles", "outputFiles",
+    "environmentSettings", "affinityInfo", "constraints", "requiredSlots", "userIdentity", "executionInfo", "nodeInfo",
+    "multiInstanceSettings", "stats", "dependsOn", "applicationPackageReferences", "authenticationTokenSettings",
+];
+#[rustfmt::skip]
+const SUBTASK_PROPERTIES: &[&str] = &[
+    "id", "nodeInfo", "startTime", "endTime", "exitCode", "containerInfo", "failureInfo", "state", "stateTransitionTime",
+    "previousState", "previousStateTransitionTime", "result",
+];
+
+/// Tasks in one collection.
+const COLLECTION_MAX: usize = 100;
+
+#[derive(Serialize)]
+struct FailureInfo<'a> {
+    category: &'static str,
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<NameValue<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecutionInfo<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_time: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_info: Option<FailureInfo<'a>>,
+    retry_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_retry_time: Option<Iso>,
+    requeue_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_requeue_time: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeInfo<'a> {
+    affinity_id: &'a str,
+    node_url: String,
+    pool_id: &'a str,
+    node_id: &'a str,
+    task_root_directory: String,
+    task_root_directory_url: String,
+}
+
+fn url(call: &Call, job: &JobId, task: &TaskId) -> String {
+    format!("{}/jobs/{}/tasks/{task}", call.base, job.as_str().replace(':', "%3A"))
+}
+
+/// The directory of a task below its node's root.
+pub fn directory(job: &JobId, task: &TaskId) -> String {
+    format!("workitems/{job}/job-1/{task}")
+}
+
+fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
+    let failure = row.failure.as_ref();
+    ExecutionInfo {
+        start_time: row.started_at.map(Iso),
+        end_time: row.ended_at.map(Iso),
+        exit_code: row.exit_code,
+        failure_info: failure.map(|failure| FailureInfo {
+            category: if failure.is_user_error { "usererror" } else { "servererror" },
+            code: &failure.fault.code,
+            message: &failure.fault.message,
+            details: details(&failure.fault.details),
+        }),
+        retry_count: row.retry_count,
+        last_retry_time: row.retried_at.map(Iso),
+        requeue_count: row.requeue_count,
+        last_requeue_time: row.requeued_at.map(Iso),
+        result: row.has_succeeded.map(|is_success| if is_success { "success" } else { "failure" }),
+    }
+}
+
+fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow) -> Vec<u8> {
+    let node_info = row.node.as_ref().map(|node| {
+        let node_url = format!("{}/pools/{}/nodes/{node}", call.base, job.pool);
+        let task_root_directory = directory(&job.id, &row.id);
+        NodeInfo {
+            affinity_id: node.as_str(),
+            task_root_directory_url: format!("{node_url}/files/{task_root_directory}"),
+            node_url,
+            pool_id: job.pool.as_str(),
+            node_id: node.as_str(),
+            task_root_directory,
+        }
+    });
+    fields
+        .add("id", row.id.as_str())
+        .add("url", &url(call, &job.id, &row.id))
+        .add("eTag", &etag(row.version))
+        .add("creationTime", &Iso(row.created_at))
+        .add("lastModified", &Iso(row.modified_at))
+        .add("state", row.state.as_str())
+        .add("stateTransitionTime", &Iso(row.state_at))
+        .add_some("previousState", row.previous.map(|(state, _)| state))
+        .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
+        .add("executionInfo", &execution(row))
+        .add_some("nodeInfo", node_info)
+        .document(&row.document)
+        .finish()
+}
+
+impl Door {
+    /// A task's row and its job's; says which of the two is missing.
+    pub async fn task(&self, job: &JobId, task: &TaskId) -> Result<(JobRow, TaskRow), Refusal> {
+        let job = self.job(job).await?;
+        let row = self.read.task(&job.id, task).await.map_err(store_failed)?;
+        row.map(|row| (job, row)).ok_or_else(|| not_found(Code::TaskNotFound, task))
+    }
+}
+
+/// Adds a task.
+pub async fn add(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    let task = task_body::read(Object::root(&call.json()?))?;
+    let url = url(call, &job, &task.id);
+    let (version, at) = door.change(Command::CreateTasks(job, vec![task])).await?;
+    Ok(Answer::empty(201).changed(version, at).created(&url))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Added<'a> {
+    status: &'static str,
+    task_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e_tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_modified: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody<'a>>,
+}
+
+/// Adds up to a hundred tasks: a body that cannot be read changes nothing, else each task has its own result.
+pub async fn add_collection(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    let body: Map<String, Value> = call.json()?;
+    let body = Object::root(&body);
+    let list = body.list("value", usize::MAX)?;
+    not_empty(&body, "value", &list)?;
+    if list.len() > COLLECTION_MAX {
+        return Err(body.invalid("value", format!("At most {COLLECTION_MAX} tasks can be added in one request.")));
+    }
+    let tasks = list.each(task_body::read)?;
+    let ids: Vec<_> = tasks.iter().map(|task| task.id.clone()).collect();
+    let Done::Tasks(results) = door.engine.call(Command::CreateTasks(job.clone(), tasks)).await? else {
+        return Err(Refusal::new(Code::InternalError, "The engine answered another question."));
+    };
+    let added = ids.iter().zip(&results).map(|(id, result)| {
+        let added = match result {
+            Ok((version, at)) => Added {
+                status: "success",
+                task_id: id.as_str(),
+                e_tag: Some(etag(*version)),
+                last_modified: Some(Iso(*at)),
+                location: Some(url(call, &job, id)),
+                error: None,
+            },
+            Err(refusal) => Added {
+                status: if refusal.code.status() < 500 { "clienterror" } else { "servererror" },
+                task_id: id.as_str(),
+                e_tag: None,
+                last_modified: None,
+                location: None,
+                error: Some(ErrorBody::new(refusal, None, call.id)),
+            },
+        };
+        serde_json::to_vec(&added).expect("a result has a JSON form")
+    });
+    Ok(lists::list(call, "taskaddresult", added, None))
+}
+
+/// A page of a job's tasks.
+pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let select = shape(call, PROPERTIES)?;
+    let paging = Paging::read(call, ROWS_MAX)?;
+    let filter = compile(call.query.text("$filter")?, TASKS)?;
+    let job = door.job(&call.job()?).await?;
+    let rows = match paging.page(filter) {
+        None => Vec::new(),
+        Some(page) => {
+            let rows = door.read.tasks(&job.id, page).await.map_err(store_failed)?;
+            rows.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
+        }
+    };
+    Ok(paging.answer(call, "tasks", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, &job, row)))
+}
+
+/// One task.
+pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let select = shape(call, PROPERTIES)?;
+    let (job, row) = door.task(&call.job()?, &call.task()?).await?;
+    if let Some(answer) = unchanged(&call.condition, row.version, row.modified_at)? {
+        return Ok(answer);
+    }
+    let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#tasks/@Element", call.base));
+    let url = url(call, &job.id, &row.id);
+    Ok(Answer::json(show(fields, call, &job, &row)).changed(row.version, row.modified_at).about(&url))
+}
+
+/// Ends a task.
+pub async fn terminate(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let (job, task) = (call.job()?, call.task()?);
+    let url = url(call, &job, &task);
+    let (version, at) = door.change(Command::TerminateTask(job, task, call.condition.clone())).await?;
+    Ok(Answer::empty(204).changed(version, at).about(&url))
+}
+
+/// Removes a task.
+pub async fn delete(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    door.change(Command::DeleteTask(call.job()?, call.task()?, call.condition.clone())).await?;
+    Ok(Answer::empty(200))
+}
+
+/// No task has subtasks.
+pub async fn subtasks(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    shape(call, SUBTASK_PROPERTIES)?;
+    door.task(&call.job()?, &call.task()?).await?;
+    Ok(lists::list(call, "subtasks", std::iter::empty(), None))
+}
