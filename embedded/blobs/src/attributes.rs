@@ -76,8 +76,7 @@ macro_rules! put_attributes {
     ($output:expr, $attributes:expr) => {{
         let attributes = $attributes;
         let headers = &attributes.headers;
-        $output.content_type =
-            Some(headers.content_type.clone().unwrap_or_else(|| "binary/octet-stream".to_owned()));
+        $output.content_type = Some(headers.content_type.clone().unwrap_or_else(|| "binary/octet-stream".to_owned()));
         $output.cache_control = headers.cache_control.clone();
         $output.content_disposition = headers.content_disposition.clone();
         $output.content_encoding = headers.content_encoding.clone();
@@ -91,11 +90,7 @@ pub(crate) use {attributes_of, put_attributes};
 
 impl Attributes {
     /// Checks and takes over what a client wants to attach.
-    pub(crate) fn new(
-        headers: Headers,
-        metadata: Option<&HashMap<String, String>>,
-        tagging: Option<&str>,
-    ) -> S3Result<Self> {
+    pub(crate) fn new(headers: Headers, metadata: Option<&HashMap<String, String>>, tagging: Option<&str>) -> S3Result<Self> {
         let metadata: BTreeMap<_, _> = metadata.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > METADATA_BYTES_MAX {
@@ -110,9 +105,7 @@ impl Attributes {
 }
 
 /// Checks a set of tags.
-pub(crate) fn checked_tags(
-    pairs: impl IntoIterator<Item = (String, String)>,
-) -> S3Result<BTreeMap<String, String>> {
+pub(crate) fn checked_tags(pairs: impl IntoIterator<Item = (String, String)>) -> S3Result<BTreeMap<String, String>> {
     let mut tags = BTreeMap::new();
     for (key, value) in pairs {
         let is_long = key.chars().count() > TAG_KEY_CHARS_MAX || value.chars().count() > TAG_VALUE_CHARS_MAX;

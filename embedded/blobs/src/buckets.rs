@@ -43,16 +43,10 @@ pub(crate) fn list(connection: &Connection, prefix: &str) -> Result<Vec<Bucket>,
 /// Deletes an empty bucket.
 pub(crate) fn delete(connection: &Connection, after: &mut After, name: &str) -> Result<(), Error> {
     let bucket = bucket_id(connection, name)?;
-    let object: Option<i64> = connection
-        .prepare_cached("SELECT 1 FROM objects WHERE bucket = ?1 LIMIT 1")?
-        .query_row([bucket], |row| row.get(0))
-        .optional()?;
+    let object: Option<i64> =
+        connection.prepare_cached("SELECT 1 FROM objects WHERE bucket = ?1 LIMIT 1")?.query_row([bucket], |row| row.get(0)).optional()?;
     if object.is_some() {
-        return Err(S3Error::with_message(
-            S3ErrorCode::BucketNotEmpty,
-            "The bucket you tried to delete is not empty",
-        )
-        .into());
+        return Err(S3Error::with_message(S3ErrorCode::BucketNotEmpty, "The bucket you tried to delete is not empty").into());
     }
     multipart::abort_all(connection, after, bucket)?;
     connection.prepare_cached("DELETE FROM buckets WHERE id = ?1")?.execute([bucket])?;

@@ -98,11 +98,8 @@ impl Catalog {
             FORMAT => {}
             _ => return Err(Error::Format { found, known: FORMAT }),
         }
-        let first_number = connection.query_row(
-            "UPDATE sequence SET next = next + ?1 RETURNING next - ?1",
-            [SEQUENCE_STEP],
-            |row| row.get(0),
-        )?;
+        let first_number =
+            connection.query_row("UPDATE sequence SET next = next + ?1 RETURNING next - ?1", [SEQUENCE_STEP], |row| row.get(0))?;
         let readers = Readers { idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS_MAX)), path };
         Ok(Self { connection, readers, first_number, lock })
     }

@@ -80,10 +80,7 @@ fn is_later(row: &Row, since: &Timestamp) -> bool {
 }
 
 fn precondition_failed() -> S3Error {
-    S3Error::with_message(
-        S3ErrorCode::PreconditionFailed,
-        "At least one of the pre-conditions you specified did not hold",
-    )
+    S3Error::with_message(S3ErrorCode::PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
 }
 
 fn not_modified(row: &Row) -> S3Error {

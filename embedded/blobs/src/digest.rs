@@ -128,12 +128,7 @@ pub(crate) struct Claims {
 
 impl Claims {
     /// Reads the claims; `algorithm` is computed and kept even when no value is claimed.
-    pub(crate) fn new(
-        md5: Option<&str>,
-        sums: Sums,
-        algorithm: Option<Algorithm>,
-        trailers: Option<TrailingHeaders>,
-    ) -> S3Result<Self> {
+    pub(crate) fn new(md5: Option<&str>, sums: Sums, algorithm: Option<Algorithm>, trailers: Option<TrailingHeaders>) -> S3Result<Self> {
         let md5 = md5.map(parse_md5).transpose()?;
         Ok(Self { md5, sums, algorithm, trailers })
     }
@@ -168,11 +163,7 @@ impl Claims {
         }
         for algorithm in claimed.algorithms() {
             if claimed.get(algorithm) != digests.sums.get(algorithm) {
-                return Err(s3_error!(
-                    BadDigest,
-                    "The {} you specified did not match the calculated checksum.",
-                    algorithm.name()
-                ));
+                return Err(s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", algorithm.name()));
             }
         }
         Ok(())

@@ -36,10 +36,7 @@ impl Door {
         config.xml_max_body_size = XML_BYTES_MAX;
         let mut builder = S3ServiceBuilder::new(service);
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(OneKey {
-            access_key: settings.access_key.clone(),
-            secret_key: settings.secret_key.clone().into(),
-        });
+        builder.set_auth(OneKey { access_key: settings.access_key.clone(), secret_key: settings.secret_key.clone().into() });
         Self { s3: builder.build() }
     }
 
@@ -80,10 +77,7 @@ struct OneKey {
 impl S3Auth for OneKey {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         if access_key != self.access_key {
-            return Err(s3_error!(
-                InvalidAccessKeyId,
-                "The AWS Access Key Id you provided does not exist in our records."
-            ));
+            return Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."));
         }
         Ok(self.secret_key.clone())
     }
@@ -122,17 +116,13 @@ fn refuse_version_2(headers: &HeaderMap, query: &Query<'_>) -> S3Result<()> {
 }
 
 fn check_presigned(signature: &str, headers: &HeaderMap, query: &Query<'_>) -> S3Result<()> {
-    let is_well_formed =
-        signature.len() == 64 && signature.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_well_formed = signature.len() == 64 && signature.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !is_well_formed {
         return Err(s3_error!(SignatureDoesNotMatch));
     }
     let expires = query.get("X-Amz-Expires").and_then(|secs| secs.parse::<u64>().ok());
     if expires.is_none_or(|secs| secs > PRESIGNED_SECS_MAX) {
-        return Err(s3_error!(
-            AuthorizationQueryParametersError,
-            "X-Amz-Expires must be a number of seconds, less than a week"
-        ));
+        return Err(s3_error!(AuthorizationQueryParametersError, "X-Amz-Expires must be a number of seconds, less than a week"));
     }
     // Whoever holds a URL must not add to it, for example a copy source of his own.
     let signed = query.get("X-Amz-SignedHeaders").unwrap_or_default();
@@ -142,10 +132,7 @@ fn check_presigned(signature: &str, headers: &HeaderMap, query: &Query<'_>) -> S
         .map(http::HeaderName::as_str)
         .find(|name| name.starts_with("x-amz-") && !HARMLESS.contains(name) && !is_signed(name));
     match added {
-        Some(name) => Err(s3_error!(
-            AccessDenied,
-            "There were headers present in the request which were not signed: {name}"
-        )),
+        Some(name) => Err(s3_error!(AccessDenied, "There were headers present in the request which were not signed: {name}")),
         None => Ok(()),
     }
 }

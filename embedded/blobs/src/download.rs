@@ -42,14 +42,8 @@ pub(crate) struct Outflow {
 impl Outflow {
     /// Streams `range` of the bytes that `pieces` hold one after the other.
     pub(crate) fn new(files: Files, pieces: Vec<Piece>, range: Range<u64>, pin: reaper::Pin) -> Self {
-        let mut outflow = Self {
-            files,
-            stretches: stretches(pieces, &range),
-            open: None,
-            reading: None,
-            remaining: range.end - range.start,
-            _pin: pin,
-        };
+        let mut outflow =
+            Self { files, stretches: stretches(pieces, &range), open: None, reading: None, remaining: range.end - range.start, _pin: pin };
         outflow.read_ahead();
         outflow
     }
@@ -141,8 +135,7 @@ mod tests {
     fn a_range_touches_only_the_pieces_it_covers() {
         let piece = |file: &str, size| Piece { file: file.to_owned(), size };
         let pieces = vec![piece("a", 10), piece("b", 0), piece("c", 10), piece("d", 10)];
-        let found: Vec<_> =
-            stretches(pieces, &(5..15)).into_iter().map(|stretch| (stretch.file, stretch.range)).collect();
+        let found: Vec<_> = stretches(pieces, &(5..15)).into_iter().map(|stretch| (stretch.file, stretch.range)).collect();
         assert_eq!(found, [("a".to_owned(), 5..10), ("c".to_owned(), 0..5)]);
     }
 }

@@ -86,10 +86,7 @@ impl From<Error> for S3Error {
             Error::Stopping => S3Error::with_message(S3ErrorCode::ServiceUnavailable, "The server is stopping."),
             other => {
                 tracing::error!(error = &other as &dyn std::error::Error, "request failed inside the store");
-                let mut answer = S3Error::with_message(
-                    S3ErrorCode::InternalError,
-                    "We encountered an internal error. Please try again.",
-                );
+                let mut answer = S3Error::with_message(S3ErrorCode::InternalError, "We encountered an internal error. Please try again.");
                 answer.set_source(Box::new(other));
                 answer
             }

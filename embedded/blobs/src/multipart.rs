@@ -69,18 +69,10 @@ pub(crate) struct Completed {
 }
 
 /// Creates an upload under a fresh name.
-pub(crate) fn create(
-    connection: &Connection,
-    bucket: &str,
-    key: &str,
-    name: &str,
-    attributes: &Attributes,
-) -> Result<(), Error> {
+pub(crate) fn create(connection: &Connection, bucket: &str, key: &str, name: &str, attributes: &Attributes) -> Result<(), Error> {
     let bucket = bucket_id(connection, bucket)?;
     connection
-        .prepare_cached(
-            "INSERT INTO uploads (name, bucket, key, initiated_ms, attributes) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
+        .prepare_cached("INSERT INTO uploads (name, bucket, key, initiated_ms, attributes) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![name, bucket, key.as_bytes(), now_ms(), serde_json::to_string(attributes)?])?;
     Ok(())
 }
@@ -114,10 +106,8 @@ pub(crate) fn put_part(
     part: (Fresh, u64, Digests),
 ) -> Result<i64, Error> {
     let (fresh, size, digests) = part;
-    let is_open: Option<i64> = connection
-        .prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?
-        .query_row([upload], |row| row.get(0))
-        .optional()?;
+    let is_open: Option<i64> =
+        connection.prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?.query_row([upload], |row| row.get(0)).optional()?;
     if is_open.is_none() {
         return Err(S3ErrorCode::NoSuchUpload.into());
     }
@@ -184,10 +174,8 @@ pub(crate) fn list(
     )?;
     let end = crate::listing::successor(prefix.as_bytes());
     // The empty marker stands before every key, and no key is empty.
-    let rows = statement.query_map(
-        params![bucket, prefix.as_bytes(), end, key.as_bytes(), name, uploads_max],
-        |row| Ok(read_upload(row)),
-    )?;
+    let rows =
+        statement.query_map(params![bucket, prefix.as_bytes(), end, key.as_bytes(), name, uploads_max], |row| Ok(read_upload(row)))?;
     rows.map(|row| row?).collect()
 }
 
@@ -308,11 +296,7 @@ fn choose(stored: Vec<Part>, wish: &Completion) -> Result<(Vec<Part>, Vec<Part>)
     }
     let but_last = &chosen[..chosen.len() - 1];
     if but_last.iter().any(|part| part.size < wish.part_bytes_min) {
-        return Err(s3_error!(
-            EntityTooSmall,
-            "Your proposed upload is smaller than the minimum allowed object size."
-        )
-        .into());
+        return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed object size.").into());
     }
     Ok((chosen, rest))
 }

@@ -87,8 +87,7 @@ pub(crate) fn find(connection: &Connection, bucket: &str, key: &str) -> Result<(
 
 /// The files of a content, in order.
 pub(crate) fn pieces(connection: &Connection, content: i64) -> Result<Vec<Piece>, Error> {
-    let mut statement =
-        connection.prepare_cached("SELECT file, size FROM pieces WHERE content = ?1 ORDER BY number")?;
+    let mut statement = connection.prepare_cached("SELECT file, size FROM pieces WHERE content = ?1 ORDER BY number")?;
     let rows = statement.query_map([content], |row| Ok(Piece { file: row.get(0)?, size: row.get::<_, i64>(1)?.cast_unsigned() }))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -131,13 +130,10 @@ pub(crate) fn write(connection: &Connection, after: &mut After, object: NewObjec
 }
 
 fn write_bytes(connection: &Connection, after: &mut After, number: i64, bytes: NewBytes) -> Result<(), Error> {
-    let mut insert_piece =
-        connection.prepare_cached("INSERT INTO pieces (content, number, file, size) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut insert_piece = connection.prepare_cached("INSERT INTO pieces (content, number, file, size) VALUES (?1, ?2, ?3, ?4)")?;
     match bytes {
         NewBytes::Inline(bytes) => {
-            connection
-                .prepare_cached("INSERT INTO inline (content, bytes) VALUES (?1, ?2)")?
-                .execute(params![number, bytes])?;
+            connection.prepare_cached("INSERT INTO inline (content, bytes) VALUES (?1, ?2)")?.execute(params![number, bytes])?;
         }
         NewBytes::Files(files) => {
             for (at, (fresh, size)) in files.into_iter().enumerate() {
@@ -166,9 +162,7 @@ pub(crate) fn delete(
     conditions.check(standing.as_ref().map(|standing| standing.etag.as_str()))?;
     let Some(standing) = standing else { return Ok(false) };
     retire(connection, after, &standing)?;
-    connection
-        .prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?
-        .execute(params![bucket, key.as_bytes()])?;
+    connection.prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?.execute(params![bucket, key.as_bytes()])?;
     Ok(true)
 }
 
@@ -183,9 +177,7 @@ pub(crate) fn change_attributes(
     let mut attributes = row.attributes;
     change(&mut attributes);
     connection
-        .prepare_cached(
-            "UPDATE objects SET attributes = ?3 WHERE key = ?2 AND bucket = (SELECT id FROM buckets WHERE name = ?1)",
-        )?
+        .prepare_cached("UPDATE objects SET attributes = ?3 WHERE key = ?2 AND bucket = (SELECT id FROM buckets WHERE name = ?1)")?
         .execute(params![bucket, key.as_bytes(), serde_json::to_string(&attributes)?])?;
     Ok(())
 }
@@ -199,9 +191,7 @@ struct Standing {
 fn standing(connection: &Connection, bucket: i64, key: &str) -> Result<Option<Standing>, Error> {
     let found = connection
         .prepare_cached("SELECT content, is_inline, etag FROM objects WHERE bucket = ?1 AND key = ?2")?
-        .query_row(params![bucket, key.as_bytes()], |row| {
-            Ok(Standing { content: row.get(0)?, is_inline: row.get(1)?, etag: row.get(2)? })
-        })
+        .query_row(params![bucket, key.as_bytes()], |row| Ok(Standing { content: row.get(0)?, is_inline: row.get(1)?, etag: row.get(2)? }))
         .optional()?;
     Ok(found)
 }

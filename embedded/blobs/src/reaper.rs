@@ -52,9 +52,7 @@ impl Reaper {
         let (chores, queue) = sync_channel(CHORES_MAX);
         let pins = Arc::new(Mutex::new(Pins::default()));
         let reaper = Self { chores, pins: pins.clone() };
-        let thread = std::thread::Builder::new()
-            .name("blobs-reaper".to_owned())
-            .spawn(move || work(&queue, &files, &pins, on_created))?;
+        let thread = std::thread::Builder::new().name("blobs-reaper".to_owned()).spawn(move || work(&queue, &files, &pins, on_created))?;
         Ok((reaper, thread))
     }
 

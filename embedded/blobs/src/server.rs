@@ -120,8 +120,7 @@ fn open(settings: &Settings) -> Result<(Service, Parts), Error> {
         tracing::info!(stale, orphans, "swept unfinished uploads and files that nothing names");
     }
     let Catalog { connection, readers, first_number, lock } = catalog;
-    let (reaper, reaping) =
-        Reaper::start(files.clone(), settings.on_created.clone()).map_err(Error::Threads)?;
+    let (reaper, reaping) = Reaper::start(files.clone(), settings.on_created.clone()).map_err(Error::Threads)?;
     let (writer, writing) = Writer::start(connection, reaper.clone()).map_err(Error::Threads)?;
     let service = Service::new(settings, readers, writer, files, reaper, first_number);
     Ok((service, Parts { threads: vec![writing, reaping], lock }))
@@ -176,11 +175,7 @@ async fn serve(settings: &Settings, service: Service, ready: Ready, mut stopping
 }
 
 /// Serves one connection; when the server closes, it ends after the request in hand.
-async fn talk(
-    connection: http1::Connection<TokioIo<TcpStream>, Door>,
-    mut is_closing: watch::Receiver<()>,
-    slot: OwnedSemaphorePermit,
-) {
+async fn talk(connection: http1::Connection<TokioIo<TcpStream>, Door>, mut is_closing: watch::Receiver<()>, slot: OwnedSemaphorePermit) {
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -195,10 +190,7 @@ async fn talk(
     drop(slot);
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;

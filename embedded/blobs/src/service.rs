@@ -34,14 +34,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Puts the opened parts together; content numbers start at `first_number`.
-    pub(crate) fn new(
-        settings: &Settings,
-        readers: Readers,
-        writer: Writer,
-        files: Files,
-        reaper: Reaper,
-        first_number: i64,
-    ) -> Self {
+    pub(crate) fn new(settings: &Settings, readers: Readers, writer: Writer, files: Files, reaper: Reaper, first_number: i64) -> Self {
         let intake = Intake {
             files: files.clone(),
             reaper: reaper.clone(),
@@ -67,11 +60,17 @@ impl Service {
 
 #[async_trait::async_trait]
 impl S3 for Service {
-    async fn abort_multipart_upload(&self, request: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         self.abort_upload(request).await
     }
 
-    async fn complete_multipart_upload(&self, request: S3Request<CompleteMultipartUploadInput>) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         self.complete_upload(request).await
     }
 
@@ -83,7 +82,10 @@ impl S3 for Service {
         self.make_bucket(request).await
     }
 
-    async fn create_multipart_upload(&self, request: S3Request<CreateMultipartUploadInput>) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.create_upload(request).await
     }
 
@@ -131,7 +133,10 @@ impl S3 for Service {
         self.buckets(request).await
     }
 
-    async fn list_multipart_uploads(&self, request: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         self.uploads(request).await
     }
 

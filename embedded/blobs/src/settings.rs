@@ -31,12 +31,7 @@ pub struct Settings {
 
 impl Settings {
     /// Settings with default limits, region `us-east-1` and nobody to notify.
-    pub fn new(
-        listen: SocketAddr,
-        data: impl Into<PathBuf>,
-        access_key: impl Into<String>,
-        secret_key: impl Into<String>,
-    ) -> Self {
+    pub fn new(listen: SocketAddr, data: impl Into<PathBuf>, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         Self {
             listen,
             data: data.into(),

@@ -87,12 +87,7 @@ impl Intake {
     }
 
     /// Reads a whole body into a file, however small it is.
-    pub(crate) async fn receive_to_file<B>(
-        &self,
-        body: B,
-        announced: Option<u64>,
-        claims: &Claims,
-    ) -> Result<Arrived<Fresh>, Error>
+    pub(crate) async fn receive_to_file<B>(&self, body: B, announced: Option<u64>, claims: &Claims) -> Result<Arrived<Fresh>, Error>
     where
         B: Stream<Item = Result<Bytes, StdError>> + Unpin,
     {

@@ -46,9 +46,7 @@ impl Writer {
     /// Starts the thread; it ends when the last handle is gone.
     pub(crate) fn start(connection: Connection, reaper: Reaper) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new()
-            .name("blobs-writer".to_owned())
-            .spawn(move || work(queue, &connection, &reaper))?;
+        let thread = std::thread::Builder::new().name("blobs-writer".to_owned()).spawn(move || work(queue, &connection, &reaper))?;
         Ok((Self { jobs }, thread))
     }
 

@@ -11,16 +11,10 @@ use crate::buckets;
 use crate::objects::bucket_id;
 
 impl Service {
-    pub(super) async fn make_bucket(
-        &self,
-        request: S3Request<CreateBucketInput>,
-    ) -> S3Result<S3Response<CreateBucketOutput>> {
+    pub(super) async fn make_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
         let input = request.input;
         unsupported(input.object_lock_enabled_for_bucket == Some(true), "Object lock")?;
-        unsupported(
-            input.acl.as_ref().is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE),
-            "An access list other than private",
-        )?;
+        unsupported(input.acl.as_ref().is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE), "An access list other than private")?;
         let has_grant = input.grant_full_control.is_some()
             || input.grant_read.is_some()
             || input.grant_read_acp.is_some()
@@ -40,27 +34,18 @@ impl Service {
         Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
     }
 
-    pub(super) async fn remove_bucket(
-        &self,
-        request: S3Request<DeleteBucketInput>,
-    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+    pub(super) async fn remove_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
         let name = request.input.bucket;
         self.writer.run(move |connection, after| buckets::delete(connection, after, &name)).await?;
         Ok(S3Response::new(DeleteBucketOutput::default()))
     }
 
-    pub(super) async fn check_bucket(
-        &self,
-        request: S3Request<HeadBucketInput>,
-    ) -> S3Result<S3Response<HeadBucketOutput>> {
+    pub(super) async fn check_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
         self.must_exist(request.input.bucket).await?;
         Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(self.region.clone()), ..Default::default() }))
     }
 
-    pub(super) async fn locate_bucket(
-        &self,
-        request: S3Request<GetBucketLocationInput>,
-    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+    pub(super) async fn locate_bucket(&self, request: S3Request<GetBucketLocationInput>) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.must_exist(request.input.bucket).await?;
         // S3 says nothing for its first region.
         let region = (self.region != "us-east-1").then(|| BucketLocationConstraint::from(self.region.clone()));
@@ -75,21 +60,14 @@ impl Service {
         Ok(S3Response::new(GetBucketVersioningOutput::default()))
     }
 
-    pub(super) async fn buckets(
-        &self,
-        request: S3Request<ListBucketsInput>,
-    ) -> S3Result<S3Response<ListBucketsOutput>> {
+    pub(super) async fn buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
         let input = request.input;
         unsupported(input.continuation_token.is_some(), "Paging of buckets")?;
         let prefix = input.prefix.clone().unwrap_or_default();
         let buckets = self.readers.run(move |connection| buckets::list(connection, &prefix)).await?;
         let buckets = buckets
             .into_iter()
-            .map(|bucket| Bucket {
-                name: Some(bucket.name),
-                creation_date: Some(timestamp(bucket.created_ms)),
-                bucket_region: None,
-            })
+            .map(|bucket| Bucket { name: Some(bucket.name), creation_date: Some(timestamp(bucket.created_ms)), bucket_region: None })
             .collect();
         let owner = Owner { display_name: Some("piecework".to_owned()), id: Some("piecework".to_owned()) };
         Ok(S3Response::new(ListBucketsOutput {

@@ -11,10 +11,7 @@ use crate::attributes::timestamp;
 use crate::listing::{self, ENTRIES_MAX, Page, Question, encoded};
 
 impl Service {
-    pub(super) async fn list_v1(
-        &self,
-        request: S3Request<ListObjectsInput>,
-    ) -> S3Result<S3Response<ListObjectsOutput>> {
+    pub(super) async fn list_v1(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = request.input;
         let is_encoded = is_encoded(input.encoding_type.as_ref())?;
         let question = Question {
@@ -43,10 +40,7 @@ impl Service {
         }))
     }
 
-    pub(super) async fn list_v2(
-        &self,
-        request: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+    pub(super) async fn list_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
         let is_encoded = is_encoded(input.encoding_type.as_ref())?;
         let resumed = input.continuation_token.as_deref().map(read_token).transpose()?;

@@ -41,9 +41,7 @@ impl Opened {
                 let start = usize::try_from(range.start).map_err(S3Error::internal_error)?;
                 Ok(download::whole(Bytes::from(bytes).slice(start..end)))
             }
-            OpenedBytes::Files(pieces, pin) => {
-                Ok(StreamingBlob::new(Outflow::new(files.clone(), pieces, range, pin)))
-            }
+            OpenedBytes::Files(pieces, pin) => Ok(StreamingBlob::new(Outflow::new(files.clone(), pieces, range, pin))),
         }
     }
 
@@ -128,35 +126,24 @@ impl Service {
         Ok(S3Response::with_status(output, status))
     }
 
-    pub(super) async fn tags(
-        &self,
-        request: S3Request<GetObjectTaggingInput>,
-    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+    pub(super) async fn tags(&self, request: S3Request<GetObjectTaggingInput>) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
         version(input.version_id.as_deref())?;
         let (bucket, key) = (input.bucket, input.key);
         let (row, _) = self.readers.run(move |connection| objects::find(connection, &bucket, &key)).await?;
-        let tag_set =
-            row.attributes.tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
+        let tag_set = row.attributes.tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
         Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
     }
 
     /// Finds an object, checks the conditions, and keeps its bytes readable.
     pub(super) async fn open(&self, bucket: String, key: String, conditions: ReadConditions) -> S3Result<Opened> {
         let reaper = self.reaper.clone();
-        let opened =
-            self.readers.run(move |connection| open(connection, &reaper, &bucket, &key, &conditions)).await?;
+        let opened = self.readers.run(move |connection| open(connection, &reaper, &bucket, &key, &conditions)).await?;
         Ok(opened)
     }
 }
 
-fn open(
-    connection: &Connection,
-    reaper: &Reaper,
-    bucket: &str,
-    key: &str,
-    conditions: &ReadConditions,
-) -> Result<Opened, Error> {
+fn open(connection: &Connection, reaper: &Reaper, bucket: &str, key: &str, conditions: &ReadConditions) -> Result<Opened, Error> {
     let (mut row, mut inline) = objects::find(connection, bucket, key)?;
     loop {
         conditions.check(&row)?;
@@ -184,9 +171,7 @@ impl Selection {
     fn new(opened: &Opened, range: Option<&Range>, part_number: Option<i32>) -> S3Result<Self> {
         let size = opened.row.size;
         match (range, part_number) {
-            (Some(_), Some(_)) => {
-                Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"))
-            }
+            (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter")),
             (Some(range), None) => {
                 let range = range.check(size).map_err(|_| not_satisfiable(size))?;
                 Ok(Self { range, is_whole: false })
@@ -209,8 +194,7 @@ impl Selection {
 }
 
 fn not_satisfiable(size: u64) -> S3Error {
-    let mut answer =
-        S3Error::with_message(S3ErrorCode::InvalidRange, "The requested range is not satisfiable");
+    let mut answer = S3Error::with_message(S3ErrorCode::InvalidRange, "The requested range is not satisfiable");
     if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
         answer.set_headers(HeaderMap::from_iter([(http::header::CONTENT_RANGE, value)]));
     }

@@ -22,9 +22,7 @@ pub(super) fn version(version: Option<&str>) -> S3Result<()> {
 
 /// There is one owner, so `private` is the only access list.
 pub(super) fn acl(acl: Option<&ObjectCannedACL>) -> S3Result<()> {
-    let is_private = |acl: &ObjectCannedACL| {
-        [ObjectCannedACL::PRIVATE, ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL].contains(&acl.as_str())
-    };
+    let is_private = |acl: &ObjectCannedACL| [ObjectCannedACL::PRIVATE, ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL].contains(&acl.as_str());
     unsupported(acl.is_some_and(|acl| !is_private(acl)), "An access list other than private")
 }
 
@@ -58,10 +56,7 @@ macro_rules! refuse_extras {
             || input.object_lock_retain_until_date.is_some()
             || input.object_lock_legal_hold_status.is_some();
         $crate::service::refuse::unsupported(is_locked, "Object lock")?;
-        $crate::service::refuse::unsupported(
-            input.website_redirect_location.is_some(),
-            "Website redirection",
-        )?;
+        $crate::service::refuse::unsupported(input.website_redirect_location.is_some(), "Website redirection")?;
     }};
 }
 

@@ -30,9 +30,7 @@ impl Service {
         attributes.algorithm = algorithm;
         let name = fresh_id();
         let (bucket, key, upload) = (input.bucket.clone(), input.key.clone(), name.clone());
-        self.writer
-            .run(move |connection, _| multipart::create(connection, &bucket, &key, &upload, &attributes))
-            .await?;
+        self.writer.run(move |connection, _| multipart::create(connection, &bucket, &key, &upload, &attributes)).await?;
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -43,10 +41,7 @@ impl Service {
         }))
     }
 
-    pub(super) async fn put_part(
-        &self,
-        request: S3Request<UploadPartInput>,
-    ) -> S3Result<S3Response<UploadPartOutput>> {
+    pub(super) async fn put_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let trailers = request.trailing_headers;
         let mut input = request.input;
         unsupported(input.sse_customer_algorithm.is_some(), "Server-side encryption")?;
@@ -54,11 +49,7 @@ impl Service {
         let named = input.checksum_algorithm.as_ref().map(Algorithm::parse).transpose()?;
         let algorithm = upload.attributes.algorithm.or(named);
         if let Some(named) = named.filter(|named| Some(*named) != algorithm) {
-            return Err(s3_error!(
-                InvalidRequest,
-                "Checksum Type mismatch occurred, expected another algorithm than {}.",
-                named.name()
-            ));
+            return Err(s3_error!(InvalidRequest, "Checksum Type mismatch occurred, expected another algorithm than {}.", named.name()));
         }
         let claims = Claims::new(input.content_md5.as_deref(), sums_of!(input), algorithm, trailers)?;
         let body = input.body.take().unwrap_or_else(|| crate::download::whole(bytes::Bytes::new()));
@@ -69,10 +60,7 @@ impl Service {
         Ok(S3Response::new(output))
     }
 
-    pub(super) async fn copy_part(
-        &self,
-        request: S3Request<UploadPartCopyInput>,
-    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+    pub(super) async fn copy_part(&self, request: S3Request<UploadPartCopyInput>) -> S3Result<S3Response<UploadPartCopyOutput>> {
         let input = request.input;
         let upload = self.upload(&input.bucket, &input.key, &input.upload_id).await?;
         let opened = self.open_source(&input.copy_source, source_conditions!(input)).await?;
@@ -81,19 +69,20 @@ impl Service {
             None => 0..size,
             Some(text) => match Range::parse(text) {
                 Ok(Range::Int { first, last: Some(last) }) if last < size => first..last + 1,
-                _ => return Err(s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last and lie within the source.")),
+                _ => {
+                    return Err(s3_error!(
+                        InvalidArgument,
+                        "The x-amz-copy-source-range value must be of the form bytes=first-last and lie within the source."
+                    ));
+                }
             },
         };
         let length = range.end - range.start;
         let claims = Claims::new(None, Default::default(), upload.attributes.algorithm, None)?;
         let body = opened.stream(&self.files, range)?;
-        let (digests, modified_ms) =
-            self.store_part(&upload, input.part_number, body, Some(length), &claims).await?;
-        let mut result = CopyPartResult {
-            e_tag: Some(ETag::Strong(digests.etag())),
-            last_modified: Some(timestamp(modified_ms)),
-            ..Default::default()
-        };
+        let (digests, modified_ms) = self.store_part(&upload, input.part_number, body, Some(length), &claims).await?;
+        let mut result =
+            CopyPartResult { e_tag: Some(ETag::Strong(digests.etag())), last_modified: Some(timestamp(modified_ms)), ..Default::default() };
         put_sums!(result, &digests.sums);
         Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() }))
     }
@@ -103,10 +92,7 @@ impl Service {
         let upload = self.upload(&input.bucket, &input.key, &input.upload_id).await?;
         let parts_max = entries_max(input.max_parts)?;
         let after = input.part_number_marker.unwrap_or(0);
-        let mut parts = self
-            .readers
-            .run(move |connection| multipart::parts(connection, upload.id, after, parts_max as i64 + 1))
-            .await?;
+        let mut parts = self.readers.run(move |connection| multipart::parts(connection, upload.id, after, parts_max as i64 + 1)).await?;
         let is_truncated = parts.len() > parts_max;
         parts.truncate(parts_max);
         let next = parts.last().map(|part| part.number);
@@ -140,10 +126,7 @@ impl Service {
         }))
     }
 
-    pub(super) async fn uploads(
-        &self,
-        request: S3Request<ListMultipartUploadsInput>,
-    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+    pub(super) async fn uploads(&self, request: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
         let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
         unsupported(has_delimiter, "A delimiter in a listing of uploads")?;
@@ -198,11 +181,7 @@ impl Service {
             .map(|part| {
                 let sums = sums_of!(part);
                 let missing = || s3_error!(MalformedXML, "A part has no number or no entity tag.");
-                Ok(NamedPart {
-                    number: part.part_number.ok_or_else(missing)?,
-                    etag: part.e_tag.ok_or_else(missing)?.into_value(),
-                    sums,
-                })
+                Ok(NamedPart { number: part.part_number.ok_or_else(missing)?, etag: part.e_tag.ok_or_else(missing)?.into_value(), sums })
             })
             .collect();
         let completion = Completion {
@@ -217,8 +196,7 @@ impl Service {
             part_bytes_min: self.limits.part_bytes_min,
             object_bytes_max: self.limits.object_bytes_max,
         };
-        let completed =
-            self.writer.run(move |connection, after| multipart::complete(connection, after, completion)).await?;
+        let completed = self.writer.run(move |connection, after| multipart::complete(connection, after, completion)).await?;
         let mut output = CompleteMultipartUploadOutput {
             location: Some(format!("/{}/{}", input.bucket, encoded(&input.key, true))),
             bucket: Some(input.bucket),
@@ -252,28 +230,17 @@ impl Service {
         Ok(self.readers.run(move |connection| multipart::find(connection, &bucket, &key, &name)).await?)
     }
 
-    async fn store_part<B>(
-        &self,
-        upload: &Upload,
-        number: i32,
-        body: B,
-        length: Option<u64>,
-        claims: &Claims,
-    ) -> S3Result<(Digests, i64)>
+    async fn store_part<B>(&self, upload: &Upload, number: i32, body: B, length: Option<u64>, claims: &Claims) -> S3Result<(Digests, i64)>
     where
         B: Stream<Item = Result<bytes::Bytes, StdError>> + Unpin,
     {
         if !(1..=PARTS_MAX).contains(&number) {
-            return Err(s3_error!(
-                InvalidArgument,
-                "Part number must be an integer between 1 and {PARTS_MAX}, inclusive"
-            ));
+            return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and {PARTS_MAX}, inclusive"));
         }
         let arrived = self.intake.receive_to_file(body, length, claims).await?;
         let (id, digests) = (upload.id, arrived.digests.clone());
         let part = (arrived.place, arrived.size, arrived.digests);
-        let modified_ms =
-            self.writer.run(move |connection, after| multipart::put_part(connection, after, id, number, part)).await?;
+        let modified_ms = self.writer.run(move |connection, after| multipart::put_part(connection, after, id, number, part)).await?;
         Ok((digests, modified_ms))
     }
 }

@@ -80,14 +80,8 @@ impl Service {
         refuse_extras!(input);
         let opened = self.open_source(&input.copy_source, source_conditions!(input)).await?;
         let source = &opened.row;
-        let is_replaced = input
-            .metadata_directive
-            .as_ref()
-            .is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
-        let is_retagged = input
-            .tagging_directive
-            .as_ref()
-            .is_some_and(|directive| directive.as_str() == TaggingDirective::REPLACE);
+        let is_replaced = input.metadata_directive.as_ref().is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
+        let is_retagged = input.tagging_directive.as_ref().is_some_and(|directive| directive.as_str() == TaggingDirective::REPLACE);
         let (from_bucket, from_key) = source_of(&input.copy_source)?;
         if !is_replaced && !is_retagged && from_bucket == input.bucket && from_key == input.key {
             return Err(s3_error!(
@@ -122,19 +116,13 @@ impl Service {
             conditions: WriteConditions::default(),
         };
         let modified_ms = self.writer.run(move |connection, after| objects::write(connection, after, object)).await?;
-        let mut result = CopyObjectResult {
-            e_tag: Some(ETag::Strong(etag)),
-            last_modified: Some(timestamp(modified_ms)),
-            ..Default::default()
-        };
+        let mut result =
+            CopyObjectResult { e_tag: Some(ETag::Strong(etag)), last_modified: Some(timestamp(modified_ms)), ..Default::default() };
         put_sums!(result, &sums);
         Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
     }
 
-    pub(super) async fn delete(
-        &self,
-        request: S3Request<DeleteObjectInput>,
-    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+    pub(super) async fn delete(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
         version(input.version_id.as_deref())?;
         let is_conditional = input.if_match_size.is_some() || input.if_match_last_modified_time.is_some();
@@ -150,10 +138,7 @@ impl Service {
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
-    pub(super) async fn delete_many(
-        &self,
-        request: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    pub(super) async fn delete_many(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = request.input;
         let is_quiet = input.delete.quiet == Some(true);
         let wanted = input.delete.objects;
@@ -170,10 +155,7 @@ impl Service {
                 let bucket = bucket_id(connection, &bucket)?;
                 let mut outcomes = Vec::with_capacity(wanted.len());
                 for object in wanted {
-                    let conditions = WriteConditions {
-                        if_match: object.e_tag.map(ETagCondition::ETag),
-                        if_none_match: None,
-                    };
+                    let conditions = WriteConditions { if_match: object.e_tag.map(ETagCondition::ETag), if_none_match: None };
                     let outcome = match version(object.version_id.as_deref()) {
                         Ok(()) => objects::delete(connection, after, bucket, &object.key, &conditions),
                         Err(refusal) => Err(refusal.into()),
@@ -205,10 +187,7 @@ impl Service {
         }))
     }
 
-    pub(super) async fn set_tags(
-        &self,
-        request: S3Request<PutObjectTaggingInput>,
-    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+    pub(super) async fn set_tags(&self, request: S3Request<PutObjectTaggingInput>) -> S3Result<S3Response<PutObjectTaggingOutput>> {
         let input = request.input;
         version(input.version_id.as_deref())?;
         let pairs = input.tagging.tag_set.into_iter();
@@ -229,9 +208,7 @@ impl Service {
 
     async fn store_tags(&self, bucket: String, key: String, tags: BTreeMap<String, String>) -> S3Result<()> {
         self.writer
-            .run(move |connection, _| {
-                objects::change_attributes(connection, &bucket, &key, |attributes| attributes.tags = tags)
-            })
+            .run(move |connection, _| objects::change_attributes(connection, &bucket, &key, |attributes| attributes.tags = tags))
             .await?;
         Ok(())
     }
@@ -247,9 +224,7 @@ impl Service {
 
 /// The announced length of a body.
 pub(super) fn announced(length: Option<i64>) -> S3Result<Option<u64>> {
-    length
-        .map(|length| u64::try_from(length).map_err(|_| S3Error::new(S3ErrorCode::InvalidRequest)))
-        .transpose()
+    length.map(|length| u64::try_from(length).map_err(|_| S3Error::new(S3ErrorCode::InvalidRequest))).transpose()
 }
 
 fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {

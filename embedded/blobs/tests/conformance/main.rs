@@ -2,5 +2,14 @@
 //! Runs on an embedded server, or on the store that `PIECEWORK_TEST_S3_ENDPOINT`, `…_ACCESS_KEY`, `…_SECRET_KEY`
 //! and `…_REGION` name.
 
+mod access;
+mod buckets;
+mod conditions;
+mod copies;
+mod listing;
+mod multipart;
 mod objects;
+mod raw;
+mod refusals;
 mod store;
+mod tags;

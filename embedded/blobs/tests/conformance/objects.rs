@@ -122,12 +122,8 @@ async fn ranges_select_bytes_of_small_and_large_objects() {
                 ("bytes=-99999999", 0..size),
             ];
             for (range, wanted) in cases {
-                let output =
-                    store.client.get_object().bucket(&store.bucket).key("object").range(range).send().await.unwrap();
-                assert_eq!(
-                    output.content_range(),
-                    Some(format!("bytes {}-{}/{size}", wanted.start, wanted.end - 1).as_str())
-                );
+                let output = store.client.get_object().bucket(&store.bucket).key("object").range(range).send().await.unwrap();
+                assert_eq!(output.content_range(), Some(format!("bytes {}-{}/{size}", wanted.start, wanted.end - 1).as_str()));
                 assert_eq!(output.content_length(), Some(wanted.len() as i64));
                 assert!(output.body.collect().await.unwrap().to_vec() == body[wanted], "{range} of {size}");
             }
@@ -151,8 +147,7 @@ async fn a_range_past_the_end_is_not_satisfiable() {
 async fn a_head_with_a_range_tells_the_length_of_the_range() {
     with_store(async |store| {
         store.put("object", "0123456789").await;
-        let head =
-            store.client.head_object().bucket(&store.bucket).key("object").range("bytes=2-4").send().await.unwrap();
+        let head = store.client.head_object().bucket(&store.bucket).key("object").range("bytes=2-4").send().await.unwrap();
         assert_eq!(head.content_length(), Some(3));
     })
     .await;
@@ -242,14 +237,8 @@ async fn odd_keys_are_ordinary() {
 #[tokio::test]
 async fn a_key_longer_than_1024_bytes_is_refused() {
     with_store(async |store| {
-        let outcome = store
-            .client
-            .put_object()
-            .bucket(&store.bucket)
-            .key("k".repeat(1025))
-            .body(ByteStream::from_static(b"x"))
-            .send()
-            .await;
+        let outcome =
+            store.client.put_object().bucket(&store.bucket).key("k".repeat(1025)).body(ByteStream::from_static(b"x")).send().await;
         assert_eq!(refusal(outcome), ("KeyTooLongError".to_owned(), 400));
     })
     .await;

@@ -46,13 +46,7 @@ where
     let folder = TempDir::new().unwrap();
     let settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "tester", "a-secret-of-the-test");
     let server = Blobs::start(settings).await.unwrap();
-    let store = Store::connect(
-        server.endpoint(),
-        bucket,
-        "tester".to_owned(),
-        "a-secret-of-the-test".to_owned(),
-        "us-east-1".to_owned(),
-    );
+    let store = Store::connect(server.endpoint(), bucket, "tester".to_owned(), "a-secret-of-the-test".to_owned(), "us-east-1".to_owned());
     let store = std::sync::Arc::new(store);
     store.client.create_bucket().bucket(&store.bucket).send().await.unwrap();
     case(store).await;
