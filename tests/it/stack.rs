@@ -97,6 +97,11 @@ impl Stack {
         path
     }
 
+    /// The file that names its addresses.
+    pub fn ready_file(&self) -> PathBuf {
+        self.folder.path().join("ready.json")
+    }
+
     /// The stack's data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
