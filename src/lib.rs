@@ -14,6 +14,7 @@ mod settings;
 mod shared_key;
 mod stack;
 mod tail;
+mod tracer;
 mod up;
 mod work;
 

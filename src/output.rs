@@ -41,7 +41,7 @@ impl Output for People {
         }
         let mut out = io::stdout().lock();
         for line in table.lines() {
-            writeln!(out, "{}", line.trim_end())?;
+            writeln!(out, "{}", line.trim())?;
         }
         Ok(())
     }

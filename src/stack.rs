@@ -54,7 +54,8 @@ pub(crate) struct Stack {
     blobs: Option<embedded_blobs::Blobs>,
     nodes: Arc<Process>,
     parts: Parts,
-    ready_files: Vec<PathBuf>,
+    /// The one in the data folder first.
+    pub(crate) ready_files: Vec<PathBuf>,
     _data: DataFolder,
 }
 

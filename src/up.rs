@@ -46,7 +46,6 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
     let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let patience = Duration::from_secs(args.drain_seconds);
-    let data = args.data.clone();
     let settings = StackSettings {
         data: args.data,
         listen: Some(args.listen),
@@ -62,7 +61,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
         _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
         _ = terms.recv() => return Ok(crate::exit_codes::INTERRUPTED),
     };
-    announce(&stack, &data)?;
+    announce(&stack)?;
     let failed = tokio::select! {
         reason = stack.ended() => Some(reason),
         _ = interrupts.recv() => None,
@@ -79,11 +78,11 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
     failed.map_or(Ok(crate::exit_codes::OK), Err)
 }
 
-fn announce(stack: &Stack, data: &std::path::Path) -> anyhow::Result<()> {
+fn announce(stack: &Stack) -> anyhow::Result<()> {
     let ready = &stack.ready;
     eprintln!("account {}, key {}", ready.account, ready.key);
     eprintln!("use it from another terminal:");
-    eprintln!("  export PIECEWORK_SERVER={}", data.join("ready.json").display());
+    eprintln!("  export PIECEWORK_SERVER={}", stack.ready_files[0].display());
     eprintln!("  piecework run -- echo hello");
     eprintln!(
         "or with az: az batch account login is not needed; give --account-endpoint {} --account-name {} --account-key …",

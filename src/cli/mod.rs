@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     exit_codes::{self, FAILED},
     output::{self, Output},
+    tracer,
     up::{self, UpArgs},
 };
 
@@ -55,16 +56,25 @@ enum Command {
     Agent(parts::AgentArgs),
     Dispatcher(parts::DispatcherArgs),
     Autoscaler(parts::AutoscalerArgs),
+    #[command(hide = true)]
+    TraceTile(tracer::TileArgs),
+    #[command(hide = true)]
+    TraceMerge(tracer::MergeArgs),
     /// Ends what an agent leaves behind
     #[command(hide = true)]
     Guardian,
 }
 
 impl Command {
+    /// An agent is one of many on its machine and does little by itself; a tile is rendered by one thread.
+    fn is_small(&self) -> bool {
+        matches!(self, Command::Agent(_) | Command::TraceTile(_) | Command::TraceMerge(_))
+    }
+
     fn log_default(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info",
-            _ => "error",
+            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info,lapin=off",
+            _ => "error,lapin=off",
         }
     }
 }
@@ -86,6 +96,8 @@ pub(crate) fn main() -> ExitCode {
     });
     match result {
         Ok(code) => ExitCode::from(code),
+        // Whoever read our output has seen enough.
+        Err(error) if error.chain().any(is_broken_pipe) => ExitCode::from(exit_codes::OK),
         Err(error) => {
             report(&error);
             ExitCode::from(exit_codes::of(&error).max(FAILED))
@@ -94,7 +106,6 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
-    // An agent is one of many on its machine and does little by itself.
     let mut builder = if let Command::Agent(_) = command {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -117,8 +128,14 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Agent(args) => parts::agent(args).await,
         Command::Dispatcher(args) => parts::dispatcher(args).await,
         Command::Autoscaler(args) => parts::autoscaler(args).await,
+        Command::TraceTile(args) => tracer::tile(&args),
+        Command::TraceMerge(args) => tracer::merge(&args),
         Command::Guardian => Ok(exit_codes::USAGE),
     }
+}
+
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn report(error: &anyhow::Error) {
