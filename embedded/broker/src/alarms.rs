@@ -73,6 +73,8 @@ impl Core {
     pub(crate) fn tell_alarm(&mut self, id: ConnectionId) {
         let reason = self.alarms.reason();
         let Some(connection) = self.connections.get_mut(id) else { return };
+        // A client that is told so may write nothing more, and acks are what frees memory.
+        let reason = reason.filter(|_| connection.is_publisher);
         if connection.phase != Phase::Open || connection.is_blocked == reason.is_some() {
             return;
         }

@@ -257,9 +257,12 @@ impl Core {
         let incoming =
             Incoming { exchange, routing_key: fields.routing_key.into(), is_mandatory: fields.mandatory, header: None, body: Vec::new() };
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.is_publisher = true;
+        let was_publisher = std::mem::replace(&mut connection.is_publisher, true);
         if let Some(state) = connection.channels.get_mut(&number) {
             state.incoming = Some(incoming);
+        }
+        if !was_publisher {
+            self.tell_alarm(id);
         }
         Ok(())
     }
