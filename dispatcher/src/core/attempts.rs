@@ -112,10 +112,11 @@ impl Core {
         }
     }
 
-    /// Makes a run the owner of a released attempt.
-    fn own(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, at: Timestamp, effects: &mut Vec<Effect>) {
+    /// Makes a run the owner of a released attempt. Its start may be told by the node's clock, which is
+    /// never compared with ours.
+    fn own(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, at: Timestamp, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.live.get_mut(&run.uid) else { return };
-        attempt.phase = Phase::Running { run: run.run, node: node.clone(), epoch, seen_at: at };
+        attempt.phase = Phase::Running { run: run.run, node: node.clone(), epoch, seen_at: now };
         let (job, slots) = (attempt.job, attempt.slots);
         if let Some(facts) = self.nodes.get_mut(node) {
             facts.hold(run.uid, slots);
@@ -125,7 +126,7 @@ impl Core {
         effects.push(Effect::Start { job, run, node: node.clone(), epoch, at });
     }
 
-    pub(super) fn on_started(&mut self, node: &NodeId, epoch: Epoch, started: Started, effects: &mut Vec<Effect>) {
+    pub(super) fn on_started(&mut self, node: &NodeId, epoch: Epoch, started: Started, now: Timestamp, effects: &mut Vec<Effect>) {
         let run = started.run_key();
         let fenced = Effect::Stop { node: node.clone(), run: run.run, verdict: Verdict::Fenced };
         match self.live.get(&run.uid) {
@@ -133,7 +134,7 @@ impl Core {
                 Phase::Released { .. } => {
                     // A start told by an agent that is gone: its delivery comes back as a question.
                     if self.nodes.get(node).is_some_and(|facts| facts.epoch == epoch) {
-                        self.own(run, node, epoch, started.at, effects);
+                        self.own(run, node, epoch, started.at, now, effects);
                     }
                 }
                 Phase::Running { run: owner, .. } if *owner == run.run => {}
@@ -148,7 +149,7 @@ impl Core {
         if answer == AskAnswer::Run
             && self.live.get(&run.uid).is_some_and(|attempt| attempt.owner().is_none_or(|(owner, _)| owner != run.run))
         {
-            self.own(run, &node, epoch, now, effects);
+            self.own(run, &node, epoch, now, now, effects);
         }
         effects.push(Effect::Answer(answer));
     }
@@ -173,7 +174,7 @@ impl Core {
         }
     }
 
-    pub(super) fn on_may_publish(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, effects: &mut Vec<Effect>) {
+    pub(super) fn on_may_publish(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, now: Timestamp, effects: &mut Vec<Effect>) {
         let owns = |attempt: &Attempt| {
             attempt.key == run.key()
                 && match &attempt.phase {
@@ -187,8 +188,7 @@ impl Core {
             && self.live.get(&run.uid).is_some_and(|attempt| attempt.key == run.key() && attempt.owner().is_none())
             && self.nodes.get(node).is_some_and(|facts| facts.epoch == epoch);
         if is_first {
-            let at = self.nodes.get(node).map_or(Timestamp::default(), |facts| facts.beat_at);
-            self.own(run, node, epoch, at, effects);
+            self.own(run, node, epoch, now, now, effects);
         }
         effects.push(Effect::MayPublish(is_owner || is_first || self.has(Bug::EverybodyPublishes)));
     }
@@ -202,7 +202,7 @@ impl Core {
         match &attempt.phase {
             Phase::Running { run: owner, .. } if *owner != run.run && !self.has(Bug::FinishedFromAnyone) => return,
             Phase::Running { .. } => {}
-            Phase::Released { .. } => self.own(run, &node, epoch, finished.started_at, effects),
+            Phase::Released { .. } => self.own(run, &node, epoch, finished.started_at, now, effects),
         }
         let Some(attempt) = self.live.get(&run.uid) else { return };
         self.window.completed(now);

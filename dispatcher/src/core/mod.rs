@@ -470,10 +470,10 @@ impl Core {
             Event::Fill => self.fill(now, effects),
             Event::Published(key) => self.on_published(key, effects),
             Event::PublishFailed(key) => self.on_publish_failed(key, now),
-            Event::Started { node, epoch, started } => self.on_started(&node, epoch, started, effects),
+            Event::Started { node, epoch, started } => self.on_started(&node, epoch, started, now, effects),
             Event::Finished { node, epoch, finished } => self.on_finished(node, epoch, finished, now, effects),
             Event::Ask { run, node, epoch } => self.on_ask(run, node, epoch, now, effects),
-            Event::MayPublish { run, node, epoch } => self.on_may_publish(run, &node, epoch, effects),
+            Event::MayPublish { run, node, epoch } => self.on_may_publish(run, &node, epoch, now, effects),
             Event::Cancel { uid, delete } => self.on_cancel(uid, delete, effects),
             Event::NodeAdded { node } => {
                 self.nodes.entry(node).or_insert_with(|| Node::asked_for(now));

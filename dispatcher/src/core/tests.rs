@@ -285,3 +285,28 @@ fn a_terminated_job_ends_what_runs_and_keeps_what_waits() {
     assert!(pool.core.is_quiet(JOB));
     assert_eq!(pool.step(Event::Fill), vec![]);
 }
+
+#[test]
+fn a_run_is_not_missed_because_its_node_has_another_clock() {
+    let mut pool = Pool::new(1);
+    pool.join("a", 1);
+    pool.add([1], 0);
+    let started = Started { uid: TaskUid(1), attempt: 1, fence: Fence(1), run: RunId(7), at: Timestamp(0) };
+    pool.step(Event::Started { node: node("a"), epoch: Epoch(1), started });
+    assert_eq!(pool.step(Event::Tick { events_behind: false, queue_ready: None }), vec![]);
+}
+
+#[test]
+fn wide_tasks_fill_the_window_by_their_slots() {
+    let mut pool = Pool::new(4);
+    pool.join("a", 1);
+    let tasks: Vec<_> = (1..=8)
+        .map(|uid| Ready { uid: TaskUid(uid), attempt: 0, fence: Fence(0), slots: 4, crashes: 0, retries: 0, retries_max: 0 })
+        .collect();
+    pool.step(Event::Unblocked { job: JOB, count: 8 });
+    assert_eq!(pool.step(Event::Fill), vec![Effect::Fetch { job: JOB, count: 8 }]);
+    let effects = pool.step(Event::Fetched { job: JOB, asked: 8, tasks });
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Release { slots: 4, .. })).count(), 2);
+    assert_eq!(pool.core.jobs()[&JOB].waiting, 6);
+    assert_eq!(pool.core.room(), 0);
+}

@@ -141,8 +141,12 @@ impl Core {
                 job.waiting = fetched;
             }
         }
-        self.unwait(job, fetched);
+        // Rows are asked for by number and take slots: what does not fit stays where it is.
         for task in tasks {
+            if self.room() == 0 {
+                break;
+            }
+            self.unwait(job, 1);
             self.release(job, task, now, effects);
         }
     }

@@ -1,0 +1,608 @@
+//! The model agents: they follow the protocol, die, stand still, are cut off, and come back from the dead.
+//!
+//! ```text
+//! delivery ──now──► run ──may publish?──► write files ──► end, kept until recorded
+//!     └──ask──► run / resume / wait / drop
+//! ```
+
+use std::collections::BTreeMap;
+
+use broker_config::{
+    ids::{AttemptKey, Epoch, NodeId, PoolId, RunId, RunKey},
+    message::{AgentEvent, Beat, Finished, NodeOrder, NodeReport, Outcome, REVOKE_MS, Started, Stream, Usage, VERSION, Verdict},
+    state::{DeallocationOption, NodeState},
+    time::Timestamp,
+};
+
+use crate::core::{
+    AskAnswer,
+    simulation::{
+        broker::{Message, Told},
+        checker::Fact,
+        dispatcher::Input,
+        world::{What, World},
+    },
+};
+
+/// Time between beats.
+const BEAT_MS: i64 = 5_000;
+/// A question without an answer is asked again after this long.
+const ASK_AGAIN_MS: i64 = 2_000;
+/// An end that is not recorded is told again after this long.
+const TELL_AGAIN_MS: i64 = 20_000;
+/// The broker drops the connection of an agent that stands still for this long.
+const BROKER_LEASE_MS: i64 = 15_000;
+
+/// One process of an agent; a node may have several, one after the other or side by side.
+#[derive(Debug)]
+pub struct Agent {
+    pub node: NodeId,
+    pub is_alive: bool,
+    pub is_paused: bool,
+    pub is_connected: bool,
+    /// Grows with every connection; what was sent on an older one never arrives.
+    pub connection: u64,
+    slots: u32,
+    epoch: Option<Epoch>,
+    ticket: u64,
+    boot: u64,
+    order: NodeOrder,
+    skew: i64,
+    /// Chooses a new run id for every question, though it has one.
+    is_naive: bool,
+    next_tag: u64,
+    held: BTreeMap<u64, Held>,
+    runs: BTreeMap<RunId, Run>,
+    kept: BTreeMap<RunId, Kept>,
+    revoked: BTreeMap<AttemptKey, i64>,
+    unsent: Vec<AgentEvent>,
+    asleep: Vec<Mail>,
+    drained_told_at: Option<i64>,
+}
+
+/// A delivery that is not acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    message: Message,
+    run: Option<RunId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    key: RunKey,
+    started_at: Timestamp,
+    exit: i32,
+    step: Step,
+    turn: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Computing,
+    Asking,
+    Writing(u32),
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    finished: Box<Finished>,
+    told_at: i64,
+}
+
+/// What reaches an agent: its own timers and what others send.
+#[derive(Debug, Clone)]
+pub enum Mail {
+    JoinNow,
+    Joined { ticket: u64, epoch: Epoch, order: NodeOrder },
+    Leave,
+    BeatNow,
+    BeatReply { boot: u64, verdicts: Vec<(RunId, Verdict)>, order: NodeOrder },
+    Delivery(u64),
+    AskNow(u64),
+    Answer(RunKey, AskAnswer),
+    RunNow(RunId, u32),
+    MayPublish(RunId, bool),
+    Confirmed(RunId),
+    Verdict(RunId, Verdict),
+    Revoke(AttemptKey),
+    Wake,
+    Cut,
+    Reconnect,
+    Die,
+}
+
+impl Agent {
+    /// Slots that the broker may fill.
+    pub fn room(&self) -> u32 {
+        let consumes = self.is_alive && self.is_connected && self.epoch.is_some() && self.order == NodeOrder::Work;
+        if consumes { self.slots.saturating_sub(self.used()) } else { 0 }
+    }
+
+    fn used(&self) -> u32 {
+        let held: u32 = self.held.values().map(|held| held.message.slots).sum();
+        let alone = self.runs.keys().filter(|run| !self.held.values().any(|held| held.run == Some(**run)));
+        held + alone.count() as u32
+    }
+
+    /// Whether it has a run, an end or a delivery in its hands.
+    pub fn holds_something(&self) -> bool {
+        self.is_alive && !(self.runs.is_empty() && self.kept.is_empty() && self.held.is_empty())
+    }
+
+    /// The run of an attempt that it knows.
+    fn run_of(&self, key: AttemptKey) -> Option<RunId> {
+        let run = self.runs.values().find(|run| run.key.key() == key).map(|run| run.key.run);
+        run.or_else(|| self.kept.iter().find(|(_, kept)| kept.finished.run_key().key() == key).map(|(run, _)| *run))
+    }
+}
+
+impl World {
+    /// A supervisor starts an agent, unless one is there or the node is gone.
+    pub fn start_agent(&mut self, node: NodeId) {
+        let is_wanted = self.rows.nodes.contains_key(&node);
+        let is_there = self.agents.iter().any(|agent| agent.is_alive && !agent.is_paused && agent.node == node);
+        if !is_wanted || is_there {
+            return;
+        }
+        let skew = if self.random.chance(300) { self.random.between(-90_000_000, 90_000_000) } else { 0 };
+        self.agents.push(Agent {
+            node,
+            is_alive: true,
+            is_paused: false,
+            is_connected: true,
+            connection: 1,
+            slots: self.plan.slots,
+            epoch: None,
+            ticket: 0,
+            boot: 0,
+            order: NodeOrder::Hold,
+            skew,
+            is_naive: self.random.chance(100),
+            next_tag: 1,
+            held: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            unsent: Vec::new(),
+            asleep: Vec::new(),
+            drained_told_at: None,
+        });
+        let agent = self.agents.len() - 1;
+        self.timer(agent, 1, Mail::JoinNow);
+        self.timer(agent, 100, Mail::BeatNow);
+    }
+
+    fn timer(&mut self, agent: usize, ms: i64, mail: Mail) {
+        self.after(ms, What::Mail(agent, None, mail));
+    }
+
+    fn ask_dispatcher(&mut self, agent: usize, input: Input) {
+        if self.agents[agent].is_connected && !self.strikes(|rates| rates.mute) {
+            let ms = self.travel();
+            self.after(ms, What::Inbox(0, Box::new(input)));
+        }
+    }
+
+    fn tell(&mut self, agent: usize, event: AgentEvent) {
+        let facts = &mut self.agents[agent];
+        let Some(epoch) = facts.epoch else { return };
+        if !facts.is_connected {
+            facts.unsent.push(event);
+            return;
+        }
+        let node = facts.node.clone();
+        let confirmed = match &event {
+            AgentEvent::Finished(finished) => Some(finished.run),
+            _ => None,
+        };
+        let ms = self.travel();
+        if let Some(run) = confirmed {
+            let connection = self.agents[agent].connection;
+            let back = ms + self.travel();
+            self.after(back, What::Mail(agent, Some(connection), Mail::Confirmed(run)));
+        }
+        self.after(ms, What::Told(Told { node, epoch, event }));
+    }
+
+    fn clock(&self, agent: usize) -> Timestamp {
+        self.time().plus_ms(self.agents[agent].skew)
+    }
+
+    /// The broker puts a message into an agent's hands.
+    pub fn hand_over(&mut self, agent: usize, message: Message) {
+        let facts = &mut self.agents[agent];
+        let tag = facts.next_tag;
+        facts.next_tag += 1;
+        facts.held.insert(tag, Held { message, run: None });
+        let connection = facts.connection;
+        let ms = self.travel();
+        self.after(ms, What::Mail(agent, Some(connection), Mail::Delivery(tag)));
+    }
+
+    /// Something reaches an agent.
+    pub fn on_mail(&mut self, agent: usize, connection: Option<u64>, mail: Mail) {
+        let facts = &mut self.agents[agent];
+        if !facts.is_alive || connection.is_some_and(|sent_on| !facts.is_connected || facts.connection != sent_on) {
+            return;
+        }
+        if facts.is_paused && !matches!(mail, Mail::Wake | Mail::Cut | Mail::Die | Mail::Reconnect) {
+            facts.asleep.push(mail);
+            return;
+        }
+        match mail {
+            Mail::JoinNow => self.join(agent),
+            Mail::Joined { ticket, epoch, order } => self.on_joined(agent, ticket, epoch, order),
+            Mail::Leave => self.leave_pool(agent),
+            Mail::BeatNow => self.beat(agent),
+            Mail::BeatReply { boot, verdicts, order } => self.on_beat_reply(agent, boot, verdicts, order),
+            Mail::Delivery(tag) => self.on_delivery(agent, tag),
+            Mail::AskNow(tag) => self.ask(agent, tag),
+            Mail::Answer(run, answer) => self.on_answer(agent, run, answer),
+            Mail::RunNow(run, turn) => self.on_run(agent, run, turn),
+            Mail::MayPublish(run, allowed) => self.on_may_publish(agent, run, allowed),
+            Mail::Confirmed(run) => {
+                if self.agents[agent].kept.contains_key(&run) {
+                    self.acknowledge(agent, run);
+                }
+            }
+            Mail::Verdict(run, verdict) => self.on_verdict(agent, run, verdict),
+            Mail::Revoke(key) => {
+                let until = self.now + REVOKE_MS as i64;
+                self.agents[agent].revoked.insert(key, until);
+            }
+            Mail::Wake => self.wake(agent),
+            Mail::Cut => self.cut(agent),
+            Mail::Reconnect => self.reconnect(agent),
+            Mail::Die => self.agent_dies(agent, Some(2_000)),
+        }
+    }
+
+    fn join(&mut self, agent: usize) {
+        let facts = &mut self.agents[agent];
+        if facts.epoch.is_some() {
+            return;
+        }
+        facts.ticket += 1;
+        let (from, ticket, node) = ((agent, facts.connection), facts.ticket, facts.node.clone());
+        self.ask_dispatcher(agent, Input::Join { from, ticket, node, epoch: None });
+        self.timer(agent, ASK_AGAIN_MS * 2, Mail::JoinNow);
+    }
+
+    fn on_joined(&mut self, agent: usize, ticket: u64, epoch: Epoch, order: NodeOrder) {
+        let facts = &mut self.agents[agent];
+        if facts.ticket != ticket {
+            return;
+        }
+        let is_first = facts.epoch.is_none();
+        facts.epoch = Some(epoch);
+        facts.order = order;
+        if is_first {
+            let report = NodeReport { state: NodeState::Idle, start_task: None, fault: None, is_drained: false, at: self.clock(agent) };
+            self.tell(agent, AgentEvent::Node(report));
+        }
+        self.obey(agent);
+        self.deliver_soon();
+    }
+
+    fn beat(&mut self, agent: usize) {
+        let facts = &self.agents[agent];
+        if let Some(epoch) = facts.epoch {
+            let beat = Beat {
+                v: VERSION,
+                pool: "pool".parse::<PoolId>().unwrap(),
+                node: facts.node.clone(),
+                epoch,
+                live: facts.runs.values().map(|run| run.key).collect(),
+                kept: facts.kept.values().map(|kept| kept.finished.run_key()).collect(),
+                free_slots: facts.slots.saturating_sub(facts.used()),
+                is_consuming: true,
+            };
+            let from = (agent, facts.connection);
+            self.ask_dispatcher(agent, Input::Beat { from, beat });
+            let late = self.now - TELL_AGAIN_MS;
+            let due: Vec<RunId> = self.agents[agent].kept.iter().filter(|(_, kept)| kept.told_at <= late).map(|(run, _)| *run).collect();
+            self.tell_ends(agent, due);
+        }
+        let ms = BEAT_MS + self.random.between(-200, 200);
+        self.timer(agent, ms, Mail::BeatNow);
+    }
+
+    fn tell_ends(&mut self, agent: usize, runs: Vec<RunId>) {
+        for run in runs {
+            let now = self.now;
+            if let Some(kept) = self.agents[agent].kept.get_mut(&run) {
+                kept.told_at = now;
+                let event = AgentEvent::Finished(kept.finished.clone());
+                self.tell(agent, event);
+            }
+        }
+    }
+
+    fn on_beat_reply(&mut self, agent: usize, boot: u64, verdicts: Vec<(RunId, Verdict)>, order: NodeOrder) {
+        for (run, verdict) in verdicts {
+            self.on_verdict(agent, run, verdict);
+        }
+        let facts = &mut self.agents[agent];
+        if facts.boot != boot {
+            facts.boot = boot;
+            let all = facts.kept.keys().copied().collect();
+            self.tell_ends(agent, all);
+        }
+        self.agents[agent].order = order;
+        self.obey(agent);
+    }
+
+    fn obey(&mut self, agent: usize) {
+        match self.agents[agent].order {
+            NodeOrder::Work => return self.deliver_soon(),
+            NodeOrder::Leave => return self.leave_pool(agent),
+            NodeOrder::Rejoin | NodeOrder::Hold => {}
+            NodeOrder::Drain { option } => {
+                if matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
+                    let runs: Vec<RunId> = self.agents[agent].runs.keys().copied().collect();
+                    for run in runs {
+                        self.finish(agent, run, Outcome::Stopped);
+                    }
+                }
+            }
+        }
+        let unstarted: Vec<u64> = self.agents[agent].held.iter().filter(|(_, held)| held.run.is_none()).map(|(tag, _)| *tag).collect();
+        for tag in unstarted {
+            self.give_back(agent, tag);
+        }
+        let facts = &self.agents[agent];
+        let is_drain = matches!(facts.order, NodeOrder::Drain { .. });
+        if is_drain && !facts.holds_something() && facts.drained_told_at.is_none_or(|at| at + TELL_AGAIN_MS <= self.now) {
+            self.agents[agent].drained_told_at = Some(self.now);
+            let report = NodeReport { state: NodeState::Idle, start_task: None, fault: None, is_drained: true, at: self.clock(agent) };
+            self.tell(agent, AgentEvent::Node(report));
+        }
+    }
+
+    fn give_back(&mut self, agent: usize, tag: u64) {
+        if let Some(held) = self.agents[agent].held.remove(&tag) {
+            self.broker.give_back(held.message, &mut self.random);
+            self.deliver_soon();
+        }
+    }
+
+    fn acknowledge(&mut self, agent: usize, run: RunId) {
+        self.agents[agent].held.retain(|_, held| held.run != Some(run));
+        self.deliver_soon();
+    }
+
+    fn on_delivery(&mut self, agent: usize, tag: u64) {
+        let facts = &mut self.agents[agent];
+        let Some(held) = facts.held.get(&tag).copied() else { return };
+        if facts.order != NodeOrder::Work {
+            return self.give_back(agent, tag);
+        }
+        let key = held.message.key;
+        if facts.revoked.get(&key).is_some_and(|until| *until > self.now) {
+            facts.held.remove(&tag);
+            return self.deliver_soon();
+        }
+        if held.message.starts_now && !held.message.is_redelivered && facts.run_of(key).is_none() {
+            let run = self.new_run();
+            if let Some(held) = self.agents[agent].held.get_mut(&tag) {
+                held.run = Some(run);
+            }
+            self.start_run(agent, key.with(run));
+        } else {
+            self.ask(agent, tag);
+        }
+    }
+
+    fn new_run(&mut self) -> RunId {
+        self.next_run += 1;
+        RunId(self.next_run << 96)
+    }
+
+    fn ask(&mut self, agent: usize, tag: u64) {
+        let Some(held) = self.agents[agent].held.get(&tag).copied().filter(|held| held.run.is_none()) else { return };
+        let facts = &self.agents[agent];
+        let Some(epoch) = facts.epoch else { return };
+        let known = if facts.is_naive { None } else { facts.run_of(held.message.key) };
+        // The same question keeps its run id, so that a lost answer costs nothing.
+        let run = known.unwrap_or(RunId((u128::from(facts.connection) << 64) | (u128::from(tag) << 32) | (agent as u128 + 1)));
+        let input = Input::Ask { from: (agent, facts.connection), run: held.message.key.with(run), node: facts.node.clone(), epoch };
+        self.ask_dispatcher(agent, input);
+        self.timer(agent, ASK_AGAIN_MS, Mail::AskNow(tag));
+    }
+
+    fn on_answer(&mut self, agent: usize, run: RunKey, answer: AskAnswer) {
+        let facts = &mut self.agents[agent];
+        let waiting: Vec<u64> =
+            facts.held.iter().filter(|(_, held)| held.run.is_none() && held.message.key == run.key()).map(|(tag, _)| *tag).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        match answer {
+            AskAnswer::Run => {
+                let is_known = facts.runs.contains_key(&run.run) || facts.kept.contains_key(&run.run);
+                for tag in waiting {
+                    if let Some(held) = facts.held.get_mut(&tag) {
+                        held.run = Some(run.run);
+                    }
+                }
+                if !is_known {
+                    self.start_run(agent, run);
+                }
+            }
+            AskAnswer::Resume(other) if facts.runs.contains_key(&other) || facts.kept.contains_key(&other) => {
+                for tag in waiting {
+                    if let Some(held) = facts.held.get_mut(&tag) {
+                        held.run = Some(other);
+                    }
+                }
+            }
+            AskAnswer::Drop => {
+                for tag in waiting {
+                    facts.held.remove(&tag);
+                }
+                self.deliver_soon();
+            }
+            // Asked again by the timer of the question.
+            AskAnswer::Resume(_) | AskAnswer::Wait(_) => {}
+        }
+    }
+
+    fn start_run(&mut self, agent: usize, key: RunKey) {
+        let Some(name) = self.rows.names.iter().find(|(_, uid)| **uid == key.uid).map(|(name, _)| *name) else { return };
+        let spec = self.plan.tasks[name];
+        let exit = i32::from(self.random.chance(spec.fails));
+        let started_at = self.clock(agent);
+        self.agents[agent].runs.insert(key.run, Run { key, started_at, exit, step: Step::Computing, turn: 0 });
+        let started = Started { uid: key.uid, attempt: key.attempt, fence: key.fence, run: key.run, at: started_at };
+        self.tell(agent, AgentEvent::Started(started));
+        self.timer(agent, spec.run_ms, Mail::RunNow(key.run, 0));
+        if !self.is_quiet && self.random.chance(spec.kills) {
+            self.timer(agent, spec.run_ms / 2, Mail::Die);
+        }
+    }
+
+    fn on_run(&mut self, agent: usize, id: RunId, turn: u32) {
+        let Some(run) = self.agents[agent].runs.get(&id).copied().filter(|run| run.turn == turn) else { return };
+        let name = self.rows.names.iter().find(|(_, uid)| **uid == run.key.uid).map(|(name, _)| *name);
+        let files = name.map_or(0, |name| self.plan.tasks[name].files);
+        match run.step {
+            Step::Computing if run.exit == 0 && files > 0 => self.step_run(agent, id, Step::Asking, 0),
+            Step::Computing => self.finish(agent, id, Outcome::Exit { code: run.exit }),
+            Step::Asking => {
+                let facts = &self.agents[agent];
+                if let Some(epoch) = facts.epoch {
+                    let input = Input::MayPublish { from: (agent, facts.connection), run: run.key, node: facts.node.clone(), epoch };
+                    self.ask_dispatcher(agent, input);
+                }
+                self.step_run(agent, id, Step::Asking, ASK_AGAIN_MS);
+            }
+            Step::Writing(file) if file < files => {
+                let place = if self.plan.is_staged { run.key.attempt } else { 0 };
+                self.blobs.entry((run.key.uid, place)).or_default().insert(file, id);
+                let ms = self.random.between(1, 400);
+                self.step_run(agent, id, Step::Writing(file + 1), ms);
+            }
+            Step::Writing(_) => self.finish(agent, id, Outcome::Exit { code: 0 }),
+        }
+    }
+
+    fn step_run(&mut self, agent: usize, id: RunId, step: Step, ms: i64) {
+        if let Some(run) = self.agents[agent].runs.get_mut(&id) {
+            (run.step, run.turn) = (step, run.turn + 1);
+            let turn = run.turn;
+            self.timer(agent, ms, Mail::RunNow(id, turn));
+        }
+    }
+
+    fn on_may_publish(&mut self, agent: usize, id: RunId, allowed: bool) {
+        if self.agents[agent].runs.get(&id).is_none_or(|run| run.step != Step::Asking) {
+            return;
+        }
+        if allowed { self.step_run(agent, id, Step::Writing(0), 1) } else { self.on_verdict(agent, id, Verdict::Fenced) }
+    }
+
+    fn finish(&mut self, agent: usize, id: RunId, outcome: Outcome) {
+        let ended_at = self.clock(agent);
+        let Some(run) = self.agents[agent].runs.remove(&id) else { return };
+        let has_failed = matches!(outcome, Outcome::Exit { code } if code != 0);
+        self.observe(Fact::RunEnded { run: run.key, has_failed });
+        let finished = Box::new(Finished {
+            uid: run.key.uid,
+            attempt: run.key.attempt,
+            fence: run.key.fence,
+            run: id,
+            started_at: run.started_at,
+            ended_at,
+            outcome,
+            stdout: Stream::Empty,
+            stderr: Stream::Empty,
+            usage: Usage::default(),
+        });
+        self.agents[agent].kept.insert(id, Kept { finished, told_at: 0 });
+        self.tell_ends(agent, vec![id]);
+    }
+
+    fn on_verdict(&mut self, agent: usize, id: RunId, verdict: Verdict) {
+        match verdict {
+            Verdict::Ok => {}
+            Verdict::Stop => self.finish(agent, id, Outcome::Stopped),
+            Verdict::Fenced => {
+                if self.agents[agent].runs.remove(&id).is_some() {
+                    self.acknowledge(agent, id);
+                }
+            }
+            Verdict::Recorded => {
+                if self.agents[agent].kept.remove(&id).is_some() {
+                    self.acknowledge(agent, id);
+                }
+            }
+        }
+    }
+
+    fn leave_pool(&mut self, agent: usize) {
+        self.agent_dies(agent, Some(3_000));
+    }
+
+    /// The process ends; what it held comes back, and a supervisor may start it again.
+    pub fn agent_dies(&mut self, agent: usize, again_ms: Option<i64>) {
+        if !self.agents[agent].is_alive {
+            return;
+        }
+        self.cut(agent);
+        let facts = &mut self.agents[agent];
+        facts.is_alive = false;
+        facts.runs.clear();
+        facts.kept.clear();
+        let node = facts.node.clone();
+        if let Some(ms) = again_ms {
+            self.after(ms, What::StartAgent(node));
+        }
+    }
+
+    /// The connection drops: everything that is not acknowledged comes back.
+    pub fn cut(&mut self, agent: usize) {
+        let facts = &mut self.agents[agent];
+        facts.is_connected = false;
+        let held = std::mem::take(&mut facts.held);
+        for held in held.into_values() {
+            self.broker.give_back(held.message, &mut self.random);
+        }
+        self.deliver_soon();
+    }
+
+    /// A new connection.
+    pub fn reconnect(&mut self, agent: usize) {
+        let facts = &mut self.agents[agent];
+        if !facts.is_alive || facts.is_connected || facts.is_paused {
+            return;
+        }
+        (facts.is_connected, facts.connection) = (true, facts.connection + 1);
+        for event in std::mem::take(&mut facts.unsent) {
+            self.tell(agent, event);
+        }
+        let facts = &mut self.agents[agent];
+        if let (Some(epoch), true) = (facts.epoch, self.random.chance(300)) {
+            facts.ticket += 1;
+            let (from, ticket, node) = ((agent, facts.connection), facts.ticket, facts.node.clone());
+            self.ask_dispatcher(agent, Input::Join { from, ticket, node, epoch: Some(epoch) });
+        }
+        self.deliver_soon();
+    }
+
+    /// The process stands still.
+    pub fn pause(&mut self, agent: usize, ms: i64) {
+        self.agents[agent].is_paused = true;
+        if ms > BROKER_LEASE_MS {
+            self.timer(agent, BROKER_LEASE_MS, Mail::Cut);
+        }
+        self.timer(agent, ms, Mail::Wake);
+    }
+
+    fn wake(&mut self, agent: usize) {
+        self.agents[agent].is_paused = false;
+        for mail in std::mem::take(&mut self.agents[agent].asleep) {
+            self.on_mail(agent, None, mail);
+        }
+        self.timer(agent, 100, Mail::Reconnect);
+    }
+}

@@ -1,0 +1,88 @@
+//! The seeded simulator: the production rules against a store in maps, a broker that loses, repeats and
+//! reorders, agents and a dispatcher that die, and people who change their minds.
+//!
+//! A seed is a whole world ([`plan`]); a failing one is named with its last events and can be run again
+//! with `PIECEWORK_SEED=n`, many with `PIECEWORK_SEEDS=n`.
+
+mod agent;
+mod broker;
+mod checker;
+mod dispatcher;
+mod plan;
+mod random;
+mod rows;
+mod users;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::core::{
+    Bug,
+    simulation::{
+        checker::{Totals, Violation},
+        world::World,
+    },
+};
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 300;
+/// A planted mistake is found within so many seeds.
+const SEEDS_PER_BUG_MAX: u64 = 2_000;
+
+fn run(seed: u64, bug: Option<Bug>) -> Result<Totals, Violation> {
+    catch_unwind(AssertUnwindSafe(|| World::new(seed, bug, false).run())).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        Err(Violation::Panicked(text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()))
+    })
+}
+
+/// The same seed again, with its last events.
+fn history(seed: u64, bug: Option<Bug>) -> String {
+    let mut world = World::new(seed, bug, true);
+    let _ = catch_unwind(AssertUnwindSafe(|| world.run()));
+    world.history()
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("the variable holds a number"))
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let seeds = match number("PIECEWORK_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PIECEWORK_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut totals = Totals::default();
+    for seed in seeds.clone() {
+        match run(seed, None) {
+            Ok(run) => {
+                totals.created += run.created;
+                totals.ended += run.ended;
+                totals.attempts += run.attempts;
+                totals.recoveries += run.recoveries;
+            }
+            Err(violation) => panic!("{}\nseed {seed}: {violation:?}", history(seed, None)),
+        }
+    }
+    println!("{} seeds: {totals:?}", seeds.count());
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in [3, 17] {
+        assert_eq!(history(seed, None), history(seed, None));
+    }
+}
+
+#[test]
+fn every_planted_mistake_is_found() {
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        match (0..SEEDS_PER_BUG_MAX).find_map(|seed| run(seed, Some(*bug)).err().map(|violation| (seed, violation))) {
+            Some((seed, violation)) => println!("{bug:?} found with seed {seed}: {violation:?}"),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS_PER_BUG_MAX} seeds: {missed:?}");
+}

@@ -1,0 +1,205 @@
+//! The model store: rows in maps, changed by effects exactly as a real store must change them.
+
+use std::collections::BTreeMap;
+
+use broker_config::{
+    ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, RunId, TaskUid},
+    state::{DeallocationOption, NodeState, TaskState},
+    time::Timestamp,
+};
+
+use crate::core::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Timers};
+
+/// Everything that survives the dispatcher.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// Starts of the dispatcher so far.
+    pub boot: u64,
+    /// Tasks by number.
+    pub tasks: BTreeMap<TaskUid, TaskRow>,
+    /// Numbers by name; a deleted task's name stays, as nobody uses it again.
+    pub names: BTreeMap<usize, TaskUid>,
+    /// Jobs by number.
+    pub jobs: BTreeMap<JobUid, JobRow>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<NodeId, NodeRow>,
+}
+
+/// One task.
+#[derive(Debug, Clone)]
+pub struct TaskRow {
+    /// Its index in the plan.
+    pub name: usize,
+    /// Its job.
+    pub job: JobUid,
+    /// Where it is in its life.
+    pub state: TaskState,
+    /// It may run and is not released.
+    pub is_ready: bool,
+    /// It is released or runs.
+    pub is_live: bool,
+    /// Whether it ended well.
+    pub has_succeeded: bool,
+    /// What its node must succeed with first.
+    pub blocked_by: Option<usize>,
+    /// The numbers that rules use.
+    pub facts: Ready,
+    /// Released and not confirmed.
+    pub is_in_outbox: bool,
+    /// Who runs it.
+    pub owner: Option<(RunId, NodeId, Epoch)>,
+}
+
+/// One job.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    /// Larger first.
+    pub priority: i32,
+    /// -1 is no limit.
+    pub max_parallel: i32,
+    /// Where it is in its life.
+    pub state: JobLife,
+    /// Its tasks by state, kept from effects.
+    pub counts: Counts,
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobLife {
+    /// Tasks run.
+    Active,
+    /// Tasks wait.
+    Disabled,
+    /// Ended.
+    Terminated,
+    /// Gone.
+    Deleted,
+}
+
+/// Tasks by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Waiting or released.
+    pub active: i64,
+    /// Owned by a run.
+    pub running: i64,
+    /// Ended.
+    pub completed: i64,
+}
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct NodeRow {
+    /// The agent's start.
+    pub epoch: Epoch,
+    /// As people see it.
+    pub state: NodeState,
+    /// Whether it may be given tasks.
+    pub is_enabled: bool,
+    /// How it is drained.
+    pub drain: Option<DeallocationOption>,
+    /// Whether it holds nothing.
+    pub is_drained: bool,
+}
+
+impl TaskRow {
+    /// The attempt the row is about.
+    pub fn key(&self) -> AttemptKey {
+        AttemptKey { uid: self.facts.uid, attempt: self.facts.attempt, fence: self.facts.fence }
+    }
+
+    /// Not released, not running: ready or held back by a dependency.
+    pub fn rest(&mut self, fence: Fence) {
+        (self.is_ready, self.is_live, self.is_in_outbox, self.owner) = (true, false, false, None);
+        (self.state, self.facts.fence) = (TaskState::Active, fence);
+    }
+
+    /// Completed.
+    pub fn complete(&mut self, fence: Fence, has_succeeded: bool) {
+        self.rest(fence);
+        (self.is_ready, self.has_succeeded, self.state) = (false, has_succeeded, TaskState::Completed);
+    }
+}
+
+impl Rows {
+    /// A new task's row; its number grows with creation.
+    pub fn insert(&mut self, name: usize, job: JobUid, slots: u32, retries_max: i32, blocked_by: Option<usize>) -> &TaskRow {
+        let uid = TaskUid(self.names.len() as u64 + 1);
+        let facts = Ready { uid, attempt: 0, fence: Fence(0), slots, crashes: 0, retries: 0, retries_max };
+        self.names.insert(name, uid);
+        self.tasks.entry(uid).or_insert(TaskRow {
+            name,
+            job,
+            state: TaskState::Active,
+            is_ready: blocked_by.is_none(),
+            is_live: false,
+            has_succeeded: false,
+            blocked_by,
+            facts,
+            is_in_outbox: false,
+            owner: None,
+        })
+    }
+
+    /// The next rows of a job that may be released.
+    pub fn next_ready(&self, job: JobUid, count: usize) -> Vec<Ready> {
+        self.tasks.values().filter(|row| row.job == job && row.is_ready).take(count).map(|row| row.facts).collect()
+    }
+
+    /// How many rows of a job may be released.
+    pub fn ready_count(&self, job: JobUid) -> u64 {
+        self.tasks.values().filter(|row| row.job == job && row.is_ready).count() as u64
+    }
+
+    /// Rows that a success lets go; how many.
+    pub fn satisfy(&mut self, name: usize) -> u64 {
+        let mut count = 0;
+        for row in self.tasks.values_mut().filter(|row| row.blocked_by == Some(name)) {
+            row.blocked_by = None;
+            if row.state == TaskState::Active {
+                row.is_ready = true;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// The counters as the rows have them.
+    pub fn count(&self) -> BTreeMap<JobUid, Counts> {
+        let mut all: BTreeMap<JobUid, Counts> = self.jobs.keys().map(|job| (*job, Counts::default())).collect();
+        for row in self.tasks.values() {
+            let counts = all.entry(row.job).or_default();
+            match row.state {
+                TaskState::Running => counts.running += 1,
+                TaskState::Completed => counts.completed += 1,
+                TaskState::Active | TaskState::Preparing => counts.active += 1,
+            }
+        }
+        all
+    }
+
+    /// A core as a starting dispatcher builds it.
+    pub fn restore(&self, slots_per_node: u32, now: Timestamp) -> Core {
+        let mut core = Core::new(slots_per_node, Timers::default());
+        for (id, node) in &self.nodes {
+            let restored = Node::restored(node.epoch, node.state, node.is_enabled, node.drain, node.is_drained, now);
+            core.restore_node(id.clone(), restored);
+        }
+        for (uid, job) in self.jobs.iter().filter(|(_, job)| !matches!(job.state, JobLife::Terminated | JobLife::Deleted)) {
+            let runs = job.state == JobLife::Active;
+            core.step(Event::Job { job: *uid, priority: job.priority, max_parallel: job.max_parallel, runs }, now, &mut Vec::new());
+            core.restore_waiting(*uid, self.ready_count(*uid));
+        }
+        for row in self.tasks.values().filter(|row| row.is_live) {
+            let phase = match &row.owner {
+                Some((run, node, epoch)) => Phase::Running { run: *run, node: node.clone(), epoch: *epoch, seen_at: now },
+                None => Phase::Released { at: now, is_published: !row.is_in_outbox, retry_at: row.is_in_outbox.then_some(now) },
+            };
+            let Ready { crashes, retries, retries_max, .. } = row.facts;
+            let slots = if crashes >= CRASHES_ALONE { slots_per_node } else { row.facts.slots };
+            core.restore_attempt(row.job, Attempt { job: row.job, key: row.key(), slots, crashes, retries, retries_max, phase });
+        }
+        core.restore_window(now);
+        core
+    }
+}
