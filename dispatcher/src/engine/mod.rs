@@ -215,11 +215,11 @@ fn run(world: &mut World, mut input: mpsc::Receiver<Input>, output: &mpsc::Sende
         metrics::histogram!("piecework_engine_batch_inputs").record(count as f64);
         match result {
             Ok(()) => {
-                world.answer();
                 if names.borrow().len() != world.pool_count() {
                     names.send_replace(world.pool_names());
                 }
                 send(world, output);
+                world.answer();
                 if !acks.is_empty() && ack.blocking_send(acks).is_err() {
                     break;
                 }
