@@ -29,12 +29,18 @@ struct Stretch {
     range: Range<u64>,
 }
 
+/// Bytes read ahead, and the file when there is more to read from it.
+struct Block {
+    file: Option<File>,
+    bytes: Vec<u8>,
+}
+
 /// A stream over a range of an object's files.
 pub(crate) struct Outflow {
     files: Files,
     stretches: VecDeque<Stretch>,
     open: Option<File>,
-    reading: Option<JoinHandle<io::Result<(Option<File>, Vec<u8>)>>>,
+    reading: Option<JoinHandle<io::Result<Block>>>,
     remaining: u64,
     _pin: reaper::Pin,
 }
@@ -68,12 +74,12 @@ impl Outflow {
                     file
                 }
             };
-            let mut block = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
-            (&mut file).take(wanted).read_to_end(&mut block)?;
-            if block.len() as u64 != wanted {
+            let mut bytes = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
+            (&mut file).take(wanted).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 != wanted {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            Ok(((!is_last).then_some(file), block))
+            Ok(Block { file: (!is_last).then_some(file), bytes })
         }));
     }
 }
@@ -86,7 +92,7 @@ impl Stream for Outflow {
         let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
         let outcome = ready!(Pin::new(reading).poll(cx));
         this.reading = None;
-        let (open, block) = match outcome.map_err(io::Error::other).flatten() {
+        let Block { file, bytes } = match outcome.map_err(io::Error::other).flatten() {
             Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "stored bytes could not be read");
@@ -94,10 +100,10 @@ impl Stream for Outflow {
                 return Poll::Ready(Some(Err(Box::new(error))));
             }
         };
-        this.open = open;
-        this.remaining -= block.len() as u64;
+        this.open = file;
+        this.remaining -= bytes.len() as u64;
         this.read_ahead();
-        Poll::Ready(Some(Ok(Bytes::from(block))))
+        Poll::Ready(Some(Ok(Bytes::from(bytes))))
     }
 }
 
