@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use lapin::{Channel, options::ConfirmSelectOptions};
+use tokio::time::timeout;
 
 use super::{
     AmqpError, CHANNELS_MAX, CONFIRM_TIMEOUT, MENDING_WAIT, OPERATION_TIMEOUT,
-    declare::bounded,
+    declare::{bounded, release},
     line::{Line, Live, Present},
 };
 
@@ -18,6 +19,24 @@ pub(super) struct ConfirmChannel {
     /// Set while confirms are outstanding: somebody who gives up meanwhile leaves a channel
     /// whose next confirms and returns would be mistaken for another message's.
     pub(super) is_dirty: bool,
+}
+
+impl Drop for ConfirmChannel {
+    /// The client would close at once, ahead of messages it has not written yet, which ends the whole connection.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.is_dirty || !self.channel.status().connected() {
+            return;
+        }
+        let channel = self.channel.clone();
+        runtime.spawn(async move {
+            match timeout(CONFIRM_TIMEOUT, channel.wait_for_confirms()).await {
+                Ok(Ok(_)) => release(channel).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a channel ended before its confirms came"),
+                Err(_) => tracing::debug!("a channel that was given up got no confirms"),
+            }
+        });
+    }
 }
 
 /// Makes confirm channels on the publishing connection.

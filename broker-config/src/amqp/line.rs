@@ -238,6 +238,8 @@ impl Line {
         loop {
             tokio::select! {
                 event = events.next() => match event {
+                    // A channel's trouble is the business of whoever holds the channel.
+                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
                     Some(Event::Error(error)) => return error.to_string(),
                     Some(Event::ConnectionBlocked(reason)) => {
                         tracing::warn!(role = self.role.word(), reason, "the broker takes no messages for now");

@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    AmqpError, CALLS_MAX, CLOSE_TIMEOUT, Caller, Consumer, Depth, LinkState, Publisher, Subscription,
+    AmqpError, CALLS_MAX, CLOSE_TIMEOUT, Caller, Consumer, Depth, LinkState, Publisher, QueueTarget, Subscription,
     board::{Board, Role},
     declare,
     line::Line,
@@ -113,6 +113,9 @@ impl Link {
             let alive = self.inner.alive.lock().unwrap_or_else(PoisonError::into_inner);
             alive.as_ref().map(|(sender, _)| sender.clone()).ok_or(AmqpError::Closed)?
         };
+        if let QueueTarget::Named(name) = &subscription.queue {
+            name_fits(name)?;
+        }
         Consumer::start(self.inner.lines.clone(), subscription, alive).await
     }
 
