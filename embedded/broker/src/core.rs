@@ -147,6 +147,7 @@ impl Core {
 
     /// Ends a turn: confirms, journal, sockets. Connections that drained are filled again.
     pub fn finish_turn(&mut self) {
+        self.check_memory();
         for _ in 0..REFILL_ROUNDS_MAX {
             self.tell_confirms();
             if self.journal.wants_to_leave() {

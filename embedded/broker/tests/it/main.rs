@@ -1,3 +1,7 @@
-//! The server through a real client over a real socket.
+//! What no other broker's suite tells: crashes and restarts, hostile clients, bounds.
 
+mod bounds;
+mod crash;
+mod hostile;
 mod smoke;
+mod world;
