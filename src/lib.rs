@@ -7,6 +7,7 @@ mod client;
 mod command_line;
 mod data_folder;
 mod exit_codes;
+mod map;
 mod output;
 mod ready;
 mod session;

@@ -16,6 +16,8 @@ pub(crate) trait Output: Send + Sync {
     fn one(&self, value: &Value) -> io::Result<()>;
     /// What was done, for people; programs have the exit code.
     fn done(&self, text: &str) -> io::Result<()>;
+    /// Figures that people were told already.
+    fn summary(&self, value: &Value) -> io::Result<()>;
 }
 
 /// The output a person or a program asked for.
@@ -54,6 +56,10 @@ impl Output for People {
     fn done(&self, text: &str) -> io::Result<()> {
         writeln!(io::stderr(), "{text}")
     }
+
+    fn summary(&self, _value: &Value) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Output for Json {
@@ -69,6 +75,10 @@ impl Output for Json {
 
     fn done(&self, _text: &str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn summary(&self, value: &Value) -> io::Result<()> {
+        self.one(value)
     }
 }
 

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     exit_codes::{self, FAILED},
+    map::{self, MapArgs},
     output::{self, Output},
     tracer,
     up::{self, UpArgs},
@@ -38,6 +39,7 @@ pub(crate) struct Cli {
 enum Command {
     Up(UpArgs),
     Run(run::RunArgs),
+    Map(MapArgs),
     /// Pools of nodes
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -120,6 +122,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Up(args) => up::run(args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Map(args) => map::run(args, out).await,
         Command::Pool(command) => pool::run(command, out).await,
         Command::Node(command) => node::run(command, out).await,
         Command::Job(command) => job::run(command, out).await,

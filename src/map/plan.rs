@@ -1,0 +1,233 @@
+//! What each input becomes: names, command line, and the task as the API takes it.
+
+use std::{
+    collections::HashMap,
+    path::{Component, Path},
+    time::Duration,
+};
+
+use broker_config::blobs::Blobs;
+use serde_json::{Value, json};
+
+use super::{
+    inputs::{Input, Source},
+    outputs::Target,
+};
+use crate::{command_line, exit_codes::Failure};
+
+/// Signed URLs of inputs hold as long as S3 lets them.
+const SIGNED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Characters of a file's name on the node at most.
+const NODE_NAME_MAX: usize = 100;
+
+/// What all tasks of one `map` share.
+pub(crate) struct Plan {
+    pub(crate) job: String,
+    /// Where local inputs and outputs pass through.
+    pub(crate) bucket: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) target: Target,
+}
+
+/// One input with everything that follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// The task's id.
+    pub(crate) id: String,
+    pub(crate) source: Source,
+    pub(crate) name: String,
+    /// The output's name, with the input's folders.
+    pub(crate) output: String,
+}
+
+impl Plan {
+    /// All items; inputs whose outputs would overwrite each other are an error.
+    pub(crate) fn items(&self, inputs: Vec<Input>, template: &str) -> anyhow::Result<Vec<Item>> {
+        let mut outputs: HashMap<String, String> = HashMap::new();
+        let mut items = Vec::with_capacity(inputs.len());
+        for (number, Input { source, name }) in (1..).zip(inputs) {
+            let output = output_name(&name, template)?;
+            let shown = match &source {
+                Source::File(path) => path.display().to_string(),
+                Source::Blob { bucket, key } => format!("s3://{bucket}/{key}"),
+            };
+            if let (false, Some(other)) = (matches!(self.target, Target::Print), outputs.insert(output.clone(), shown.clone())) {
+                return Err(Failure::usage(format!("{other} and {shown} would both become {output}; give another --name")).into());
+            }
+            items.push(Item { id: format!("task-{number:06}"), source, name, output });
+        }
+        Ok(items)
+    }
+
+    /// Where this map's blobs are.
+    pub(crate) fn prefix(&self) -> String {
+        format!("maps/{}/", self.job)
+    }
+
+    /// Where an item's input is uploaded.
+    pub(crate) fn input_key(&self, item: &Item) -> String {
+        format!("{}in/{}/{}", self.prefix(), item.id, node_name(&item.name))
+    }
+
+    /// Where an item's output is uploaded on its way to a folder of this machine.
+    pub(crate) fn output_key(&self, item: &Item) -> String {
+        format!("{}out/{}", self.prefix(), item.id)
+    }
+
+    /// The task as the API takes it.
+    pub(crate) async fn task(&self, item: &Item, blobs: &Blobs) -> anyhow::Result<Value> {
+        let staged = format!("in/{}", node_name(&item.name));
+        let resource = match &item.source {
+            Source::File(_) => {
+                json!({ "storageContainerUrl": format!("s3://{}/{}in/{}", self.bucket, self.prefix(), item.id), "filePath": "in" })
+            }
+            Source::Blob { bucket, key } => {
+                json!({ "httpUrl": blobs.presign_get(bucket, key, SIGNED_FOR).await?, "filePath": staged })
+            }
+        };
+        let written = format!("out-{}", node_name(&item.output));
+        let words = substitute(&self.command, &[("{in}", &staged), ("{out}", &written)], &item.name);
+        let mut task = json!({
+            "id": item.id,
+            "commandLine": command_line::of(&words),
+            "resourceFiles": [resource],
+        });
+        let destination = match &self.target {
+            Target::Print => None,
+            Target::Folder(_) => Some((format!("s3://{}/{}out", self.bucket, self.prefix()), item.id.clone())),
+            Target::Blobs(place) => Some((format!("s3://{}/{}", place.bucket, place.prefix.trim_end_matches('/')), item.output.clone())),
+        };
+        if let Some((container, path)) = destination {
+            // A command without {out} writes to its stdout, as a filter does.
+            let pattern = if self.command.iter().any(|word| word.contains("{out}")) { written } else { "../stdout.txt".to_owned() };
+            task["outputFiles"] = json!([{
+                "filePattern": pattern,
+                "destination": { "container": { "containerUrl": container.trim_end_matches('/'), "path": path } },
+                "uploadOptions": { "uploadCondition": "tasksuccess" },
+            }]);
+        }
+        Ok(task)
+    }
+}
+
+/// The command with its placeholders filled in; a command that names no part of the input gets it as its last word.
+fn substitute(command: &[String], files: &[(&str, &str)], name: &str) -> Vec<String> {
+    let (file, stem, ext) = parts(name);
+    let is_script = command.len() == 1;
+    let mut all: Vec<(&str, &str)> = files.to_vec();
+    all.extend([("{name}", file), ("{stem}", stem), ("{ext}", ext)]);
+    let names_input = command.iter().any(|word| ["{in}", "{name}", "{stem}", "{ext}"].iter().any(|part| word.contains(part)));
+    let is_shell = is_script && command[0].contains(char::is_whitespace);
+    let fill = |word: &String| {
+        // One pass over the word, so that a name which looks like a placeholder stays a name.
+        let (mut filled, mut rest) = (String::new(), word.as_str());
+        while let Some(start) = rest.find('{') {
+            filled.push_str(&rest[..start]);
+            rest = &rest[start..];
+            match all.iter().find(|(placeholder, _)| rest.starts_with(placeholder)) {
+                Some((placeholder, value)) => {
+                    if is_shell {
+                        filled.push_str(&command_line::quote(value))
+                    } else {
+                        filled.push_str(value)
+                    }
+                    rest = &rest[placeholder.len()..];
+                }
+                None => {
+                    filled.push('{');
+                    rest = &rest[1..];
+                }
+            }
+        }
+        filled + rest
+    };
+    let mut words: Vec<String> = command.iter().map(fill).collect();
+    if !names_input && let Some((_, staged)) = files.first() {
+        if is_shell { words[0] = format!("{} {}", words[0], command_line::quote(staged)) } else { words.push((*staged).to_owned()) }
+    }
+    words
+}
+
+/// File name, stem and extension of a name that may hold folders.
+fn parts(name: &str) -> (&str, &str, &str) {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    match file.rsplit_once('.') {
+        Some((stem, ext)) if !stem.is_empty() => (file, stem, ext),
+        _ => (file, file, ""),
+    }
+}
+
+/// The output's name: the template filled in, in the input's folder.
+fn output_name(name: &str, template: &str) -> anyhow::Result<String> {
+    let filled = substitute(&[template.to_owned(), String::new()], &[], name).swap_remove(0);
+    let full = match name.rsplit_once('/') {
+        Some((folder, _)) => format!("{folder}/{filled}"),
+        None => filled,
+    };
+    let is_sound =
+        !full.is_empty() && !full.ends_with('/') && Path::new(&full).components().all(|part| matches!(part, Component::Normal(_)));
+    if is_sound { Ok(full) } else { Err(Failure::usage(format!("{name} would become {full:?}, which is no file below --out")).into()) }
+}
+
+/// A file's name on the node: its own, with what shells, patterns and paths take for something else replaced.
+fn node_name(name: &str) -> String {
+    let file = parts(name).0;
+    let safe: String = file.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+=@".contains(c) { c } else { '_' }).collect();
+    match safe.len().checked_sub(NODE_NAME_MAX) {
+        // The end is kept, for it holds the extension.
+        Some(surplus) if surplus > 0 => safe[surplus..].to_owned(),
+        _ => safe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &[&str], name: &str) -> Vec<String> {
+        let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        substitute(&command, &[("{in}", "in/x"), ("{out}", "out-x")], name)
+    }
+
+    #[test]
+    fn placeholders_are_filled_once() {
+        assert_eq!(words(&["ffmpeg", "-i", "{in}", "{stem}-{ext}", "{out}"], "a/b.c.mov"), ["ffmpeg", "-i", "in/x", "b.c-mov", "out-x"]);
+        assert_eq!(words(&["echo", "{name}", "{other}", "{"], "{in}.txt"), ["echo", "{in}.txt", "{other}", "{"]);
+    }
+
+    #[test]
+    fn a_command_that_names_no_input_gets_it_last() {
+        assert_eq!(words(&["wc", "-l"], "a"), ["wc", "-l", "in/x"]);
+        assert_eq!(words(&["wc -l"], "a"), ["wc -l in/x"]);
+    }
+
+    #[test]
+    fn names_in_scripts_are_quoted() {
+        assert_eq!(words(&["echo {name} > {out}"], "it's; rm -rf x"), [r"echo 'it'\''s; rm -rf x' > out-x"]);
+    }
+
+    #[test]
+    fn outputs_keep_folders_and_stay_below_the_target() {
+        assert_eq!(output_name("a/b.mov", "{stem}.mp4").unwrap(), "a/b.mp4");
+        assert_eq!(output_name(".hidden", "{stem}.{ext}x").unwrap(), ".hidden.x");
+        for template in ["", "../{name}", "/etc/{name}", "x/"] {
+            assert!(output_name("b.mov", template).is_err(), "{template}");
+        }
+    }
+
+    #[test]
+    fn outputs_that_would_overwrite_each_other_are_refused() {
+        let input = |name: &str| Input { source: Source::File(name.into()), name: name.into() };
+        let plan = |target| Plan { job: "j".into(), bucket: "b".into(), command: vec![], target };
+        let both = || vec![input("a.mov"), input("a.avi")];
+        let error = plan(Target::Folder("out".into())).items(both(), "{stem}.mp4").unwrap_err();
+        assert!(error.to_string().contains("a.mov and a.avi"), "{error}");
+        assert_eq!(plan(Target::Print).items(both(), "{stem}.mp4").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn names_on_the_node_are_harmless_and_keep_their_extension() {
+        assert_eq!(node_name("a/b c*[1].mov"), "b_c__1_.mov");
+        assert!(node_name(&format!("{}.mov", "x".repeat(300))).ends_with("x.mov"));
+    }
+}
