@@ -3,9 +3,16 @@
 mod beneath;
 mod capacity;
 mod error;
+mod execution;
+mod fetch;
 mod guardian;
 mod outbox;
+mod outputs;
 mod path;
 mod pattern;
 mod process;
+mod room;
 mod root;
+mod settings;
+mod staging;
+mod streams;
