@@ -298,7 +298,9 @@ impl Core {
         let lost: Vec<NodeId> = self
             .nodes
             .iter()
-            .filter(|(_, node)| node.has_joined() && !node.is_lost && now.since(node.beat_at) > self.timers.lease_ms)
+            // A lost node may still come to own a run: its start was told before the lease ended and read after it.
+            .filter(|(_, node)| node.has_joined() && (!node.is_lost || !node.runs.is_empty()))
+            .filter(|(_, node)| now.since(node.beat_at) > self.timers.lease_ms)
             .map(|(id, _)| id.clone())
             .collect();
         for id in lost {

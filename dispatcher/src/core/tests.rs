@@ -310,3 +310,16 @@ fn wide_tasks_fill_the_window_by_their_slots() {
     assert_eq!(pool.core.jobs()[&JOB].waiting, 6);
     assert_eq!(pool.core.room(), 0);
 }
+
+#[test]
+fn a_start_told_after_the_lease_does_not_hold_its_task_for_ever() {
+    let mut pool = Pool::new(1);
+    pool.join("a", 1);
+    pool.add([1], 0);
+    pool.now = pool.now.plus_ms(61_000);
+    pool.step(Event::Tick { events_behind: false, queue_ready: None });
+    pool.started("a", key(1, 1, 1), 7);
+    pool.now = pool.now.plus_ms(1_000);
+    let effects = pool.step(Event::Tick { events_behind: false, queue_ready: None });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Requeue { cause: RequeueCause::Recovery, .. })));
+}
