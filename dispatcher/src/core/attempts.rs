@@ -101,12 +101,10 @@ impl Core {
     }
 
     pub(super) fn on_publish_failed(&mut self, key: AttemptKey, now: Timestamp) {
-        let forgets = self.has(Bug::FailedPublishForgotten);
         if let Some(attempt) = self.live.get_mut(&key.uid)
             && attempt.key == key
             && let Phase::Released { retry_at, is_published, .. } = &mut attempt.phase
             && !*is_published
-            && !forgets
         {
             *retry_at = Some(now.plus_ms(self.timers.republish_ms));
         }
@@ -206,7 +204,7 @@ impl Core {
         }
         let Some(attempt) = self.live.get(&run.uid) else { return };
         self.window.completed(now);
-        let may_retry = attempt.may_retry();
+        let may_retry = attempt.may_retry() || (self.has(Bug::OneRetryTooMany) && attempt.retries == attempt.retries_max.unsigned_abs());
         match &finished.outcome {
             Outcome::Exit { code: 0 } => self.end(run.uid, EndCause::Finished(finished), effects),
             Outcome::Exit { .. } | Outcome::Signal { .. } if may_retry => self.requeue(run.uid, RequeueCause::Retry, effects),
@@ -222,7 +220,7 @@ impl Core {
         if let Some(job) = self.jobs.get_mut(&attempt.job) {
             job.live = job.live.saturating_sub(1);
         }
-        self.window.left(attempt.slots);
+        self.window.left(if self.has(Bug::WindowNeverLeft) { 0 } else { attempt.slots });
         if let Phase::Running { node, .. } = &attempt.phase {
             self.release_hold(&node.clone(), uid, attempt.slots, effects);
         }
@@ -241,7 +239,7 @@ impl Core {
 
     pub(super) fn requeue(&mut self, uid: TaskUid, cause: RequeueCause, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.remove(uid, effects) else { return };
-        self.wait(attempt.job, 1);
+        self.wait(attempt.job, u64::from(!self.has(Bug::RequeueNotCounted)));
         let fence = self.next_fence(attempt.key.fence);
         effects.push(Effect::Requeue { job: attempt.job, uid, fence, cause, crashes: attempt.crashes });
     }
@@ -254,7 +252,8 @@ impl Core {
         if crashes >= CRASHES_MAX {
             self.end(uid, EndCause::Crashes(crashes), effects)
         } else {
-            self.requeue(uid, RequeueCause::Recovery, effects)
+            let cause = if self.has(Bug::LossSpendsRetries) { RequeueCause::Retry } else { RequeueCause::Recovery };
+            self.requeue(uid, cause, effects)
         }
     }
 

@@ -13,8 +13,16 @@ pub enum Bug {
     NobodyReaped,
     /// What the broker lost is not published again.
     NoReconciler,
-    /// A publish that failed is forgotten.
-    FailedPublishForgotten,
+    /// A lost run spends one of its task's retries.
+    LossSpendsRetries,
+    /// One retry more than allowed is given.
+    OneRetryTooMany,
+    /// A run that its node does not list is never missed.
+    NobodyMissed,
+    /// A requeued task is not counted as waiting.
+    RequeueNotCounted,
+    /// An ended attempt keeps its slots in the window.
+    WindowNeverLeft,
     /// A question is always answered with run.
     AskAlwaysRuns,
     /// A cancelled task keeps its attempt.
@@ -34,7 +42,11 @@ impl Bug {
         Bug::OldFenceAccepted,
         Bug::NobodyReaped,
         Bug::NoReconciler,
-        Bug::FailedPublishForgotten,
+        Bug::LossSpendsRetries,
+        Bug::OneRetryTooMany,
+        Bug::NobodyMissed,
+        Bug::RequeueNotCounted,
+        Bug::WindowNeverLeft,
         Bug::AskAlwaysRuns,
         Bug::CancelKeepsAttempt,
         Bug::EverybodyPublishes,

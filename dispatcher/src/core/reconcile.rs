@@ -25,7 +25,7 @@ impl Core {
             if let Phase::Running { node, epoch, seen_at, .. } = &attempt.phase {
                 let beats =
                     self.nodes.get(node).filter(|node| node.epoch == *epoch).is_some_and(|node| now.since(node.beat_at) < missing_ms / 2);
-                if beats && now.since(*seen_at) > missing_ms {
+                if beats && now.since(*seen_at) > missing_ms && !self.has(Bug::NobodyMissed) {
                     missing.push(*uid);
                 }
             }

@@ -48,6 +48,8 @@ pub struct Agent {
     boot: u64,
     order: NodeOrder,
     skew: i64,
+    /// Until then its beats are lost.
+    pub deaf_until: i64,
     /// Chooses a new run id for every question, though it has one.
     is_naive: bool,
     next_tag: u64,
@@ -139,10 +141,13 @@ impl Agent {
 impl World {
     /// A supervisor starts an agent, unless one is there or the node is gone.
     pub fn start_agent(&mut self, node: NodeId) {
-        let is_wanted = self.rows.nodes.contains_key(&node);
+        let is_wanted = self.rows.nodes.contains_key(&node) && !self.abandoned.contains(&node);
         let is_there = self.agents.iter().any(|agent| agent.is_alive && !agent.is_paused && agent.node == node);
         if !is_wanted || is_there {
             return;
+        }
+        if self.agents.iter().any(|agent| agent.is_alive && agent.node == node) {
+            self.mark("twin");
         }
         let skew = if self.random.chance(300) { self.random.between(-90_000_000, 90_000_000) } else { 0 };
         self.agents.push(Agent {
@@ -157,6 +162,7 @@ impl World {
             boot: 0,
             order: NodeOrder::Hold,
             skew,
+            deaf_until: 0,
             is_naive: self.random.chance(100),
             next_tag: 1,
             held: BTreeMap::new(),
@@ -286,7 +292,7 @@ impl World {
 
     fn beat(&mut self, agent: usize) {
         let facts = &self.agents[agent];
-        if let Some(epoch) = facts.epoch {
+        if let Some(epoch) = facts.epoch.filter(|_| facts.deaf_until <= self.now) {
             let beat = Beat {
                 v: VERSION,
                 pool: "pool".parse::<PoolId>().unwrap(),
@@ -353,6 +359,7 @@ impl World {
         let facts = &self.agents[agent];
         let is_drain = matches!(facts.order, NodeOrder::Drain { .. });
         if is_drain && !facts.holds_something() && facts.drained_told_at.is_none_or(|at| at + TELL_AGAIN_MS <= self.now) {
+            self.mark("drained");
             self.agents[agent].drained_told_at = Some(self.now);
             let report = NodeReport { state: NodeState::Idle, start_task: None, fault: None, is_drained: true, at: self.clock(agent) };
             self.tell(agent, AgentEvent::Node(report));
@@ -380,6 +387,7 @@ impl World {
         let key = held.message.key;
         if facts.revoked.get(&key).is_some_and(|until| *until > self.now) {
             facts.held.remove(&tag);
+            self.mark("revoked before its start");
             return self.deliver_soon();
         }
         if held.message.starts_now && !held.message.is_redelivered && facts.run_of(key).is_none() {
@@ -504,6 +512,9 @@ impl World {
     fn finish(&mut self, agent: usize, id: RunId, outcome: Outcome) {
         let ended_at = self.clock(agent);
         let Some(run) = self.agents[agent].runs.remove(&id) else { return };
+        if outcome == Outcome::Stopped {
+            self.mark("run stopped");
+        }
         let has_failed = matches!(outcome, Outcome::Exit { code } if code != 0);
         self.observe(Fact::RunEnded { run: run.key, has_failed });
         let finished = Box::new(Finished {
@@ -528,6 +539,7 @@ impl World {
             Verdict::Stop => self.finish(agent, id, Outcome::Stopped),
             Verdict::Fenced => {
                 if self.agents[agent].runs.remove(&id).is_some() {
+                    self.mark("run fenced");
                     self.acknowledge(agent, id);
                 }
             }
@@ -540,6 +552,7 @@ impl World {
     }
 
     fn leave_pool(&mut self, agent: usize) {
+        self.mark("told to leave");
         self.agent_dies(agent, Some(3_000));
     }
 

@@ -79,6 +79,8 @@ pub enum Violation {
     GrantedToStranger(RunKey),
     /// More slots in the broker's hands than the window has.
     WindowOverrun { live: u32, most: u32 },
+    /// After a commit the core is not what its rows say.
+    CoreAstray(String),
     /// After the quiet period something still moves.
     NotSettled(String),
     /// The rules panicked.

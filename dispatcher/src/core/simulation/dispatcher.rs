@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 
 use broker_config::{
     ids::{AttemptKey, Epoch, JobUid, NodeId, RunKey},
-    message::{AgentEvent, Beat, Outcome},
+    message::{AgentEvent, Beat, NodeOrder, Outcome, Verdict},
     state::{DeallocationOption, NodeState, TaskState},
 };
 
 use crate::{
     core::{
-        Core, Effect, EndCause, Event, JobStop,
+        AskAnswer, Core, Effect, EndCause, Event, JobStop,
         simulation::{
             agent::Mail,
             broker::{Message, Told},
@@ -208,7 +208,7 @@ impl World {
         }
         turn.step(Event::Fill);
         let Turn { core, leaves, .. } = turn;
-        self.check_counts();
+        self.check_commit(&core);
         if dies {
             return self.dispatcher_dies();
         }
@@ -225,7 +225,11 @@ impl World {
         }
     }
 
-    fn check_counts(&mut self) {
+    /// Counters, and whether the core is what a restart would build.
+    fn check_commit(&mut self, core: &Core) {
+        if let Some(difference) = self.rows.difference(core) {
+            self.checker.fail(Violation::CoreAstray(difference));
+        }
         for (job, counted) in self.rows.count() {
             let kept = self.rows.jobs.get(&job).map(|row| row.counts).unwrap_or_default();
             self.observe(Fact::Counted { job, kept, counted });
@@ -342,12 +346,36 @@ impl Turn<'_> {
                 self.world.observe(Fact::Window { live: now, most });
             }
             for effect in effects {
+                self.mark(&effect);
                 if !matches!(effect, Effect::Beaten { .. }) {
                     self.world.note(format!("  -> {effect:?}"));
                 }
                 self.apply(effect, &mut pending);
             }
         }
+    }
+
+    fn mark(&mut self, effect: &Effect) {
+        let kind = match effect {
+            Effect::Republish { .. } => "published again",
+            Effect::Release { slots, .. } if *slots > 1 => "released wide",
+            Effect::Requeue { cause: RequeueCause::Retry, .. } => "requeued as retry",
+            Effect::Requeue { cause: RequeueCause::Recovery, .. } => "requeued as lost",
+            Effect::Requeue { cause: RequeueCause::Requested, .. } => "requeued as asked",
+            Effect::Unrelease { .. } => "taken back",
+            Effect::Delete { .. } => "deleted while live",
+            Effect::End { cause: EndCause::Ended, .. } => "ended by decision",
+            Effect::End { cause: EndCause::Crashes(_), .. } => "ended by crashes",
+            Effect::Answer(AskAnswer::Run) => "answered run",
+            Effect::Answer(AskAnswer::Resume(_)) => "answered resume",
+            Effect::Answer(AskAnswer::Drop) => "answered drop",
+            Effect::Answer(AskAnswer::Wait(_)) => "answered wait",
+            Effect::MayPublish(false) => "upload refused",
+            Effect::Beaten { order: NodeOrder::Rejoin | NodeOrder::Leave, .. } => "stranger's beat",
+            Effect::Beaten { verdicts, .. } if verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Recorded) => "end recorded",
+            _ => return,
+        };
+        self.world.mark(kind);
     }
 
     fn live_slots(&self) -> u32 {

@@ -14,7 +14,10 @@ mod rows;
 mod users;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use crate::core::{
     Bug,
@@ -29,8 +32,41 @@ const SEEDS: u64 = 300;
 /// A planted mistake is found within so many seeds.
 const SEEDS_PER_BUG_MAX: u64 = 2_000;
 
-fn run(seed: u64, bug: Option<Bug>) -> Result<Totals, Violation> {
-    catch_unwind(AssertUnwindSafe(|| World::new(seed, bug, false).run())).unwrap_or_else(|cause| {
+/// How often each kind of thing happened.
+type Marks = BTreeMap<&'static str, u64>;
+
+/// What has to happen in an ordinary test run, or the worlds are too kind.
+const KINDS: [&str; 22] = [
+    "answered drop",
+    "answered resume",
+    "answered run",
+    "answered wait",
+    "deleted while live",
+    "drained",
+    "end recorded",
+    "ended by crashes",
+    "ended by decision",
+    "published again",
+    "released wide",
+    "requeued as asked",
+    "requeued as lost",
+    "requeued as retry",
+    "revoked before its start",
+    "run fenced",
+    "run stopped",
+    "stranger's beat",
+    "taken back",
+    "told to leave",
+    "twin",
+    "upload refused",
+];
+
+fn run(seed: u64, bug: Option<Bug>) -> Result<(Totals, Marks), Violation> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, bug, false);
+        world.run().map(|totals| (totals, world.marks))
+    }))
+    .unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         Err(Violation::Panicked(text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()))
     })
@@ -53,10 +89,13 @@ fn no_seed_breaks_a_promise() {
         Some(seed) => seed..seed + 1,
         None => 0..number("PIECEWORK_SEEDS").unwrap_or(SEEDS),
     };
-    let mut totals = Totals::default();
+    let (mut totals, mut marks) = (Totals::default(), Marks::new());
     for seed in seeds.clone() {
         match run(seed, None) {
-            Ok(run) => {
+            Ok((run, seen)) => {
+                for (kind, count) in seen {
+                    *marks.entry(kind).or_default() += count;
+                }
                 totals.created += run.created;
                 totals.ended += run.ended;
                 totals.attempts += run.attempts;
@@ -65,7 +104,11 @@ fn no_seed_breaks_a_promise() {
             Err(violation) => panic!("{}\nseed {seed}: {violation:?}", history(seed, None)),
         }
     }
-    println!("{} seeds: {totals:?}", seeds.count());
+    println!("{} seeds: {totals:?}\n{marks:#?}", seeds.clone().count());
+    if seeds.count() as u64 >= SEEDS {
+        let missing: Vec<_> = KINDS.iter().filter(|kind| !marks.contains_key(*kind)).collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
 }
 
 #[test]

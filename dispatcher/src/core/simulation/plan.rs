@@ -81,6 +81,8 @@ pub enum Trouble {
     },
     /// A node is cut off from the broker.
     Cut(i64),
+    /// A node's beats are lost, and nothing else.
+    Deaf(i64),
     /// A node's processes stand still; a twin may be started meanwhile.
     Pause(i64, bool),
     /// Every connection drops.
@@ -148,7 +150,7 @@ impl Plan {
     }
 
     fn draw_troubles(&mut self, random: &mut Random) {
-        let kinds = 1 + random.below(14);
+        let kinds = 1 + random.below(15);
         let count = random.between(2, 16);
         for _ in 0..count {
             let at = random.between(500, self.quiet_at);
@@ -173,7 +175,7 @@ impl Plan {
                 16 => Trouble::Cut(random.between(61_000, 200_000)),
                 17 => Trouble::JobTerminated,
                 18 => Trouble::JobDeleted,
-                _ => Trouble::AgentDies { stays_away: false },
+                _ => Trouble::Deaf(random.between(40_000, 120_000)),
             };
             self.troubles.push((at, trouble));
         }

@@ -178,6 +178,39 @@ impl Rows {
         all
     }
 
+    /// In what a core differs from its rows after a commit.
+    pub fn difference(&self, core: &Core) -> Option<String> {
+        let mut held: BTreeMap<&NodeId, u32> = BTreeMap::new();
+        let mut ready: BTreeMap<JobUid, u64> = BTreeMap::new();
+        let mut live = 0;
+        for row in self.tasks.values() {
+            if row.is_ready {
+                *ready.entry(row.job).or_default() += 1;
+            }
+            if !row.is_live {
+                continue;
+            }
+            live += 1;
+            let attempt = core.live().get(&row.facts.uid);
+            let owner = row.owner.as_ref().map(|(run, node, _)| (*run, node));
+            if attempt.is_none_or(|attempt| attempt.key != row.key() || attempt.owner() != owner) {
+                return Some(format!("{row:?} is {attempt:?} to the core"));
+            }
+            if let Some((_, node, _)) = &row.owner {
+                *held.entry(node).or_default() += 1;
+            }
+        }
+        if core.live().len() != live {
+            return Some(format!("{live} live rows, {} live attempts", core.live().len()));
+        }
+        let job = core.jobs().iter().find(|(job, facts)| facts.waiting != ready.get(job).copied().unwrap_or_default());
+        if let Some((job, facts)) = job {
+            return Some(format!("{:?} rows of {job:?} are ready, the core says {facts:?}", ready.get(job)));
+        }
+        let node = core.nodes().iter().find(|(id, node)| node.run_count() != held.get(id).copied().unwrap_or_default());
+        node.map(|(id, node)| format!("{id} holds {:?} runs, the core says {node:?}", held.get(id)))
+    }
+
     /// A core as a starting dispatcher builds it.
     pub fn restore(&self, slots_per_node: u32, now: Timestamp) -> Core {
         let mut core = Core::new(slots_per_node, Timers::default());

@@ -111,8 +111,13 @@ impl World {
                     self.agent_dies(agent, (!stays_away).then_some(1_000));
                     if stays_away {
                         let ms = self.random.between(1_000, 200_000);
-                        let what = if self.random.chance(500) { What::RemoveNode(node) } else { What::StartAgent(node) };
-                        self.after(ms, what);
+                        match self.random.below(3) {
+                            0 => self.after(ms, What::RemoveNode(node)),
+                            1 => self.after(ms, What::StartAgent(node)),
+                            _ => {
+                                self.abandoned.insert(node);
+                            }
+                        }
                     }
                 }
             }
@@ -120,6 +125,15 @@ impl World {
                 if let Some(agent) = self.some_agent() {
                     self.cut(agent);
                     self.after(ms, What::Mail(agent, None, Mail::Reconnect));
+                }
+            }
+            Trouble::Deaf(ms) => {
+                if let Some(agent) = self.some_agent() {
+                    self.agents[agent].deaf_until = self.now + ms;
+                    if self.random.chance(400) {
+                        self.abandoned.insert(self.agents[agent].node.clone());
+                        self.after(ms, What::Mail(agent, None, Mail::Die));
+                    }
                 }
             }
             Trouble::Pause(ms, has_twin) => {

@@ -96,6 +96,10 @@ pub struct World {
     pub bug: Option<Bug>,
     pub next_run: u128,
     pub next_node: usize,
+    /// Nodes that died and that nobody starts or removes.
+    pub abandoned: BTreeSet<NodeId>,
+    /// How often each kind of thing happened, so that a world in which it cannot is noticed.
+    pub marks: BTreeMap<&'static str, u64>,
     log: Option<VecDeque<String>>,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
@@ -148,6 +152,8 @@ impl World {
             bug,
             next_run: 1,
             next_node: 0,
+            abandoned: BTreeSet::new(),
+            marks: BTreeMap::new(),
             log: is_logged.then(VecDeque::new),
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -195,7 +201,13 @@ impl World {
     }
 
     fn handle(&mut self, what: What) {
-        if self.log.is_some() && !matches!(what, What::Deliver | What::Look) {
+        let is_routine = match &what {
+            What::Deliver | What::Look | What::Batch(_) | What::Tick(_) => true,
+            What::Mail(.., Mail::BeatNow | Mail::BeatReply { .. }) => true,
+            What::Inbox(_, input) => matches!(**input, Input::Beat { .. }),
+            _ => false,
+        };
+        if self.log.is_some() && !is_routine {
             self.note(format!("{what:?}"));
         }
         match what {
@@ -245,6 +257,11 @@ impl World {
     /// Tells the checker.
     pub fn observe(&mut self, fact: Fact) {
         self.checker.observe(fact);
+    }
+
+    /// Counts a kind of thing.
+    pub fn mark(&mut self, kind: &'static str) {
+        *self.marks.entry(kind).or_default() += 1;
     }
 
     /// Writes into the log of a failing seed.
