@@ -70,7 +70,11 @@ impl Condition {
     pub(super) fn filter(&mut self, list: List, filter: &Filter) {
         match filter {
             Filter::And(parts) => self.join(list, parts, " AND ", "1"),
-            Filter::Or(parts) => self.join(list, parts, " OR ", "0"),
+            Filter::Or(parts) => {
+                // The plus keeps the planner on the list's own order: it must not collect all rows of one part to sort them.
+                self.sql.push('+');
+                self.join(list, parts, " OR ", "0");
+            }
             Filter::Compare(field, operator, value) => self.compare(column(list, *field), *operator, value),
             Filter::StartsWith(field, prefix) => self.starts_with(column(list, *field), prefix),
         }
@@ -122,9 +126,11 @@ impl Condition {
     fn task_states(&mut self, passes: impl Fn(TaskState) -> bool) {
         let codes: Vec<Bound> =
             TaskState::ALL.iter().copied().filter(|state| passes(*state)).map(|state| tasks::code(state).into()).collect();
-        self.sql.push_str("(state IN (");
-        self.sql.push_str(&vec!["?"; codes.len()].join(", "));
-        self.sql.push_str("))");
+        match codes.len() {
+            // One state has an index in the list's order; of several the rows would have to be sorted.
+            1 => self.sql.push_str("(state = ?)"),
+            many => self.sql.push_str(&format!("(+state IN ({}))", vec!["?"; many].join(", "))),
+        }
         self.values.extend(codes);
     }
 }

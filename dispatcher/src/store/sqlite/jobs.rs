@@ -112,7 +112,7 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<(JobRecord, u64)>, Sto
 }
 
 fn ready(connection: &Connection, job: JobUid) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT count(*) FROM tasks WHERE job = ?1 AND ready = 1")?;
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM tasks INDEXED BY tasks_ready WHERE job = ?1 AND ready = 1")?;
     let count: i64 = statement.query_row([job.0.cast_signed()], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }

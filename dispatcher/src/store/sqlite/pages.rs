@@ -34,7 +34,7 @@ FROM nodes WHERE pool = ?";
 /// Runs and slots by node; only what is alive is looked at.
 const LOAD: &str = "
 SELECT t.node, count(*), sum(t.slots) FROM jobs j CROSS JOIN tasks t
-WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.live = 1 AND t.state = 2 AND t.node IS NOT NULL
+WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.state = 2 AND t.node IS NOT NULL
 GROUP BY t.node";
 
 const JOBS: &str = "
@@ -64,13 +64,11 @@ fn one<T>(connection: &Connection, select: &str, scope: Option<Bound>, id: &str,
 }
 
 /// Rows of `select`, narrowed to a page.
-fn page<T>(
-    connection: &Connection,
-    (select, list): (&str, List),
-    scope: Option<Bound>,
-    page: Page,
-    shape: Shape<T>,
-) -> Result<Vec<T>, StoreError> {
+fn page<T>(connection: &Connection, select: (&str, List), scope: Option<Bound>, page: Page, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
+    rows(connection, page_condition(select, scope, page), shape)
+}
+
+fn page_condition((select, list): (&str, List), scope: Option<Bound>, page: Page) -> Condition {
     let mut condition = Condition::default();
     condition.push(select, []);
     condition.values.extend(scope);
@@ -82,7 +80,7 @@ fn page<T>(
         condition.filter(list, filter);
     }
     condition.push(" ORDER BY id LIMIT ?", [(page.rows_max.cast_signed() as i64).into()]);
-    rows(connection, condition, shape)
+    condition
 }
 
 fn rows<T>(connection: &Connection, condition: Condition, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
@@ -273,4 +271,41 @@ fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         stdout: stream::read(row, STDOUT_AT, "stdout")?,
         stderr: stream::read(row, STDOUT_AT + 1, "stderr")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        filter::{Field, Filter, Operator, Value},
+        sqlite::open,
+    };
+
+    /// How the database would read a page of tasks.
+    fn plan(filter: Option<Filter>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, _lock) = open::writer(&folder.path().join("store.db")).unwrap();
+        let condition = page_condition((TASKS, List::Tasks), Some(1.into()), Page { after: Some("a".to_owned()), rows_max: 10, filter });
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", condition.sql)).unwrap();
+        let steps = statement.query_map(params_from_iter(condition.values), |row| row.get::<_, String>(3)).unwrap();
+        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    #[test]
+    fn pages_of_tasks_are_read_in_order_and_never_sorted() {
+        let state = |text: &str, operator| Filter::Compare(Field::State, operator, Value::Text(text.to_owned()));
+        let code = Filter::Compare(Field::ExitCode, Operator::Eq, Value::Number(1));
+        for (filter, index) in [
+            (None, "tasks_1"),
+            (Some(state("running", Operator::Eq)), "tasks_state"),
+            (Some(state("completed", Operator::Ne)), "tasks_1"),
+            (Some(Filter::And(vec![state("active", Operator::Eq), code.clone()])), "tasks_state"),
+            (Some(Filter::Or(vec![state("active", Operator::Eq), code])), "tasks_1"),
+            (Some(Filter::StartsWith(Field::Id, "a".to_owned())), "tasks_1"),
+            (Some(Filter::Compare(Field::HasSucceeded, Operator::Eq, Value::Number(0))), "tasks_failed"),
+        ] {
+            let plan = plan(filter.clone());
+            assert!(plan.contains(&format!("{index} (job=?")) && !plan.contains("TEMP"), "{filter:?}: {plan}");
+        }
+    }
 }

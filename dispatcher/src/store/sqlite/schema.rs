@@ -1,7 +1,8 @@
 //! The tables, and the number of their format.
 //!
 //! What changes with every task is narrow (`tasks`); what is written once and read by people lies apart
-//! (`task_texts`, `job_texts`). The partial indexes hold only what is alive, however many tasks have ended.
+//! (`task_texts`, `job_texts`). Starts and windows use partial indexes, which hold only what is alive,
+//! however many tasks have ended.
 //! A newer file than [`FORMAT`] is refused; an older one will be brought up step by step in [`prepare`].
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -137,7 +138,8 @@ CREATE TABLE tasks (
     UNIQUE (job, id)
 );
 CREATE INDEX tasks_ready ON tasks (job, uid) WHERE ready = 1;
-CREATE INDEX tasks_live ON tasks (job, id) WHERE live = 1;
+CREATE INDEX tasks_live ON tasks (uid) WHERE live = 1;
+CREATE INDEX tasks_state ON tasks (job, state, id);
 CREATE INDEX tasks_failed ON tasks (job, id) WHERE success = 0;
 CREATE INDEX tasks_plain ON tasks (job, plain) WHERE plain IS NOT NULL;
 

@@ -114,10 +114,12 @@ fn head(cells: &mut Cells<'_>) -> Result<TaskHead, StoreError> {
 
 /// A candidate's columns, in the order that [`candidate`] reads.
 macro_rules! candidate {
-    ($condition:literal) => {
+    ($index:literal, $condition:literal) => {
         concat!(
             "SELECT t.uid, t.job, t.id, t.attempt, t.fence, t.slots, t.crashes, t.retries, t.retries_max, x.document
-             FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE ",
+             FROM tasks t ",
+            $index,
+            " JOIN task_texts x ON x.uid = t.uid WHERE ",
             $condition
         )
     };
@@ -125,7 +127,8 @@ macro_rules! candidate {
 
 /// The next tasks of a job that may run and are not released.
 pub(super) fn next_ready(connection: &Connection, job: JobUid, count: usize) -> Result<Vec<Candidate>, StoreError> {
-    let mut statement = connection.prepare_cached(candidate!("t.job = ?1 AND t.ready = 1 ORDER BY t.uid LIMIT ?2"))?;
+    let mut statement =
+        connection.prepare_cached(candidate!("INDEXED BY tasks_ready", "t.job = ?1 AND t.ready = 1 ORDER BY t.uid LIMIT ?2"))?;
     let mut rows = statement.query((job.0.cast_signed(), count.cast_signed()))?;
     let mut candidates = Vec::new();
     while let Some(row) = rows.next()? {
@@ -136,7 +139,7 @@ pub(super) fn next_ready(connection: &Connection, job: JobUid, count: usize) -> 
 
 /// One task as a candidate.
 pub(super) fn candidate_by_uid(connection: &Connection, uid: TaskUid) -> Result<Option<Candidate>, StoreError> {
-    let mut statement = connection.prepare_cached(candidate!("t.uid = ?1"))?;
+    let mut statement = connection.prepare_cached(candidate!("", "t.uid = ?1"))?;
     let mut rows = statement.query([uid.0.cast_signed()])?;
     rows.next()?.map(|row| candidate(&mut Cells::new(row, "tasks"))).transpose()
 }
