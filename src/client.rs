@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use broker_config::settings::Secret;
+use broker_config::{settings::Secret, time::Timestamp};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url};
@@ -149,8 +149,15 @@ impl Client {
         self.key.account()
     }
 
-    pub(crate) fn key(&self) -> &Secret {
-        self.key.key()
+    /// The server's clock, by the `Date` of an answer that needs no signature.
+    pub(crate) async fn server_time(&self) -> Result<Timestamp, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable { url: self.base.clone(), reason };
+        let request = self.http.get(format!("{}/piecework/health", self.base));
+        let response = request.send().await.map_err(|error| unreachable(reason(&error)))?;
+        let date = response.headers().get("date").and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let date = date.ok_or_else(|| unreachable("the answer has no Date".to_owned()))?;
+        let since = date.duration_since(std::time::UNIX_EPOCH).map_err(|error| unreachable(error.to_string()))?;
+        Ok(Timestamp(since.as_millis() as i64))
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {

@@ -2,13 +2,17 @@
 //!
 //! `cli` has one file for each noun and verb; `stack` is the whole house in one process; `client` talks to a server.
 
+mod bench;
 mod cli;
 mod client;
 mod command_line;
 mod data_folder;
+mod demo;
+mod doctor;
 mod exit_codes;
 mod map;
 mod output;
+mod percentiles;
 mod ready;
 mod session;
 mod settings;

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use broker_config::{blobs::Blobs, settings::BlobSettings};
+use broker_config::{
+    blobs::Blobs,
+    settings::{BlobSettings, BrokerSettings},
+};
 use tempfile::TempDir;
 
 use crate::{
     client::Client,
     exit_codes::{Failure, USAGE},
-    settings::{Server, ServerArgs},
+    settings::{self, Server, ServerArgs},
     stack::{Stack, StackSettings},
 };
 
@@ -17,6 +20,7 @@ use crate::{
 pub(crate) struct Session {
     pub(crate) client: Client,
     blobs: Option<BlobSettings>,
+    broker: Option<BrokerSettings>,
     own: Option<(Stack, TempDir)>,
 }
 
@@ -24,21 +28,33 @@ impl Session {
     /// The configured server, or a stack of our own in a temporary folder.
     pub(crate) async fn open(args: &ServerArgs) -> anyhow::Result<Session> {
         match args.find()? {
-            Some(Server { client, blobs, .. }) => Ok(Session { client, blobs, own: None }),
+            Some(Server { client, blobs, broker }) => Ok(Session { client, blobs, broker, own: None }),
             None => Session::start(StackSettings::default()).await,
         }
     }
 
     /// A stack of our own; its data folder is temporary.
-    pub(crate) async fn start(settings: StackSettings) -> anyhow::Result<Session> {
+    pub(crate) async fn start(given: StackSettings) -> anyhow::Result<Session> {
         let folder = tempfile::Builder::new().prefix("piecework-").tempdir().context("cannot make a temporary folder")?;
-        let stack = Stack::start(StackSettings { data: folder.path().to_owned(), ..settings }).await?;
-        Ok(Session { client: stack.client()?, blobs: Some(stack.ready.blobs()), own: Some((stack, folder)) })
+        let stack = Stack::start(StackSettings { data: folder.path().to_owned(), ..given }).await?;
+        let (client, blobs) = (stack.client()?, Some(stack.ready.blobs()));
+        let broker = Some(settings::broker(&stack.ready.broker));
+        Ok(Session { client, blobs, broker, own: Some((stack, folder)) })
     }
 
     /// Whether nobody else uses it.
     pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// The broker, where it is known.
+    pub(crate) fn broker(&self) -> Option<&BrokerSettings> {
+        self.broker.as_ref()
+    }
+
+    /// The blob store, where it is known.
+    pub(crate) fn blob_settings(&self) -> Option<&BlobSettings> {
+        self.blobs.as_ref()
     }
 
     /// The blob store, and the bucket for users' files.

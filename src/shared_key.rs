@@ -1,5 +1,7 @@
 //! Signs requests with the account's key exactly as the Azure Batch clients do.
 
+use std::fmt;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use broker_config::settings::Secret;
 use hmac::{Hmac, KeyInit, Mac};
@@ -7,10 +9,9 @@ use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 
 /// An account's name and one of its keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct SharedKey {
     account: String,
-    key: Secret,
     bytes: Vec<u8>,
 }
 
@@ -29,19 +30,21 @@ pub(crate) struct Signed<'a> {
     pub(crate) query: &'a str,
 }
 
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedKey of {}", self.account)
+    }
+}
+
 impl SharedKey {
     /// Reads a key in base64; nothing when it is not.
     pub(crate) fn parse(account: &str, key: &Secret) -> Option<SharedKey> {
         let bytes = STANDARD.decode(key.expose().trim()).ok().filter(|bytes| !bytes.is_empty())?;
-        Some(SharedKey { account: account.to_owned(), key: key.clone(), bytes })
+        Some(SharedKey { account: account.to_owned(), bytes })
     }
 
     pub(crate) fn account(&self) -> &str {
         &self.account
-    }
-
-    pub(crate) fn key(&self) -> &Secret {
-        &self.key
     }
 
     /// The `Authorization` header of a request.

@@ -14,6 +14,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    bench::{self, BenchArgs},
+    demo::{self, DemoArgs},
+    doctor::{self, DoctorArgs},
     exit_codes::{self, FAILED},
     map::{self, MapArgs},
     output::{self, Output},
@@ -40,6 +43,9 @@ enum Command {
     Up(UpArgs),
     Run(run::RunArgs),
     Map(MapArgs),
+    Demo(DemoArgs),
+    Doctor(DoctorArgs),
+    Bench(BenchArgs),
     /// Pools of nodes
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -108,7 +114,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = if let Command::Agent(_) = command {
+    let mut builder = if command.is_small() {
         tokio::runtime::Builder::new_current_thread()
     } else {
         tokio::runtime::Builder::new_multi_thread()
@@ -123,6 +129,9 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Up(args) => up::run(args).await,
         Command::Run(args) => run::run(args).await,
         Command::Map(args) => map::run(args, out).await,
+        Command::Demo(args) => demo::run(args, out).await,
+        Command::Doctor(args) => doctor::run(args, out).await,
+        Command::Bench(args) => bench::run(args, out).await,
         Command::Pool(command) => pool::run(command, out).await,
         Command::Node(command) => node::run(command, out).await,
         Command::Job(command) => job::run(command, out).await,

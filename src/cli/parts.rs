@@ -25,6 +25,8 @@ use crate::{
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Agents get this long to drain when their autoscaler ends.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// With less free space than this a node takes no tasks.
+const FILE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// An agent whose leash was cut ends within this time, or is left to its guardian.
 const LEASH_MAX: Duration = Duration::from_secs(3);
 
@@ -114,7 +116,7 @@ pub(crate) async fn agent(args: AgentArgs) -> anyhow::Result<u8> {
         address: args.address,
         guardian,
         nice: args.task_nice,
-        ..node_agent::Settings::default()
+        file_reserve_bytes: FILE_RESERVE_BYTES,
     };
     let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut leash = if args.leash { Some(hold_leash()?) } else { None };

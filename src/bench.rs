@@ -1,0 +1,174 @@
+//! `piecework bench`: tasks that do nothing, through the whole path: REST, store, queue, agent, result.
+//!
+//! Throughput counts from the first request until the last end is visible; latency is that of one task at a time.
+
+use std::time::{Duration, Instant};
+
+use broker_config::{ids::PoolId, time::Timestamp};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, path},
+    exit_codes::{FAILED, Failure, OK},
+    output::Output,
+    percentiles::{Percentiles, queue_wait_ms},
+    session::Session,
+    settings::ServerArgs,
+    stack::StackSettings,
+    work::{self, PoolShape, Task},
+};
+
+/// The command that an agent completes without a process.
+const NOTHING: &str = ":";
+/// Tasks that warm everything up.
+const WARM: u32 = 50;
+/// Between two looks at what is being measured.
+const LOOK: Duration = Duration::from_millis(10);
+/// Nodes must be idle after this long.
+const NODES_MAX: Duration = Duration::from_secs(60);
+
+/// Measures throughput and latency of tasks that do nothing
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Tasks of each kind
+    #[arg(long, default_value_t = 5_000)]
+    tasks: u32,
+    /// Slots of the no-op tasks' node
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
+    slots: u32,
+    /// Slots of the /bin/true tasks' node
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    process_slots: u32,
+    /// Tasks that are timed one at a time
+    #[arg(long, default_value_t = 200)]
+    singles: u32,
+    /// Runs a stack of its own on this broker
+    #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
+    broker: Option<String>,
+}
+
+pub(crate) async fn run(args: BenchArgs, out: &dyn Output) -> anyhow::Result<u8> {
+    let session = match args.broker.clone() {
+        Some(broker) => Session::start(StackSettings { broker: Some(broker), ..StackSettings::default() }).await?,
+        None => Session::open(&args.server).await?,
+    };
+    let result = measure(&session.client, &args).await;
+    session.close().await;
+    out.list(COLUMNS, &result?)?;
+    Ok(OK)
+}
+
+const COLUMNS: &[(&str, &str)] = &[
+    ("WHAT", "/what"),
+    ("TASKS", "/tasks"),
+    ("SLOTS", "/slots"),
+    ("TASKS/S", "/tasks_per_second"),
+    ("SUBMIT/S", "/submitted_per_second"),
+    ("WAIT P50 MS", "/wait_p50_ms"),
+    ("WAIT P90 MS", "/wait_p90_ms"),
+    ("WAIT P99 MS", "/wait_p99_ms"),
+];
+
+async fn measure(client: &Client, args: &BenchArgs) -> anyhow::Result<Vec<Value>> {
+    let mut rows = vec![];
+    for (what, command, slots) in [("no-op", NOTHING, args.slots), ("/bin/true", "/bin/true", args.process_slots)] {
+        let pool: PoolId = work::new_name("bench").parse()?;
+        work::create_pool(client, &pool, &PoolShape { slots, nodes: 1, policy: None }).await?;
+        wait_for_node(client, &pool).await?;
+        many(client, &pool, command, WARM.min(args.tasks)).await?;
+        let figures = many(client, &pool, command, args.tasks).await?;
+        rows.push(row(what, args.tasks, slots, Some(&figures), &figures.waits));
+        if command == NOTHING {
+            let waits = singles(client, &pool, args.singles).await?;
+            rows.push(row("submit to start, one at a time", args.singles, slots, None, &waits));
+        }
+        client.delete(&path(&["pools", pool.as_str()])).await?;
+    }
+    Ok(rows)
+}
+
+struct Figures {
+    per_second: f64,
+    submitted_per_second: f64,
+    waits: Percentiles,
+}
+
+fn row(what: &str, tasks: u32, slots: u32, figures: Option<&Figures>, waits: &Percentiles) -> Value {
+    let rounded = |value: f64| (value * 10.0).round() / 10.0;
+    json!({
+        "what": what, "tasks": tasks, "slots": slots,
+        "tasks_per_second": figures.map(|figures| rounded(figures.per_second)),
+        "submitted_per_second": figures.map(|figures| rounded(figures.submitted_per_second)),
+        "wait_p50_ms": rounded(waits.at(50.0)), "wait_p90_ms": rounded(waits.at(90.0)), "wait_p99_ms": rounded(waits.at(99.0)),
+    })
+}
+
+async fn wait_for_node(client: &Client, pool: &PoolId) -> anyhow::Result<()> {
+    let until = Instant::now() + NODES_MAX;
+    loop {
+        let nodes: Vec<Value> = client.list(&path(&["pools", pool.as_str(), "nodes"]), &[]).await?;
+        if nodes.iter().any(|node| node["state"] == "idle") {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            let hint = "look at `piecework node list`, and at agent.log below the data folder's nodes";
+            return Err(Failure::new(FAILED, format!("no node was ready in {NODES_MAX:?}"), hint).into());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn many(client: &Client, pool: &PoolId, command: &str, count: u32) -> anyhow::Result<Figures> {
+    let job = work::new_name("bench");
+    work::create_job(client, &job, pool, None).await?;
+    let tasks = (0..count).map(|number| json!({ "id": format!("t{number:07}"), "commandLine": command })).collect();
+    let started = Instant::now();
+    work::add_tasks(client, &job, tasks).await?;
+    let submitted = started.elapsed();
+    loop {
+        let counts = work::counts(client, &job).await?;
+        if counts.completed >= u64::from(count) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let took = started.elapsed();
+    let tasks = work::completed(client, &job).await?;
+    let failed = tasks.iter().filter(|task| !task.has_succeeded()).count();
+    if failed > 0 || tasks.len() != count as usize {
+        return Err(Failure::new(FAILED, format!("{failed} of {} tasks failed", tasks.len()), "").into());
+    }
+    client.delete(&path(&["jobs", &job])).await?;
+    let rate = |took: Duration| f64::from(count) / took.as_secs_f64().max(1e-9);
+    Ok(Figures {
+        per_second: rate(took),
+        submitted_per_second: rate(submitted),
+        waits: Percentiles::of(tasks.iter().filter_map(queue_wait_ms)),
+    })
+}
+
+/// From before the request is sent until the run starts, by the clock of this machine.
+async fn singles(client: &Client, pool: &PoolId, count: u32) -> anyhow::Result<Percentiles> {
+    let job = work::new_name("bench");
+    work::create_job(client, &job, pool, None).await?;
+    let mut waits = vec![];
+    for number in 0..count {
+        let id = format!("t{number:07}");
+        let sent = Timestamp::now();
+        client.post(&path(&["jobs", &job, "tasks"]), Some(&json!({ "id": id, "commandLine": NOTHING }))).await?;
+        let task = loop {
+            let task: Task = client.get(&work::task_path(&job, &id), &[]).await?;
+            if task.is_completed() {
+                break task;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        let started = task.execution_info.start_time.as_deref().and_then(Timestamp::parse);
+        waits.extend(started.map(|started| started.since(sent) as f64));
+    }
+    client.delete(&path(&["jobs", &job])).await?;
+    Ok(Percentiles::of(waits))
+}
