@@ -1,0 +1,286 @@
+//! File requests: listing, reading, uploading and deleting below the node's public folders.
+//!
+//! Requests come over the road from the dispatcher; the node's own secrets lie outside these folders.
+
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::Path,
+    sync::Arc,
+};
+
+use broker_config::{
+    message::{FILE_CHUNK_BYTES_MAX, Fault, FileEntry, FileReply, FileRequest},
+    time::Timestamp,
+};
+use rustix::fs::{FileType, Stat};
+
+use crate::{
+    beneath::Folder,
+    path::RelativePath,
+    room::Room,
+    root::PUBLIC,
+};
+
+/// Entries of one answer at most.
+const ENTRIES_MAX: usize = 1000;
+/// Entries looked at for one listing.
+const SEEN_MAX: usize = 200_000;
+/// Folders within folders at most.
+const DEPTH_MAX: usize = 128;
+
+/// Answers one request.
+pub async fn answer(room: Arc<Room>, request: FileRequest) -> FileReply {
+    if let FileRequest::Upload { path, key } = &request {
+        return upload(&room, path, key).await.unwrap_or_else(reply_to_error);
+    }
+    let answered = tokio::task::spawn_blocking(move || answer_blocking(room.root.path(), request)).await;
+    match answered {
+        Ok(result) => result.unwrap_or_else(reply_to_error),
+        Err(error) => {
+            tracing::error!(%error, "a file request was lost");
+            refused("IOError", "the request was lost")
+        }
+    }
+}
+
+fn answer_blocking(root: &Path, request: FileRequest) -> io::Result<FileReply> {
+    match request {
+        FileRequest::List { path, recursive, entries_max, after } => list(root, &path, recursive, entries_max as usize, after.as_deref()),
+        FileRequest::Stat { path } => {
+            let (folder, rest) = place(root, &path)?;
+            let stat = match &rest {
+                Some(rest) => folder.stat(rest)?,
+                None => return Ok(refused("InvalidInput", "the path is one of the node's own folders")),
+            };
+            Ok(FileReply::Entry(entry(path, &stat)))
+        }
+        FileRequest::Read { path, offset, length } => {
+            let (folder, rest) = place(root, &path)?;
+            let Some(rest) = rest else { return Ok(refused("InvalidInput", "the path is a folder")) };
+            let file = folder.open_file(&rest)?;
+            let stat = rustix::fs::fstat(&file)?;
+            let left = (stat.st_size as u64).saturating_sub(offset);
+            let mut bytes = vec![0; length.min(left).min(FILE_CHUNK_BYTES_MAX as u64) as usize];
+            let mut filled = 0;
+            while filled < bytes.len() {
+                match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                    Ok(0) => break,
+                    Ok(more) => filled += more,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            bytes.truncate(filled);
+            Ok(FileReply::Chunk { entry: entry(path, &stat), bytes })
+        }
+        FileRequest::Delete { path, recursive } => delete(root, path, recursive),
+        FileRequest::Upload { .. } => Ok(refused("InvalidInput", "uploads are answered elsewhere")),
+    }
+}
+
+/// The public folder a path lies in, and the path below it.
+fn place(root: &Path, path: &str) -> io::Result<(Folder, Option<RelativePath>)> {
+    let path = RelativePath::parse(path).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let (first, rest) = path.split_first();
+    if !PUBLIC.contains(&first) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok((Folder::open(&root.join(first))?, rest))
+}
+
+fn list(root: &Path, path: &str, recursive: bool, entries_max: usize, after: Option<&str>) -> io::Result<FileReply> {
+    let mut found: Vec<FileEntry> = Vec::new();
+    let mut left: Vec<(Option<String>, Folder, usize)> = Vec::new();
+    if matches!(path.trim_matches('/'), "" | ".") {
+        for name in PUBLIC {
+            let folder = Folder::open(&root.join(name))?;
+            found.push(entry(name.to_owned(), &rustix::fs::stat(root.join(name))?));
+            if recursive {
+                left.push((Some(name.to_owned()), folder, 0));
+            }
+        }
+    } else {
+        let (folder, rest) = place(root, path)?;
+        let folder = match rest {
+            Some(rest) => folder.open_folder(&rest)?,
+            None => folder,
+        };
+        left.push((None, folder, 0));
+    }
+    let mut seen = 0;
+    while let Some((at, folder, depth)) = left.pop() {
+        for (name, stat) in folder.entries()? {
+            seen += 1;
+            if seen > SEEN_MAX {
+                return Ok(refused("InvalidInput", "there are too many files to list"));
+            }
+            let full = at.as_ref().map_or_else(|| name.clone(), |at| format!("{at}/{name}"));
+            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            found.push(entry(full.clone(), &stat));
+            if is_folder && recursive && depth < DEPTH_MAX {
+                let one = RelativePath::parse(&name).map_err(io::Error::other)?;
+                match folder.open_folder(&one) {
+                    Ok(inner) => left.push((Some(full), inner, depth + 1)),
+                    // Gone since, or closed to the agent.
+                    Err(error) => tracing::debug!(%error, name, "cannot list a folder"),
+                }
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut entries: Vec<FileEntry> = found.into_iter().filter(|entry| after.is_none_or(|after| entry.name.as_str() > after)).collect();
+    let entries_max = entries_max.clamp(1, ENTRIES_MAX);
+    let has_more = entries.len() > entries_max;
+    entries.truncate(entries_max);
+    Ok(FileReply::Entries { entries, has_more })
+}
+
+fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
+    let (folder, rest) = place(root, &path)?;
+    let Some(rest) = rest else { return Ok(refused("InvalidInput", "the node's own folders stay")) };
+    let (parent, name) = rest.split_last();
+    let parent = match &parent {
+        Some(parent) => folder.open_folder(parent)?,
+        None => folder,
+    };
+    let one = RelativePath::parse(name).map_err(io::Error::other)?;
+    let found = parent.entries()?.into_iter().find(|(other, _)| other == name);
+    let Some((_, stat)) = found else { return Ok(FileReply::NotFound) };
+    remove(&parent, &one, &stat, recursive, 0)?;
+    Ok(FileReply::Entry(entry(path, &stat)))
+}
+
+fn remove(parent: &Folder, name: &RelativePath, stat: &Stat, recursive: bool, depth: usize) -> io::Result<()> {
+    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if is_folder && recursive && depth < DEPTH_MAX {
+        let folder = parent.open_folder(name)?;
+        for (inner, stat) in folder.entries()? {
+            let inner = RelativePath::parse(&inner).map_err(io::Error::other)?;
+            remove(&folder, &inner, &stat, true, depth + 1)?;
+        }
+    }
+    parent.remove(name, is_folder)
+}
+
+async fn upload(room: &Room, path: &str, key: &str) -> io::Result<FileReply> {
+    let Some(blobs) = &room.blobs else { return Ok(refused("IOError", "this node has no blob store")) };
+    let (folder, rest) = place(room.root.path(), path)?;
+    let Some(rest) = rest else { return Ok(refused("InvalidInput", "the path is a folder")) };
+    let file = folder.open_file(&rest)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match blobs.upload_file(&blobs.settings().own_bucket, key, Path::new(&handle)).await {
+        Ok(bytes) => Ok(FileReply::Entry(FileEntry { length: bytes, ..entry(path.to_owned(), &stat) })),
+        Err(error) => {
+            tracing::warn!(%error, path, "cannot upload a file on request");
+            Ok(refused("IOError", "the file cannot be uploaded"))
+        }
+    }
+}
+
+fn entry(name: String, stat: &Stat) -> FileEntry {
+    let ms = |secs: i64, nanos: i64| Timestamp(secs.saturating_mul(1000).saturating_add(nanos / 1_000_000));
+    let modified_at = ms(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    FileEntry {
+        name,
+        is_directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+        length: if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { stat.st_size as u64 } else { 0 },
+        modified_at,
+        created_at: modified_at,
+        mode: stat.st_mode,
+    }
+}
+
+fn reply_to_error(error: io::Error) -> FileReply {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileReply::NotFound,
+        io::ErrorKind::IsADirectory => refused("InvalidInput", "the path is a folder"),
+        io::ErrorKind::DirectoryNotEmpty => refused("InvalidInput", "the folder is not empty"),
+        io::ErrorKind::InvalidInput => refused("InvalidInput", &error.to_string()),
+        // Most often a link that leaves the node's folders.
+        _ => refused("IOError", &error.to_string()),
+    }
+}
+
+fn refused(code: &str, message: &str) -> FileReply {
+    FileReply::Refused(Fault { code: code.to_owned(), message: message.to_owned(), details: vec![] })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn node() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for name in PUBLIC {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        fs::write(root.path().join("credential"), "secret").unwrap();
+        let wd = root.path().join("workitems/j/job-1/t/wd");
+        fs::create_dir_all(&wd).unwrap();
+        fs::write(wd.join("out.txt"), "0123456789").unwrap();
+        symlink("../../../../../credential", wd.join("leak")).unwrap();
+        root
+    }
+
+    fn ask(root: &tempfile::TempDir, request: FileRequest) -> FileReply {
+        answer_blocking(root.path(), request).unwrap_or_else(reply_to_error)
+    }
+
+    #[test]
+    fn a_range_is_read_with_the_properties_of_the_whole() {
+        let root = node();
+        let path = "workitems/j/job-1/t/wd/out.txt".to_owned();
+        let FileReply::Chunk { entry, bytes } = ask(&root, FileRequest::Read { path, offset: 2, length: 3 }) else { panic!() };
+        assert_eq!((bytes.as_slice(), entry.length, entry.is_directory), (&b"234"[..], 10, false));
+    }
+
+    #[test]
+    fn secrets_and_everything_outside_stay_unread() {
+        let root = node();
+        for path in [
+            "credential",
+            "volatile/lock",
+            "../x",
+            "/etc/passwd",
+            "workitems/../credential",
+            "workitems/j/job-1/t/wd/leak",
+            "workitems\\..\\credential",
+            "",
+        ] {
+            let reply = ask(&root, FileRequest::Read { path: path.to_owned(), offset: 0, length: 10 });
+            assert!(matches!(reply, FileReply::NotFound | FileReply::Refused(_)), "{path}: {reply:?}");
+            let reply = ask(&root, FileRequest::Stat { path: path.to_owned() });
+            assert!(matches!(reply, FileReply::NotFound | FileReply::Refused(_)), "{path}: {reply:?}");
+        }
+    }
+
+    #[test]
+    fn listings_are_in_order_and_paged() {
+        let root = node();
+        let page = |after: Option<&str>| {
+            let path = "workitems/j/job-1/t".to_owned();
+            let request = FileRequest::List { path, recursive: true, entries_max: 2, after: after.map(str::to_owned) };
+            let FileReply::Entries { entries, has_more } = ask(&root, request) else { panic!() };
+            (entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), has_more)
+        };
+        assert_eq!(page(None), (vec!["wd".to_owned(), "wd/leak".to_owned()], true));
+        assert_eq!(page(Some("wd/leak")), (vec!["wd/out.txt".to_owned()], false));
+        let all = FileRequest::List { path: String::new(), recursive: false, entries_max: 100, after: None };
+        let FileReply::Entries { entries, .. } = ask(&root, all) else { panic!() };
+        assert_eq!(entries.len(), PUBLIC.len());
+    }
+
+    #[test]
+    fn folders_are_removed_only_when_asked_for_with_what_is_in_them() {
+        let root = node();
+        let delete = |recursive| ask(&root, FileRequest::Delete { path: "workitems/j/job-1/t".into(), recursive });
+        assert!(matches!(delete(false), FileReply::Refused(_)));
+        assert!(matches!(delete(true), FileReply::Entry(_)));
+        assert_eq!(delete(true), FileReply::NotFound);
+        assert!(root.path().join("credential").exists());
+    }
+}

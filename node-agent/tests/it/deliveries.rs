@@ -1,0 +1,169 @@
+//! Deliveries: run at once, asked about, resumed, dropped, revoked, put aside, given back.
+
+use broker_config::{
+    amqp::Outgoing,
+    body::Format,
+    message::{Answer, ControlKind, NodeOrder, Outcome, Start, Verdict},
+    state::DeallocationOption,
+    topology,
+};
+use node_agent::Ending;
+
+use crate::stage::{Stage, key, pool, task};
+
+#[tokio::test]
+async fn noop_tasks_end_without_a_process_and_are_acknowledged() {
+    let mut stage = Stage::with_agent(4).await;
+    for uid in 1..=300 {
+        stage.release(&task(uid, ":")).await;
+    }
+    let mut uids = Vec::new();
+    while uids.len() < 300 {
+        let finished = stage.finished().await;
+        assert_eq!(finished.outcome, Outcome::Exit { code: 0 });
+        uids.push(finished.uid.0);
+    }
+    uids.sort_unstable();
+    assert_eq!(uids, (1..=300).collect::<Vec<_>>());
+    stage.beat(|beat| beat.kept.is_empty() && beat.live.is_empty()).await;
+    assert!(!stage.root().join("workitems/job").exists());
+    stage.end_agent(Ending::Drain).await.unwrap();
+    assert!(stage.queue_is_empty().await);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_question_is_answered_by_run_drop_or_wait() {
+    let mut stage = Stage::with_agent(2).await;
+    let spec = task(1, "/bin/sh -c 'exit 4'").spec.unwrap();
+    stage.say(|script| script.answers.extend([Answer::Wait { ms: 1 }, Answer::Run { spec: Some(Box::new(spec)) }]));
+    let mut question = task(1, "/bin/sh -c 'exit 4'");
+    (question.start, question.spec) = (Start::Ask, None);
+    stage.release(&question).await;
+    let (first, second) = (stage.asked().await, stage.asked().await);
+    assert_eq!(first.run, second.run, "the same run asks again");
+    let finished = stage.finished().await;
+    assert_eq!((finished.run, finished.outcome), (first.run.run, Outcome::Exit { code: 4 }));
+    let mut dropped = task(2, ":");
+    dropped.start = Start::Ask;
+    stage.release(&dropped).await;
+    assert_eq!(stage.asked().await.run.key(), key(2));
+    stage.release(&task(3, ":")).await;
+    assert_eq!(stage.finished().await.uid.0, 3, "the dropped one never ran");
+    stage.end_agent(Ending::Drain).await.unwrap();
+    assert!(stage.queue_is_empty().await);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn revoked_attempts_do_not_start() {
+    let mut stage = Stage::with_agent(1).await;
+    stage.control(ControlKind::Revoke { key: key(1) }).await;
+    // The control queue is read in order: once the end of this stop-free marker is known, the revocation is.
+    stage.control(ControlKind::Order(NodeOrder::Hold)).await;
+    stage.say(|script| script.order = NodeOrder::Hold);
+    stage.beat(|beat| !beat.is_consuming).await;
+    stage.release(&task(1, ":")).await;
+    stage.release(&task(2, ":")).await;
+    stage.say(|script| script.order = NodeOrder::Work);
+    assert_eq!(stage.finished().await.uid.0, 2);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn what_is_no_task_goes_to_the_dead() {
+    let mut stage = Stage::with_agent(2).await;
+    let mut dead = stage.link.subscribe(broker_config::amqp::Subscription::plain(topology::DEAD_QUEUE, 10)).await.unwrap();
+    let publisher = stage.link.publisher();
+    let forged = Outgoing::message(topology::INVOKE, topology::pool_key(&pool()), &task(1, ":")).unwrap();
+    publisher.publish(forged).await.unwrap();
+    let garbage = Outgoing::raw(topology::TASKS, topology::pool_key(&pool()), vec![0xc1, 0, 1], Format::MessagePack);
+    publisher.publish(garbage).await.unwrap();
+    let mut newer = task(3, ":");
+    newer.v = 99;
+    stage.release(&newer).await;
+    for _ in 0..3 {
+        let delivery = dead.next().await.unwrap();
+        dead.acker().ack(delivery.tag);
+    }
+    stage.release(&task(4, ":")).await;
+    assert_eq!(stage.finished().await.uid.0, 4);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn ends_are_told_again_to_a_new_dispatcher_until_recorded() {
+    let mut stage = Stage::with_agent(1).await;
+    stage.say(|script| script.records = false);
+    stage.release(&task(1, ":")).await;
+    let first = stage.finished().await;
+    stage.beat(|beat| beat.kept.len() == 1).await;
+    stage.say(|script| script.boot = 2);
+    assert_eq!(stage.finished().await, first);
+    stage.control(ControlKind::Recorded { runs: vec![first.run] }).await;
+    stage.beat(|beat| beat.kept.is_empty()).await;
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_drain_with_requeue_stops_runs_and_says_so_last() {
+    let mut stage = Stage::with_agent(2).await;
+    stage.release(&task(1, "/bin/sleep 600")).await;
+    stage.started().await;
+    stage.say(|script| script.order = NodeOrder::Drain { option: DeallocationOption::Requeue });
+    assert_eq!(stage.finished().await.outcome, Outcome::Stopped);
+    assert!(stage.report().await.is_drained);
+    stage.release(&task(2, ":")).await;
+    stage.beat(|beat| !beat.is_consuming).await;
+    assert!(!stage.queue_is_empty().await);
+    stage.say(|script| script.order = NodeOrder::Work);
+    assert_eq!(stage.finished().await.uid.0, 2);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_drain_on_completion_lets_runs_end() {
+    let mut stage = Stage::with_agent(2).await;
+    stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done; exit 7'")).await;
+    stage.started().await;
+    stage.say(|script| script.order = NodeOrder::Drain { option: DeallocationOption::TaskCompletion });
+    stage.beat(|beat| !beat.is_consuming && beat.live.len() == 1).await;
+    std::fs::write(stage.root().join("shared/go"), "").unwrap();
+    assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 7 });
+    assert!(stage.report().await.is_drained);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_fenced_run_is_ended_and_says_nothing() {
+    let mut stage = Stage::with_agent(1).await;
+    stage.release(&task(1, "/bin/sleep 600")).await;
+    let run = stage.started().await.run;
+    stage.control(ControlKind::Stop { run, verdict: Verdict::Fenced }).await;
+    stage.beat(|beat| beat.live.is_empty()).await;
+    stage.release(&task(2, ":")).await;
+    assert_eq!(stage.finished().await.uid.0, 2);
+    stage.end_agent(Ending::Drain).await.unwrap();
+    assert!(stage.queue_is_empty().await);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_wide_task_gets_its_slots_and_gives_them_back() {
+    let mut stage = Stage::with_agent(3).await;
+    stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done'")).await;
+    stage.started().await;
+    stage.say(|script| script.answers.push_back(Answer::Run { spec: None }));
+    let mut wide = task(2, "/bin/sleep 600");
+    (wide.start, wide.slots) = (Start::Ask, 3);
+    stage.release(&wide).await;
+    std::fs::write(stage.root().join("shared/go"), "").unwrap();
+    assert_eq!(stage.asked().await.run.key(), key(2));
+    stage.beat(|beat| beat.free_slots == 0 && beat.live.len() == 1).await;
+    stage.release(&task(3, "/bin/true")).await;
+    let run = stage.beat(|beat| beat.free_slots == 0).await.live[0].run;
+    stage.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
+    let ends = [stage.finished().await, stage.finished().await, stage.finished().await].map(|end| (end.uid.0, end.outcome));
+    assert_eq!(ends, [(1, Outcome::Exit { code: 0 }), (2, Outcome::Stopped), (3, Outcome::Exit { code: 0 })]);
+    stage.strike().await;
+}

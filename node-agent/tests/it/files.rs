@@ -1,0 +1,151 @@
+//! Inputs, outputs, and files on request.
+
+use std::os::unix::fs::PermissionsExt;
+
+use broker_config::{
+    amqp::{Outgoing, Subscription},
+    message::{Control, ControlKind, FileReply, FileRequest, Outcome, VERSION},
+    spec::{OutputContainer, OutputDestination, OutputFile, ResourceFile, TaskSpec, UploadCondition, UploadOptions},
+    topology,
+};
+use bytes::Bytes;
+
+use crate::stage::{Stage, node, pool, task, task_with};
+
+fn output(pattern: &str, url: &str, path: Option<&str>, upload_condition: UploadCondition) -> OutputFile {
+    OutputFile {
+        file_pattern: pattern.into(),
+        destination: OutputDestination { container: OutputContainer { container_url: url.into(), path: path.map(str::to_owned) } },
+        upload_options: UploadOptions { upload_condition },
+    }
+}
+
+async fn with_blobs() -> Stage {
+    let mut stage = Stage::set(2).await;
+    stage.add_blobs().await;
+    stage.start_agent();
+    stage
+}
+
+#[tokio::test]
+async fn inputs_come_from_urls_and_containers() {
+    let mut stage = with_blobs().await;
+    let blobs = stage.blobs.clone().unwrap();
+    for (name, text) in [("in/a.txt", "A"), ("in/sub/b.txt", "B"), ("other.txt", "O")] {
+        blobs.put("users", name, Bytes::from(text)).await.unwrap();
+    }
+    let signed = blobs.presign_get("users", "other.txt", std::time::Duration::from_secs(60)).await.unwrap();
+    let resource_files = vec![
+        ResourceFile { http_url: Some(signed), file_path: Some("deep/o.txt".into()), file_mode: Some("0640".into()), ..Default::default() },
+        ResourceFile { storage_container_url: Some("s3://users/in".into()), file_path: Some("box".into()), ..Default::default() },
+        ResourceFile { auto_storage_container_name: Some("users".into()), blob_prefix: Some("in/s".into()), ..Default::default() },
+    ];
+    let command_line = "/bin/cat deep/o.txt box/a.txt box/sub/b.txt in/sub/b.txt".into();
+    stage.release(&task_with(1, TaskSpec { command_line, resource_files, ..TaskSpec::default() })).await;
+    let finished = stage.finished().await;
+    assert_eq!(finished.outcome, Outcome::Exit { code: 0 });
+    assert_eq!(finished.stdout, broker_config::message::Stream::Inline { bytes: b"OABB".to_vec() });
+    let mode = stage.root().join("workitems/job/job-1/t1/wd/deep/o.txt").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn an_input_that_cannot_be_had_fails_the_task_with_its_reason() {
+    let mut stage = with_blobs().await;
+    let endpoint = stage.blob_settings.as_ref().unwrap().endpoint.clone();
+    let web = |url: &str, path: &str| ResourceFile { http_url: Some(url.into()), file_path: Some(path.into()), ..Default::default() };
+    let container = |url: &str| ResourceFile { storage_container_url: Some(url.into()), ..Default::default() };
+    let cases = [
+        (web(&format!("{endpoint}/users/none"), "x"), "BlobNotFound"),
+        (web(&format!("{endpoint}/users/none?X-Amz-Signature=secret"), "x"), "BlobAccessDenied"),
+        (web("file:///etc/passwd", "x"), "BlobDownloadMiscError"),
+        (web(&format!("{endpoint}/users/none"), "../x"), "ResourceFileCreateFailed"),
+        (web(&format!("{endpoint}/users/none"), "/x"), "ResourceFileCreateFailed"),
+        (container("s3://no-such-bucket"), "BlobNotFound"),
+        (container("s3://piecework"), "BlobDownloadMiscError"),
+    ];
+    for (index, (file, code)) in cases.into_iter().enumerate() {
+        let spec = TaskSpec { command_line: "/bin/true".into(), resource_files: vec![file.clone()], ..TaskSpec::default() };
+        stage.release(&task_with(index as u64 + 1, spec)).await;
+        let Outcome::Staging(fault) = stage.finished().await.outcome else { panic!("{file:?}") };
+        assert_eq!(fault.code, code, "{file:?} {fault:?}");
+        assert!(!format!("{fault:?}").contains("secret"), "{fault:?}");
+    }
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn outputs_are_uploaded_under_their_conditions() {
+    let mut stage = with_blobs().await;
+    let output_files = vec![
+        output("*.out", "s3://users", Some("results"), UploadCondition::TaskSuccess),
+        output("**/deep.txt", "s3://users/all", None, UploadCondition::TaskCompletion),
+        output("../std*.txt", "s3://users", Some("logs"), UploadCondition::TaskCompletion),
+        output("one.out", "s3://users", Some("exact/name.bin"), UploadCondition::TaskCompletion),
+        output("*.out", "s3://users", Some("failed"), UploadCondition::TaskFailure),
+        output("nothing.*", "s3://users", None, UploadCondition::TaskCompletion),
+    ];
+    let command_line = "/bin/sh -c 'mkdir -p a/b; echo 1 > one.out; echo 2 > two.out; echo d > a/b/deep.txt; echo hi'".into();
+    stage.release(&task_with(1, TaskSpec { command_line, output_files, ..TaskSpec::default() })).await;
+    let finished = stage.finished().await;
+    assert_eq!(finished.outcome, Outcome::Exit { code: 0 });
+    assert!(finished.usage.out_bytes > 0);
+    let listing = stage.blobs.as_ref().unwrap().list("users", "", None, 100).await.unwrap();
+    let keys: Vec<String> = listing.blobs.into_iter().map(|blob| blob.key).collect();
+    assert_eq!(
+        keys,
+        ["all/a/b/deep.txt", "exact/name.bin", "logs/stderr.txt", "logs/stdout.txt", "results/one.out", "results/two.out"]
+    );
+    assert!(stage.root().join("workitems/job/job-1/t1/fileuploadout.txt").exists());
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn an_output_that_cannot_be_uploaded_is_the_tasks_end() {
+    let mut stage = with_blobs().await;
+    for (uid, url, code) in [(1, "s3://no-such-bucket", "FileUploadContainerNotFound"), (2, "https://elsewhere/x", "FileUploadMiscError")] {
+        let output_files = vec![output("o", url, None, UploadCondition::TaskCompletion)];
+        let command_line = "/bin/sh -c 'echo 1 > o'".into();
+        stage.release(&task_with(uid, TaskSpec { command_line, output_files, ..TaskSpec::default() })).await;
+        let Outcome::Upload { code: exit, fault } = stage.finished().await.outcome else { panic!("{url}") };
+        assert_eq!((exit, fault.code.as_str()), (Some(0), code), "{fault:?}");
+        assert!(stage.root().join(format!("workitems/job/job-1/t{uid}/fileuploaderr.txt")).exists());
+    }
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_run_that_may_not_publish_uploads_nothing() {
+    let mut stage = with_blobs().await;
+    stage.say(|script| script.may_publish = false);
+    let output_files = vec![output("o", "s3://users", None, UploadCondition::TaskCompletion)];
+    let command_line = "/bin/sh -c 'echo 1 > o'".into();
+    stage.release(&task_with(1, TaskSpec { command_line, output_files, ..TaskSpec::default() })).await;
+    assert!(matches!(stage.finished().await.outcome, Outcome::Upload { .. }));
+    assert!(stage.blobs.as_ref().unwrap().list("users", "", None, 10).await.unwrap().blobs.is_empty());
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn files_are_read_and_forgotten_on_request() {
+    let mut stage = Stage::with_agent(1).await;
+    stage.release(&task(1, "/bin/echo hello")).await;
+    stage.finished().await;
+    let mut answers = stage.link.subscribe(Subscription::private(vec![], 16)).await.unwrap();
+    let queue = answers.queue_name().borrow().clone().unwrap();
+    let request = FileRequest::Read { path: "workitems/job/job-1/t1/stdout.txt".into(), offset: 1, length: 3 };
+    let control = Control { v: VERSION, what: ControlKind::File(request) };
+    let outgoing = Outgoing::message(topology::CONTROL, topology::node_key(&pool(), &node()), &control).unwrap();
+    stage.link.publisher().publish(outgoing.reply_to(queue).correlation("c1")).await.unwrap();
+    let delivery = answers.next().await.unwrap();
+    assert_eq!(delivery.correlation_id.as_deref(), Some("c1"));
+    let FileReply::Chunk { entry, bytes } = delivery.format.read(&delivery.body).unwrap() else { panic!() };
+    assert_eq!((entry.length, bytes.as_slice()), (6, &b"ell"[..]));
+    let folder = stage.root().join("workitems/job/job-1/t1");
+    stage.control(ControlKind::Forget { job: "job".parse().unwrap(), task: Some("t1".parse().unwrap()) }).await;
+    while folder.exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.strike().await;
+}

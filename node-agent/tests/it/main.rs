@@ -1,0 +1,8 @@
+//! The agent as its dispatcher sees it: real broker, real blobs, real processes, the other side played by hand.
+
+mod deliveries;
+mod files;
+mod processes;
+mod roles;
+mod stage;
+mod survival;

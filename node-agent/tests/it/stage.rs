@@ -1,0 +1,337 @@
+//! The other side: an embedded broker and blob store, and a dispatcher that does what a test says.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use broker_config::{
+    amqp::{Consumer, Link, Outgoing, Subscription},
+    blobs::Blobs,
+    ids::{AttemptKey, Epoch, Fence, NodeId, PoolId, TaskUid},
+    message::{
+        AgentEvent, Answer, Ask, Beat, BeatReply, Control, ControlKind, EventBatch, Finished, Join, Joined, NodeOrder, NodeReport, Reply,
+        ReplyMessage, Request, RequestKind, Start, Started, TaskMessage, VERSION, Verdict,
+    },
+    settings::{BlobSettings, BrokerSettings, Secret},
+    spec::{FillType, StartTask, TaskSpec},
+    topology::{self, QueueKind},
+};
+use node_agent::{AgentError, Ending, Settings};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Nothing in a test takes longer, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the dispatcher says, changed by the test as it goes.
+pub struct Script {
+    pub slots: u32,
+    pub start_task: Option<StartTask>,
+    pub answers: VecDeque<Answer>,
+    pub may_publish: bool,
+    pub order: NodeOrder,
+    pub boot: u64,
+    pub records: bool,
+    pub fenced: Vec<broker_config::ids::RunId>,
+    pub joins: Vec<Join>,
+}
+
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub broker: Option<embedded_broker::Broker>,
+    store: Option<embedded_blobs::Blobs>,
+    pub blob_settings: Option<BlobSettings>,
+    pub blobs: Option<Blobs>,
+    pub link: Link,
+    pub script: Arc<Mutex<Script>>,
+    pub asked: mpsc::Receiver<Ask>,
+    pub events: mpsc::Receiver<AgentEvent>,
+    pub beats: mpsc::Receiver<Beat>,
+    work: Vec<JoinHandle<()>>,
+    agent: Option<(oneshot::Sender<Ending>, JoinHandle<Result<(), AgentError>>)>,
+}
+
+pub fn pool() -> PoolId {
+    "pool".parse().unwrap()
+}
+
+pub fn node() -> NodeId {
+    "node".parse().unwrap()
+}
+
+fn broker_settings(url: &str) -> BrokerSettings {
+    BrokerSettings { url: Secret::new(url), name: "test".into() }
+}
+
+impl Stage {
+    /// Broker and dispatcher, no agent yet.
+    pub async fn set(slots: u32) -> Stage {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("broker");
+        let settings = embedded_broker::Settings::new("127.0.0.1:0".parse().unwrap(), data, "user", "password");
+        let broker = embedded_broker::Broker::start(settings).await.unwrap();
+        let link = Link::open(broker_settings(&broker.url())).await.unwrap();
+        link.declare(&topology::base()).await.unwrap();
+        link.declare(&topology::pool(&pool(), QueueKind::Classic)).await.unwrap();
+        let script = Script {
+            slots,
+            start_task: None,
+            answers: VecDeque::new(),
+            may_publish: true,
+            order: NodeOrder::Work,
+            boot: 1,
+            records: true,
+            fenced: vec![],
+            joins: vec![],
+        };
+        let script = Arc::new(Mutex::new(script));
+        let (asks_in, asked) = mpsc::channel(100_000);
+        let (events_in, events) = mpsc::channel(100_000);
+        let (beats_in, beats) = mpsc::channel(100_000);
+        let asks = link.subscribe(Subscription::plain(topology::ASK_QUEUE, 64)).await.unwrap();
+        let happened = link.subscribe(Subscription::plain(topology::EVENT_QUEUE, 64)).await.unwrap();
+        let alive = link.subscribe(Subscription::plain(topology::BEAT_QUEUE, 64)).await.unwrap();
+        let work = vec![
+            tokio::spawn(answer_asks(link.clone(), asks, script.clone(), asks_in)),
+            tokio::spawn(read_events(happened, events_in)),
+            tokio::spawn(answer_beats(link.clone(), alive, script.clone(), beats_in)),
+        ];
+        let broker = Some(broker);
+        Stage { folder, broker, store: None, blob_settings: None, blobs: None, link, script, asked, events, beats, work, agent: None }
+    }
+
+    /// The same with an agent that has joined.
+    pub async fn with_agent(slots: u32) -> Stage {
+        let mut stage = Stage::set(slots).await;
+        stage.start_agent();
+        stage.report().await;
+        stage
+    }
+
+    /// Adds a blob store with a bucket `users`.
+    pub async fn add_blobs(&mut self) {
+        let data = self.folder.path().join("blobs");
+        let settings = embedded_blobs::Settings::new("127.0.0.1:0".parse().unwrap(), data, "key", "secretsecret", "us-east-1");
+        let store = embedded_blobs::Blobs::start(settings).await.unwrap();
+        let settings = BlobSettings {
+            endpoint: store.endpoint(),
+            region: "us-east-1".into(),
+            access_key: "key".into(),
+            secret_key: Secret::new("secretsecret"),
+            bucket: "users".into(),
+            own_bucket: "piecework".into(),
+        };
+        let blobs = Blobs::new(settings.clone()).unwrap();
+        blobs.check().await.unwrap();
+        (self.store, self.blobs, self.blob_settings) = (Some(store), Some(blobs), Some(settings));
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("node")
+    }
+
+    pub fn url(&self) -> String {
+        self.broker.as_ref().unwrap().url()
+    }
+
+    pub fn start_agent(&mut self) {
+        let settings = Settings {
+            broker: broker_settings(&self.url()),
+            blobs: self.blob_settings.clone(),
+            pool: pool(),
+            node: node(),
+            token: Secret::new("token"),
+            root: self.root(),
+            address: "127.0.0.1".into(),
+            guardian: crate::roles::command("guardian"),
+            nice: None,
+            file_reserve_bytes: 0,
+        };
+        let (end, ending) = oneshot::channel();
+        let agent = tokio::spawn(node_agent::run(settings, async { ending.await.unwrap_or(Ending::Now) }));
+        self.agent = Some((end, agent));
+    }
+
+    /// Ends the agent and everything else.
+    pub async fn strike(mut self) {
+        self.end_agent(Ending::Now).await.unwrap();
+        self.link.close().await;
+        self.work.iter().for_each(JoinHandle::abort);
+        if let Some(store) = self.store.take() {
+            store.stop().await;
+        }
+        if let Some(broker) = self.broker.take() {
+            broker.stop().await;
+        }
+    }
+
+    pub async fn end_agent(&mut self, ending: Ending) -> Result<(), AgentError> {
+        let Some((end, agent)) = self.agent.take() else { return Ok(()) };
+        end.send(ending).ok();
+        timeout(PATIENCE, agent).await.expect("the agent ends").unwrap()
+    }
+
+    pub fn say(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.script.lock().unwrap());
+    }
+
+    /// Releases a task to the pool's queue.
+    pub async fn release(&self, message: &TaskMessage) {
+        let key = if message.slots > 1 { topology::wide_key(&pool()) } else { topology::pool_key(&pool()) };
+        self.link.publisher().publish(Outgoing::message(topology::TASKS, key, message).unwrap()).await.unwrap();
+    }
+
+    pub async fn control(&self, what: ControlKind) {
+        let key = topology::node_key(&pool(), &node());
+        let control = Control { v: VERSION, what };
+        self.link.publisher().publish(Outgoing::message(topology::CONTROL, key, &control).unwrap()).await.unwrap();
+    }
+
+    pub async fn event(&mut self) -> AgentEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event comes").unwrap()
+    }
+
+    /// The next report of the node, other events skipped.
+    pub async fn report(&mut self) -> NodeReport {
+        loop {
+            if let AgentEvent::Node(report) = self.event().await {
+                return report;
+            }
+        }
+    }
+
+    /// The next beginning of a run.
+    pub async fn started(&mut self) -> Started {
+        loop {
+            match self.event().await {
+                AgentEvent::Started(started) => return started,
+                AgentEvent::Finished(finished) => panic!("an end came first: {finished:?}"),
+                AgentEvent::Node(_) => {}
+            }
+        }
+    }
+
+    /// The next end of a run.
+    pub async fn finished(&mut self) -> Finished {
+        loop {
+            if let AgentEvent::Finished(finished) = self.event().await {
+                return *finished;
+            }
+        }
+    }
+
+    pub async fn asked(&mut self) -> Ask {
+        timeout(PATIENCE, self.asked.recv()).await.expect("a question comes").unwrap()
+    }
+
+    /// The next beat of which the condition holds.
+    pub async fn beat(&mut self, condition: impl Fn(&Beat) -> bool) -> Beat {
+        let found = async {
+            loop {
+                let beat = self.beats.recv().await.unwrap();
+                if condition(&beat) {
+                    return beat;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("such a beat comes")
+    }
+
+    /// Waits until the pool's queues hold nothing, delivered or not, by purging what a closed consumer gave back.
+    pub async fn queue_is_empty(&self) -> bool {
+        self.link.depth(&topology::pool_queue(&pool())).await.unwrap().unwrap().ready == 0
+    }
+}
+
+/// A message that starts at once.
+pub fn task(uid: u64, command_line: &str) -> TaskMessage {
+    task_with(uid, TaskSpec { command_line: command_line.into(), ..TaskSpec::default() })
+}
+
+pub fn task_with(uid: u64, spec: TaskSpec) -> TaskMessage {
+    TaskMessage {
+        v: VERSION,
+        uid: TaskUid(uid),
+        attempt: 1,
+        fence: Fence(uid),
+        job: "job".parse().unwrap(),
+        task: format!("t{uid}").parse().unwrap(),
+        start: Start::Now,
+        slots: 1,
+        spec: Some(spec),
+    }
+}
+
+pub fn key(uid: u64) -> AttemptKey {
+    AttemptKey { uid: TaskUid(uid), attempt: 1, fence: Fence(uid) }
+}
+
+async fn answer_asks(link: Link, mut asks: Consumer, script: Arc<Mutex<Script>>, told: mpsc::Sender<Ask>) {
+    let (acker, publisher) = (asks.acker(), link.publisher());
+    while let Some(delivery) = asks.next().await {
+        acker.ack(delivery.tag);
+        let request: Request = delivery.message().unwrap();
+        let what = match request.what {
+            RequestKind::Join(join) => {
+                let mut script = script.lock().unwrap();
+                script.joins.push(join);
+                Reply::Joined(Joined {
+                    epoch: Epoch(script.joins.len() as u64),
+                    credential: "credential".into(),
+                    account: "account".into(),
+                    account_url: "http://account".into(),
+                    slots: script.slots,
+                    fill: FillType::Spread,
+                    rank: 0,
+                    start_task: script.start_task.clone(),
+                    beat_ms: 100,
+                    lease_ms: 60_000,
+                    is_dedicated: true,
+                    order: script.order,
+                })
+            }
+            RequestKind::Ask(ask) => {
+                told.try_send(ask).unwrap();
+                Reply::Answer(script.lock().unwrap().answers.pop_front().unwrap_or(Answer::Drop))
+            }
+            RequestKind::MayPublish { .. } => Reply::MayPublish { allowed: script.lock().unwrap().may_publish },
+            other => panic!("an agent does not ask {other:?}"),
+        };
+        let reply = ReplyMessage { v: VERSION, what };
+        let outgoing = Outgoing::message("", delivery.reply_to.unwrap(), &reply).unwrap().optional();
+        publisher.publish(outgoing.correlation(delivery.correlation_id.unwrap())).await.ok();
+    }
+}
+
+async fn read_events(mut events: Consumer, told: mpsc::Sender<AgentEvent>) {
+    let acker = events.acker();
+    while let Some(delivery) = events.next().await {
+        acker.ack(delivery.tag);
+        let batch: EventBatch = delivery.message().unwrap();
+        batch.events.into_iter().for_each(|event| told.try_send(event).unwrap());
+    }
+}
+
+async fn answer_beats(link: Link, mut beats: Consumer, script: Arc<Mutex<Script>>, told: mpsc::Sender<Beat>) {
+    let (acker, publisher) = (beats.acker(), link.publisher());
+    while let Some(delivery) = beats.next().await {
+        acker.ack(delivery.tag);
+        let beat: Beat = delivery.message().unwrap();
+        let reply = {
+            let script = script.lock().unwrap();
+            let recorded = beat.kept.iter().filter(|_| script.records).map(|run| (run.run, Verdict::Recorded));
+            let fenced = script.fenced.iter().map(|run| (*run, Verdict::Fenced));
+            BeatReply { v: VERSION, boot: script.boot, verdicts: recorded.chain(fenced).collect(), order: script.order }
+        };
+        told.try_send(beat).unwrap();
+        if let Some(queue) = delivery.reply_to {
+            publisher.publish(Outgoing::message("", queue, &reply).unwrap().transient().optional()).await.ok();
+        }
+    }
+}
