@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
 };
 
 use broker_config::{
@@ -23,6 +23,9 @@ const LOOKAHEAD_PER_SLOT_MAX: u32 = 16;
 const LOOKAHEAD_MAX: u32 = 4_096;
 /// The rate is measured over at least this long.
 const RATE_MS: i64 = 250;
+
+/// Attempts remembered in release order beyond twice the live ones; behind an old one that nobody starts they pile up.
+const ORDER_SLACK: usize = 1_024;
 
 /// The part of the backlog that is in the broker, in slots.
 #[derive(Debug, Clone, Default)]
@@ -166,6 +169,10 @@ impl Core {
 
     pub(super) fn enter(&mut self, key: AttemptKey, slots: u32, at: Timestamp) {
         self.window.live_slots += slots;
+        if self.window.order.len() >= 2 * self.live.len() + ORDER_SLACK {
+            let live = &self.live;
+            self.window.order.retain(|(_, key)| waits(live, key));
+        }
         self.window.order.push_back((at, key));
     }
 
@@ -181,14 +188,39 @@ impl Core {
 
     fn note_stall(&mut self, now: Timestamp) {
         while let Some((at, key)) = self.window.order.front() {
-            let waits =
-                self.live.get(&key.uid).is_some_and(|attempt| attempt.key == *key && matches!(attempt.phase, Phase::Released { .. }));
-            if waits {
+            if waits(&self.live, key) {
                 self.window.is_stalled = now.since(*at) > self.timers.stalled_ms;
                 return;
             }
             self.window.order.pop_front();
         }
         self.window.is_stalled = false;
+    }
+}
+
+/// Whether an attempt is in the broker's hands.
+fn waits(live: &HashMap<TaskUid, Attempt>, key: &AttemptKey) -> bool {
+    live.get(&key.uid).is_some_and(|attempt| attempt.key == *key && matches!(attempt.phase, Phase::Released { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_config::ids::Fence;
+
+    use super::*;
+    use crate::core::{Event, Timers};
+
+    #[test]
+    fn an_attempt_that_nobody_starts_does_not_pile_up_those_behind_it() {
+        let (mut core, now, job) = (Core::new(1, Timers::default()), Timestamp(1), JobUid(1));
+        core.step(Event::Job { job, priority: 0, max_parallel: -1, runs: true }, now, &mut Vec::new());
+        for uid in 1..=10_000 {
+            let task = Ready { uid: TaskUid(uid), attempt: 0, fence: Fence(0), slots: 1, crashes: 0, retries: 0, retries_max: 0 };
+            core.release(job, task, now, &mut Vec::new());
+            if uid > 1 {
+                core.step(Event::Cancel { uid: TaskUid(uid), delete: false }, now, &mut Vec::new());
+            }
+        }
+        assert!(core.window.order.len() <= ORDER_SLACK + 4, "{}", core.window.order.len());
     }
 }
