@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use broker_config::{
     ids::{AttemptKey, Epoch, NodeId, PoolId, RunId, RunKey},
-    message::{AgentEvent, Beat, Finished, NodeOrder, NodeReport, Outcome, REVOKE_MS, Started, Stream, Usage, VERSION, Verdict},
+    message::{AgentEvent, Beat, NodeOrder, NodeReport, Outcome, REVOKE_MS, VERSION, Verdict},
     state::{DeallocationOption, NodeState},
     time::Timestamp,
 };
@@ -18,8 +18,8 @@ use crate::core::{
     AskAnswer,
     simulation::{
         broker::{Message, Told},
-        checker::Fact,
         dispatcher::Input,
+        runs::{Kept, Run},
         world::{What, World},
     },
 };
@@ -27,7 +27,7 @@ use crate::core::{
 /// Time between beats.
 const BEAT_MS: i64 = 5_000;
 /// A question without an answer is asked again after this long.
-const ASK_AGAIN_MS: i64 = 2_000;
+pub const ASK_AGAIN_MS: i64 = 2_000;
 /// An end that is not recorded is told again after this long.
 const TELL_AGAIN_MS: i64 = 20_000;
 /// The broker drops the connection of an agent that stands still for this long.
@@ -43,7 +43,7 @@ pub struct Agent {
     /// Grows with every connection; what was sent on an older one never arrives.
     pub connection: u64,
     slots: u32,
-    epoch: Option<Epoch>,
+    pub epoch: Option<Epoch>,
     ticket: u64,
     boot: u64,
     order: NodeOrder,
@@ -54,8 +54,8 @@ pub struct Agent {
     is_naive: bool,
     next_tag: u64,
     held: BTreeMap<u64, Held>,
-    runs: BTreeMap<RunId, Run>,
-    kept: BTreeMap<RunId, Kept>,
+    pub runs: BTreeMap<RunId, Run>,
+    pub kept: BTreeMap<RunId, Kept>,
     revoked: BTreeMap<AttemptKey, i64>,
     unsent: Vec<AgentEvent>,
     asleep: Vec<Mail>,
@@ -67,28 +67,8 @@ pub struct Agent {
 struct Held {
     message: Message,
     run: Option<RunId>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    key: RunKey,
-    started_at: Timestamp,
-    exit: i32,
-    step: Step,
-    turn: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Computing,
-    Asking,
-    Writing(u32),
-}
-
-#[derive(Debug, Clone)]
-struct Kept {
-    finished: Box<Finished>,
-    told_at: i64,
+    /// The run that would execute it; kept for every question, so that a lost answer costs nothing.
+    candidate: RunId,
 }
 
 /// What reaches an agent: its own timers and what others send.
@@ -178,18 +158,18 @@ impl World {
         self.timer(agent, 100, Mail::BeatNow);
     }
 
-    fn timer(&mut self, agent: usize, ms: i64, mail: Mail) {
+    pub fn timer(&mut self, agent: usize, ms: i64, mail: Mail) {
         self.after(ms, What::Mail(agent, None, mail));
     }
 
-    fn ask_dispatcher(&mut self, agent: usize, input: Input) {
+    pub fn ask_dispatcher(&mut self, agent: usize, input: Input) {
         if self.agents[agent].is_connected && !self.strikes(|rates| rates.mute) {
             let ms = self.travel();
             self.after(ms, What::Inbox(0, Box::new(input)));
         }
     }
 
-    fn tell(&mut self, agent: usize, event: AgentEvent) {
+    pub fn tell(&mut self, agent: usize, event: AgentEvent) {
         let facts = &mut self.agents[agent];
         let Some(epoch) = facts.epoch else { return };
         if !facts.is_connected {
@@ -210,16 +190,17 @@ impl World {
         self.after(ms, What::Told(Told { node, epoch, event }));
     }
 
-    fn clock(&self, agent: usize) -> Timestamp {
+    pub fn clock(&self, agent: usize) -> Timestamp {
         self.time().plus_ms(self.agents[agent].skew)
     }
 
     /// The broker puts a message into an agent's hands.
     pub fn hand_over(&mut self, agent: usize, message: Message) {
+        let candidate = self.new_run();
         let facts = &mut self.agents[agent];
         let tag = facts.next_tag;
         facts.next_tag += 1;
-        facts.held.insert(tag, Held { message, run: None });
+        facts.held.insert(tag, Held { message, run: None, candidate });
         let connection = facts.connection;
         let ms = self.travel();
         self.after(ms, What::Mail(agent, Some(connection), Mail::Delivery(tag)));
@@ -313,7 +294,7 @@ impl World {
         self.timer(agent, ms, Mail::BeatNow);
     }
 
-    fn tell_ends(&mut self, agent: usize, runs: Vec<RunId>) {
+    pub fn tell_ends(&mut self, agent: usize, runs: Vec<RunId>) {
         for run in runs {
             let now = self.now;
             if let Some(kept) = self.agents[agent].kept.get_mut(&run) {
@@ -373,7 +354,7 @@ impl World {
         }
     }
 
-    fn acknowledge(&mut self, agent: usize, run: RunId) {
+    pub fn acknowledge(&mut self, agent: usize, run: RunId) {
         self.agents[agent].held.retain(|_, held| held.run != Some(run));
         self.deliver_soon();
     }
@@ -391,7 +372,7 @@ impl World {
             return self.deliver_soon();
         }
         if held.message.starts_now && !held.message.is_redelivered && facts.run_of(key).is_none() {
-            let run = self.new_run();
+            let run = held.candidate;
             if let Some(held) = self.agents[agent].held.get_mut(&tag) {
                 held.run = Some(run);
             }
@@ -411,8 +392,7 @@ impl World {
         let facts = &self.agents[agent];
         let Some(epoch) = facts.epoch else { return };
         let known = if facts.is_naive { None } else { facts.run_of(held.message.key) };
-        // The same question keeps its run id, so that a lost answer costs nothing.
-        let run = known.unwrap_or(RunId((u128::from(facts.connection) << 64) | (u128::from(tag) << 32) | (agent as u128 + 1)));
+        let run = known.unwrap_or(held.candidate);
         let input = Input::Ask { from: (agent, facts.connection), run: held.message.key.with(run), node: facts.node.clone(), epoch };
         self.ask_dispatcher(agent, input);
         self.timer(agent, ASK_AGAIN_MS, Mail::AskNow(tag));
@@ -452,102 +432,6 @@ impl World {
             }
             // Asked again by the timer of the question.
             AskAnswer::Resume(_) | AskAnswer::Wait(_) => {}
-        }
-    }
-
-    fn start_run(&mut self, agent: usize, key: RunKey) {
-        let Some(name) = self.rows.names.iter().find(|(_, uid)| **uid == key.uid).map(|(name, _)| *name) else { return };
-        let spec = self.plan.tasks[name];
-        let exit = i32::from(self.random.chance(spec.fails));
-        let started_at = self.clock(agent);
-        self.agents[agent].runs.insert(key.run, Run { key, started_at, exit, step: Step::Computing, turn: 0 });
-        let started = Started { uid: key.uid, attempt: key.attempt, fence: key.fence, run: key.run, at: started_at };
-        self.tell(agent, AgentEvent::Started(started));
-        self.timer(agent, spec.run_ms, Mail::RunNow(key.run, 0));
-        if !self.is_quiet && self.random.chance(spec.kills) {
-            self.timer(agent, spec.run_ms / 2, Mail::Die);
-        }
-    }
-
-    fn on_run(&mut self, agent: usize, id: RunId, turn: u32) {
-        let Some(run) = self.agents[agent].runs.get(&id).copied().filter(|run| run.turn == turn) else { return };
-        let name = self.rows.names.iter().find(|(_, uid)| **uid == run.key.uid).map(|(name, _)| *name);
-        let files = name.map_or(0, |name| self.plan.tasks[name].files);
-        match run.step {
-            Step::Computing if run.exit == 0 && files > 0 => self.step_run(agent, id, Step::Asking, 0),
-            Step::Computing => self.finish(agent, id, Outcome::Exit { code: run.exit }),
-            Step::Asking => {
-                let facts = &self.agents[agent];
-                if let Some(epoch) = facts.epoch {
-                    let input = Input::MayPublish { from: (agent, facts.connection), run: run.key, node: facts.node.clone(), epoch };
-                    self.ask_dispatcher(agent, input);
-                }
-                self.step_run(agent, id, Step::Asking, ASK_AGAIN_MS);
-            }
-            Step::Writing(file) if file < files => {
-                let place = if self.plan.is_staged { run.key.attempt } else { 0 };
-                self.blobs.entry((run.key.uid, place)).or_default().insert(file, id);
-                let ms = self.random.between(1, 400);
-                self.step_run(agent, id, Step::Writing(file + 1), ms);
-            }
-            Step::Writing(_) => self.finish(agent, id, Outcome::Exit { code: 0 }),
-        }
-    }
-
-    fn step_run(&mut self, agent: usize, id: RunId, step: Step, ms: i64) {
-        if let Some(run) = self.agents[agent].runs.get_mut(&id) {
-            (run.step, run.turn) = (step, run.turn + 1);
-            let turn = run.turn;
-            self.timer(agent, ms, Mail::RunNow(id, turn));
-        }
-    }
-
-    fn on_may_publish(&mut self, agent: usize, id: RunId, allowed: bool) {
-        if self.agents[agent].runs.get(&id).is_none_or(|run| run.step != Step::Asking) {
-            return;
-        }
-        if allowed { self.step_run(agent, id, Step::Writing(0), 1) } else { self.on_verdict(agent, id, Verdict::Fenced) }
-    }
-
-    fn finish(&mut self, agent: usize, id: RunId, outcome: Outcome) {
-        let ended_at = self.clock(agent);
-        let Some(run) = self.agents[agent].runs.remove(&id) else { return };
-        if outcome == Outcome::Stopped {
-            self.mark("run stopped");
-        }
-        let has_failed = matches!(outcome, Outcome::Exit { code } if code != 0);
-        self.observe(Fact::RunEnded { run: run.key, has_failed });
-        let finished = Box::new(Finished {
-            uid: run.key.uid,
-            attempt: run.key.attempt,
-            fence: run.key.fence,
-            run: id,
-            started_at: run.started_at,
-            ended_at,
-            outcome,
-            stdout: Stream::Empty,
-            stderr: Stream::Empty,
-            usage: Usage::default(),
-        });
-        self.agents[agent].kept.insert(id, Kept { finished, told_at: 0 });
-        self.tell_ends(agent, vec![id]);
-    }
-
-    fn on_verdict(&mut self, agent: usize, id: RunId, verdict: Verdict) {
-        match verdict {
-            Verdict::Ok => {}
-            Verdict::Stop => self.finish(agent, id, Outcome::Stopped),
-            Verdict::Fenced => {
-                if self.agents[agent].runs.remove(&id).is_some() {
-                    self.mark("run fenced");
-                    self.acknowledge(agent, id);
-                }
-            }
-            Verdict::Recorded => {
-                if self.agents[agent].kept.remove(&id).is_some() {
-                    self.acknowledge(agent, id);
-                }
-            }
         }
     }
 

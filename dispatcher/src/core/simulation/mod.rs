@@ -7,10 +7,14 @@
 mod agent;
 mod broker;
 mod checker;
+mod commands;
 mod dispatcher;
+mod doctored;
 mod plan;
 mod random;
 mod rows;
+mod runs;
+mod turn;
 mod users;
 mod world;
 
@@ -28,7 +32,7 @@ use crate::core::{
 };
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 600;
 /// A planted mistake is found within so many seeds.
 const SEEDS_PER_BUG_MAX: u64 = 2_000;
 

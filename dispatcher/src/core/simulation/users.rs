@@ -5,7 +5,8 @@ use broker_config::ids::NodeId;
 use crate::core::simulation::{
     agent::Mail,
     checker::Fact,
-    dispatcher::{Command, Input, Reply},
+    commands::{Command, Reply},
+    dispatcher::Input,
     plan::Trouble,
     world::{Order, What, World},
 };

@@ -1,0 +1,159 @@
+//! Histories with one wrong fact each: the checker has to see every broken promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker_config::ids::{AttemptKey, Fence, JobUid, RunId, RunKey, TaskUid};
+
+use crate::{
+    core::simulation::{
+        checker::{Checker, Fact, Violation},
+        rows::Counts,
+    },
+    store::records::RequeueCause,
+};
+
+const UID: TaskUid = TaskUid(1);
+
+fn key(attempt: u32, fence: u64) -> AttemptKey {
+    AttemptKey { uid: UID, attempt, fence: Fence(fence) }
+}
+
+fn run(attempt: u32, fence: u64, run: u128) -> RunKey {
+    key(attempt, fence).with(RunId(run))
+}
+
+fn ended(fence: u64, by: Option<RunKey>, has_succeeded: bool) -> Fact {
+    Fact::Ended { uid: UID, fence: Fence(fence), by, has_succeeded }
+}
+
+fn created(retries_max: i32) -> Vec<Fact> {
+    vec![Fact::Created { uid: UID, name: 0, retries_max }, Fact::Acknowledged { name: 0 }]
+}
+
+fn owned(retries_max: i32) -> Vec<Fact> {
+    let mut facts = created(retries_max);
+    facts.extend([Fact::Released { key: key(1, 1) }, Fact::Owned { run: run(1, 1, 7) }]);
+    facts
+}
+
+/// A history and what users read at its end.
+fn judge(facts: Vec<Fact>, shown: &[(TaskUid, bool)]) -> Option<Violation> {
+    let mut checker = Checker::default();
+    facts.into_iter().for_each(|fact| checker.observe(fact));
+    checker.finish(&shown.iter().copied().collect::<BTreeMap<_, _>>(), &BTreeSet::new());
+    checker.violation().cloned()
+}
+
+fn with(mut facts: Vec<Fact>, more: impl IntoIterator<Item = Fact>) -> Vec<Fact> {
+    facts.extend(more);
+    facts
+}
+
+fn succeeded() -> Vec<Fact> {
+    with(owned(0), [Fact::RunEnded { run: run(1, 1, 7), has_failed: false }, ended(2, Some(run(1, 1, 7)), true)])
+}
+
+#[test]
+fn a_sound_history_passes() {
+    assert_eq!(judge(succeeded(), &[(UID, true)]), None);
+    let retried = with(
+        owned(1),
+        [
+            Fact::RunEnded { run: run(1, 1, 7), has_failed: true },
+            Fact::Requeued { uid: UID, fence: Fence(2), cause: RequeueCause::Retry },
+            Fact::Released { key: key(2, 3) },
+            Fact::Owned { run: run(2, 3, 8) },
+            Fact::Granted { run: run(2, 3, 8) },
+            Fact::RunEnded { run: run(2, 3, 8), has_failed: false },
+            ended(4, Some(run(2, 3, 8)), true),
+            Fact::Final { uid: UID, by: RunId(8), files: vec![Some(RunId(8)); 2] },
+        ],
+    );
+    assert_eq!(judge(retried, &[(UID, true)]), None);
+}
+
+#[test]
+fn a_task_that_was_lost_or_stored_twice_is_seen() {
+    assert_eq!(judge(created(0), &[]), Some(Violation::Lost(UID)));
+    assert_eq!(judge(owned(0), &[]), Some(Violation::Lost(UID)));
+    assert_eq!(judge(vec![Fact::Acknowledged { name: 5 }], &[]), Some(Violation::NeverStored(5)));
+    let twice = with(created(0), [Fact::Created { uid: TaskUid(2), name: 0, retries_max: 0 }]);
+    assert_eq!(judge(twice, &[]), Some(Violation::CreatedTwice(0)));
+}
+
+#[test]
+fn a_record_that_changes_or_comes_from_nowhere_is_seen() {
+    assert_eq!(judge(vec![ended(1, None, false)], &[]), Some(Violation::Unknown(UID)));
+    assert_eq!(judge(with(succeeded(), [ended(3, None, false)]), &[(UID, true)]), Some(Violation::AlreadyEnded(UID)));
+    assert_eq!(judge(succeeded(), &[(UID, false)]), Some(Violation::RecordChanged(UID)));
+    assert_eq!(judge(succeeded(), &[]), Some(Violation::RecordChanged(UID)));
+    assert_eq!(judge(vec![], &[(UID, true)]), Some(Violation::Unknown(UID)));
+    let invented = with(owned(0), [ended(2, Some(run(1, 1, 7)), true)]);
+    assert_eq!(judge(invented, &[(UID, true)]), Some(Violation::NeverRan(run(1, 1, 7))));
+    let deleted = with(owned(0), [Fact::Deleted { uid: UID }, ended(2, None, false)]);
+    assert_eq!(judge(deleted, &[]), Some(Violation::Unknown(UID)));
+}
+
+#[test]
+fn files_of_two_runs_or_a_missing_file_are_seen() {
+    for files in [vec![Some(RunId(7)), Some(RunId(8))], vec![Some(RunId(7)), None]] {
+        let facts = with(succeeded(), [Fact::Final { uid: UID, by: RunId(7), files: files.clone() }]);
+        assert_eq!(judge(facts, &[(UID, true)]), Some(Violation::Mixed(UID, files)));
+    }
+}
+
+#[test]
+fn counters_that_differ_from_rows_are_seen() {
+    let (kept, counted) = (Counts { active: 1, ..Counts::default() }, Counts { running: 1, ..Counts::default() });
+    let facts = vec![Fact::Counted { job: JobUid(1), kept, counted }];
+    assert_eq!(judge(facts, &[]), Some(Violation::Counters { job: JobUid(1), kept, counted }));
+}
+
+#[test]
+fn old_fences_and_strangers_are_seen() {
+    let requeued = |fence| Fact::Requeued { uid: UID, fence: Fence(fence), cause: RequeueCause::Recovery };
+    assert_eq!(judge(with(owned(0), [requeued(1)]), &[]), Some(Violation::OldFence(UID, Fence(1))));
+    let stranger = run(1, 1, 8);
+    let facts = with(owned(0), [Fact::RunEnded { run: stranger, has_failed: false }, ended(2, Some(stranger), true)]);
+    assert!(matches!(judge(facts, &[(UID, true)]), Some(Violation::OutOfTurn(_))));
+    let second = with(owned(0), [Fact::Owned { run: stranger }]);
+    assert!(matches!(judge(second, &[]), Some(Violation::OutOfTurn(_))));
+    let again = with(owned(0), [Fact::Released { key: key(2, 2) }]);
+    assert!(matches!(judge(again, &[]), Some(Violation::OutOfTurn(_))));
+    assert_eq!(judge(with(owned(0), [Fact::Granted { run: stranger }]), &[]), Some(Violation::GrantedToStranger(stranger)));
+    let old = [requeued(2), Fact::Released { key: key(2, 3) }, Fact::Owned { run: run(2, 3, 9) }];
+    let facts = with(owned(0), old);
+    let facts = with(facts, [Fact::RunEnded { run: run(1, 1, 7), has_failed: false }, ended(4, Some(run(1, 1, 7)), true)]);
+    assert!(matches!(judge(facts, &[(UID, true)]), Some(Violation::OutOfTurn(_))));
+}
+
+#[test]
+fn retries_beyond_the_limit_or_without_a_failure_are_seen() {
+    let failed = Fact::RunEnded { run: run(1, 1, 7), has_failed: true };
+    let retry = Fact::Requeued { uid: UID, fence: Fence(2), cause: RequeueCause::Retry };
+    assert_eq!(judge(with(owned(0), [failed, retry.clone()]), &[]), Some(Violation::TooManyRetries(UID)));
+    assert_eq!(judge(with(owned(3), [retry]), &[]), Some(Violation::RetryForNothing(UID)));
+}
+
+#[test]
+fn a_success_beside_an_acknowledged_cancel_is_seen() {
+    let cancelled = Fact::CancelAcknowledged { uid: UID };
+    let wrong = Some(Violation::SuccessAfterCancel(UID));
+    assert_eq!(judge(with(succeeded(), [cancelled.clone()]), &[(UID, true)]), wrong);
+    assert_eq!(judge(with(owned(0), [cancelled]), &[]), wrong, "acknowledged before it was ended");
+}
+
+#[test]
+fn a_window_that_is_overrun_is_seen() {
+    assert_eq!(judge(vec![Fact::Window { live: 9, most: 8 }], &[]), Some(Violation::WindowOverrun { live: 9, most: 8 }));
+}
+
+#[test]
+fn a_run_given_up_in_a_calm_world_is_seen() {
+    let mut checker = Checker::default();
+    checker.is_calm = true;
+    with(owned(0), [Fact::Requeued { uid: UID, fence: Fence(2), cause: RequeueCause::Recovery }])
+        .into_iter()
+        .for_each(|fact| checker.observe(fact));
+    assert_eq!(checker.violation(), Some(&Violation::LostForNothing(UID)));
+}
