@@ -94,9 +94,7 @@ impl Core {
     fn reserve(&mut self, id: QueueId, position: u64) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         if queue.reserving <= position {
-            queue.reserve_step = (queue.reserve_step * 2).clamp(RESERVE_STEP_MIN, RESERVE_STEP_MAX);
-            queue.reserving = position + queue.reserve_step;
-            self.journal.reserve(id, queue.reserving);
+            extend_reservation(queue, id, position, &mut self.journal);
         }
         self.turn.notify_one();
     }
@@ -151,9 +149,15 @@ impl Core {
 /// Moves the reservation on in good time, so that deliveries seldom wait for it.
 fn reserve_ahead(queue: &mut Queue, id: QueueId, entry: &Entry, journal: &mut crate::journal::Journal) {
     if entry.stored.segment != 0 && entry.position + queue.reserve_step / 2 >= queue.reserving {
-        queue.reserving = entry.position + queue.reserve_step.max(RESERVE_STEP_MIN);
-        journal.reserve(id, queue.reserving);
+        extend_reservation(queue, id, entry.position, journal);
     }
+}
+
+/// Reserves twice as far as the last time, so that a fast queue asks seldom and a slow one flags little after a crash.
+fn extend_reservation(queue: &mut Queue, id: QueueId, position: u64, journal: &mut crate::journal::Journal) {
+    queue.reserve_step = (queue.reserve_step * 2).clamp(RESERVE_STEP_MIN, RESERVE_STEP_MAX);
+    queue.reserving = position + queue.reserve_step;
+    journal.reserve(id, queue.reserving);
 }
 
 /// The message with `x-delivery-count`, where the queue promises it and the message came back before.

@@ -33,6 +33,8 @@ const SLACK_SEGMENTS: u64 = 3;
 pub(crate) struct Batch {
     pub number: u64,
     pub ops: Vec<Op>,
+    /// Whether somebody was promised that it is safe from power loss.
+    pub must_sync: bool,
 }
 
 /// Who waits for a batch.
@@ -178,7 +180,7 @@ impl Journal {
 
     /// Gives the collected batch to the writer.
     pub fn hand_over(&mut self) {
-        let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops) };
+        let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops), must_sync: self.is_urgent };
         self.waiting.push_back((self.number, std::mem::take(&mut self.waiting_now)));
         self.number += 1;
         self.is_urgent = false;

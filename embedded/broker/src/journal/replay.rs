@@ -65,7 +65,6 @@ pub(crate) fn replay(folder: &Path) -> Result<Replayed, Error> {
             continue;
         }
         if valid < bytes.len() {
-            tracing::warn!(path = %path.display(), cut = bytes.len() - valid, "the journal ended in half a record");
             OpenOptions::new()
                 .write(true)
                 .open(&path)
@@ -112,7 +111,12 @@ impl Replayed {
                     self.apply(number, record);
                     offset += length;
                 }
-                None if is_newest => return Ok(offset),
+                // Space filled ahead of the records.
+                None if bytes[offset..].iter().all(|byte| *byte == 0) => return Ok(offset),
+                None if is_newest => {
+                    tracing::warn!(path = %path.display(), offset, "the journal ends in half a record");
+                    return Ok(offset);
+                }
                 None => {
                     return Err(Error::Damaged { path: path.to_owned(), offset: offset as u64 });
                 }
