@@ -66,10 +66,11 @@ impl fmt::Display for Failure {
 
 /// The exit code of an error.
 pub(crate) fn of(error: &anyhow::Error) -> u8 {
+    // A failure that was added as context is not in the chain as itself.
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.code;
+    }
     for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            return failure.code;
-        }
         if let Some(client) = cause.downcast_ref::<ClientError>() {
             return client.exit_code();
         }
@@ -85,6 +86,8 @@ mod tests {
     fn the_first_cause_with_a_code_decides() {
         let error = anyhow::Error::new(Failure::new(IN_USE, "in use", "stop the other")).context("starting");
         assert_eq!(of(&error), IN_USE);
+        let error = anyhow::anyhow!("it broke").context(Failure::new(PART_ENDED, "a part ended", ""));
+        assert_eq!(of(&error), PART_ENDED);
         assert_eq!(of(&anyhow::anyhow!("anything")), FAILED);
     }
 

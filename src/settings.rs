@@ -111,6 +111,18 @@ impl ServerArgs {
     }
 }
 
+/// The broker's URL for a part that runs alone: given, or from the settings file.
+pub(crate) fn broker_url(given: Option<String>) -> anyhow::Result<String> {
+    given
+        .map_or_else(|| Ok(File::read()?.broker), |given| anyhow::Ok(Some(given)))?
+        .ok_or_else(|| Failure::usage("no broker is given: --broker, PIECEWORK_BROKER, or `broker` in the settings file").into())
+}
+
+/// The blob store's URL for a part that runs alone: given, or from the settings file.
+pub(crate) fn s3_url(given: Option<String>) -> anyhow::Result<Option<String>> {
+    given.map_or_else(|| Ok(File::read()?.s3), |given| Ok(Some(given)))
+}
+
 /// A broker by its URL.
 pub(crate) fn broker(url: &str) -> BrokerSettings {
     BrokerSettings { url: Secret::new(url), name: "piecework".to_owned() }

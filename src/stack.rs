@@ -193,7 +193,7 @@ impl Stack {
         }
     }
 
-    /// Stops everything; running tasks get `patience` to end, then they are queued again for the next start.
+    /// Stops everything; agents get `patience` to give back what they run, for the next start.
     pub(crate) async fn stop(self, patience: Duration) {
         for path in &self.ready_files {
             if let Err(error) = std::fs::remove_file(path) {

@@ -11,6 +11,9 @@ use crate::{
     stack::{Stack, StackSettings},
 };
 
+/// Agents get this long to give back what they run.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// Starts everything on this machine and keeps it until Ctrl-C
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
@@ -37,15 +40,11 @@ pub(crate) struct UpArgs {
     /// Written once a task could run: JSON with url, account, key, broker and s3
     #[arg(long, value_name = "FILE", env = "PIECEWORK_READY_FILE")]
     ready_file: Option<PathBuf>,
-    /// Seconds that running tasks get at the end before they are queued for the next start
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    drain_seconds: u64,
 }
 
 /// Runs until Ctrl-C or SIGTERM; a second one stops at once.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
     let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let patience = Duration::from_secs(args.drain_seconds);
     let settings = StackSettings {
         data: args.data,
         listen: Some(args.listen),
@@ -68,10 +67,10 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
         _ = terms.recv() => None,
     };
     if failed.is_none() {
-        eprintln!("stopping; running tasks get {} seconds (Ctrl-C again stops at once)", patience.as_secs());
+        eprintln!("stopping; running tasks go back to the queue (Ctrl-C again stops at once)");
     }
     tokio::select! {
-        () = stack.stop(patience) => {}
+        () = stack.stop(DRAIN_MAX) => {}
         // The agents' leashes close with this process, and their guardians end what they ran.
         _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
     }
@@ -84,10 +83,7 @@ fn announce(stack: &Stack) -> anyhow::Result<()> {
     eprintln!("use it from another terminal:");
     eprintln!("  export PIECEWORK_SERVER={}", stack.ready_files[0].display());
     eprintln!("  piecework run -- echo hello");
-    eprintln!(
-        "or with az: az batch account login is not needed; give --account-endpoint {} --account-name {} --account-key …",
-        ready.url, ready.account
-    );
+    eprintln!("an Azure Batch client takes the URL as its endpoint, and the account and key as its shared key");
     let mut out = std::io::stdout().lock();
     writeln!(out, "piecework is ready at {}", ready.url)?;
     out.flush()?;

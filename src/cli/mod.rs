@@ -114,11 +114,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = if command.is_small() {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
+    let mut builder =
+        if command.is_small() { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
     Ok(builder.enable_all().build()?)
 }
 

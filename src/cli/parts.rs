@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     exit_codes::{Failure, OK},
-    settings::{S3_HELP, parse_s3},
+    settings::{S3_HELP, broker_url, parse_s3, s3_url},
     stack::{BEAT_MS, named},
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct AgentArgs {
     root: PathBuf,
     /// The broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST
     #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
-    broker: String,
+    broker: Option<String>,
     #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
     s3: Option<String>,
     /// The address other nodes reach this one at
@@ -81,9 +81,9 @@ pub(crate) struct DispatcherArgs {
     key: Vec<String>,
     /// The broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST
     #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
-    broker: String,
+    broker: Option<String>,
     #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
-    s3: String,
+    s3: Option<String>,
 }
 
 /// Runs the autoscaler
@@ -91,7 +91,7 @@ pub(crate) struct DispatcherArgs {
 pub(crate) struct AutoscalerArgs {
     /// The broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST
     #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
-    broker: String,
+    broker: Option<String>,
     #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
     s3: Option<String>,
     /// Makes nodes as processes of this machine, below this folder
@@ -107,8 +107,8 @@ pub(crate) async fn agent(args: AgentArgs) -> anyhow::Result<u8> {
     let token = fs::read_to_string(&args.token_file).with_context(|| format!("cannot read {}", args.token_file.display()))?;
     let guardian = vec![std::env::current_exe().context("this executable cannot be found")?.into_os_string(), OsString::from("guardian")];
     let settings = node_agent::Settings {
-        broker: named(&args.broker, &format!("piecework agent {}/{}", args.pool, args.node)),
-        blobs: args.s3.as_deref().map(parse_s3).transpose()?,
+        broker: named(&broker_url(args.broker)?, &format!("piecework agent {}/{}", args.pool, args.node)),
+        blobs: s3_url(args.s3)?.as_deref().map(parse_s3).transpose()?,
         pool: args.pool,
         node: args.node,
         token: Secret::new(token.trim()),
@@ -179,8 +179,10 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
         data: args.data,
         account: args.account,
         keys: args.key.into_iter().map(Secret::new).collect(),
-        broker: named(&args.broker, "piecework dispatcher"),
-        blobs: parse_s3(&args.s3)?,
+        broker: named(&broker_url(args.broker)?, "piecework dispatcher"),
+        blobs: parse_s3(
+            &s3_url(args.s3)?.ok_or_else(|| Failure::usage("no blob store is given: --s3, PIECEWORK_S3, or `s3` in the settings file"))?,
+        )?,
         join_secret: None,
         timers: Default::default(),
         beat_ms: BEAT_MS,
@@ -201,7 +203,8 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
 
 /// Runs the autoscaler until Ctrl-C or SIGTERM.
 pub(crate) async fn autoscaler(args: AutoscalerArgs) -> anyhow::Result<u8> {
-    let settings = autoscaler::Settings::new(named(&args.broker, "piecework autoscaler"));
+    let broker = broker_url(args.broker)?;
+    let settings = autoscaler::Settings::new(named(&broker, "piecework autoscaler"));
     let shutdown = asked_to_end()?;
     if let Some(program) = args.script {
         let provider = Command::new(CommandSettings { program, arguments: vec![], timeout: SCRIPT_TIMEOUT });
@@ -209,8 +212,8 @@ pub(crate) async fn autoscaler(args: AutoscalerArgs) -> anyhow::Result<u8> {
         return Ok(OK);
     }
     let data = args.data.ok_or_else(|| Failure::usage("give --data or --script"))?;
-    let mut environment: Vec<(OsString, OsString)> = vec![("PIECEWORK_BROKER".into(), args.broker.into())];
-    environment.extend(args.s3.map(|s3| ("PIECEWORK_S3".into(), s3.into())));
+    let mut environment: Vec<(OsString, OsString)> = vec![("PIECEWORK_BROKER".into(), broker.into())];
+    environment.extend(s3_url(args.s3)?.map(|s3| ("PIECEWORK_S3".into(), s3.into())));
     let program = std::env::current_exe().context("this executable cannot be found")?;
     let provider = ProcessSettings { program, arguments: vec!["agent".into()], environment, state: data.join("nodes") };
     let provider = std::sync::Arc::new(Process::open(provider).await?);
