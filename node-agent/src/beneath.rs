@@ -30,7 +30,9 @@ impl Folder {
 
     /// Opens what is there, links followed as long as they stay inside.
     pub fn open_entry(&self, path: &RelativePath, flags: OFlags) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // A pure path takes no flags about reading: openat2 refuses what openat ignores.
+        let reading = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+        let flags = flags | OFlags::CLOEXEC | reading;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.0, path.as_str(), flags, Mode::empty(), inside) {
             Err(Errno::NOSYS | Errno::PERM) => {
