@@ -24,7 +24,8 @@ fn python() -> String {
 fn clips(folder: &Path) -> Vec<String> {
     let made = Command::new(example("transcode/make-clips.sh")).arg(folder).output().unwrap();
     assert!(made.status.success(), "{:?}", text(&made));
-    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
     names.sort();
     assert_eq!(names.len(), 24);
     names
@@ -32,7 +33,11 @@ fn clips(folder: &Path) -> Vec<String> {
 
 /// The height of a playable video.
 fn height(path: &Path) -> u32 {
-    let probe = Command::new("ffprobe").args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=height", "-of", "csv=p=0"]).arg(path).output().unwrap();
+    let probe = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=height", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .unwrap();
     let (out, err) = text(&probe);
     assert!(probe.status.success() && err.is_empty(), "{}: {err}", path.display());
     out.trim().trim_end_matches(',').parse().unwrap_or_else(|_| panic!("{}: {out:?}", path.display()))
@@ -50,7 +55,13 @@ fn a_folder_of_clips_is_transcoded_by_map_and_broken_ones_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("clips"), folder.path().join("out"));
     let stems = clips(&input);
-    let mapped = Command::new(example("transcode/map.sh")).arg(&input).arg(&out).env("PIECEWORK", PIECEWORK).current_dir(folder.path()).output().unwrap();
+    let mapped = Command::new(example("transcode/map.sh"))
+        .arg(&input)
+        .arg(&out)
+        .env("PIECEWORK", PIECEWORK)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     let (_, err) = text(&mapped);
     assert_eq!(mapped.status.code(), Some(1), "two clips are broken: {err}");
     for stem in &stems {
@@ -70,8 +81,8 @@ fn a_folder_of_clips_is_transcoded_by_map_and_broken_ones_are_named() {
 #[test]
 fn a_folder_of_clips_is_transcoded_as_a_job_with_resource_and_output_files() {
     let name = "a_folder_of_clips_is_transcoded_as_a_job_with_resource_and_output_files";
-    if !has("ffmpeg", &["-version"]) || !has("curl", &["--version"]) || !has(&python(), &["-c", "import azure.batch"]) {
-        return skip(name, "needs ffmpeg, curl and Python with azure-batch 14.2.0");
+    if !has("ffmpeg", &["-version"]) || !has(&python(), &["-c", "import azure.batch"]) {
+        return skip(name, "needs ffmpeg and Python with azure-batch 14.2.0");
     }
     let stack = Stack::start();
     let (input, out) = (stack.scratch().join("clips"), stack.scratch().join("out"));
@@ -99,17 +110,19 @@ fn a_folder_of_clips_is_transcoded_as_a_job_with_resource_and_output_files() {
 #[test]
 fn words_are_counted_with_fan_in_as_sort_and_uniq_count_them() {
     let name = "words_are_counted_with_fan_in_as_sort_and_uniq_count_them";
-    if !has("curl", &["--version"]) || !has(&python(), &["-c", "import azure.batch"]) {
-        return skip(name, "needs curl and Python with azure-batch 14.2.0");
+    if !has(&python(), &["-c", "import azure.batch"]) {
+        return skip(name, "needs Python with azure-batch 14.2.0");
     }
-    let mut files: Vec<PathBuf> = fs::read_dir("/usr/share/common-licenses").map(|folder| folder.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir("/usr/share/common-licenses").map(|folder| folder.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
     files.extend(fs::read_dir("/usr/share/doc").unwrap().map(|entry| entry.unwrap().path().join("copyright")).take(60));
     files.retain(|file| file.is_file());
     files.sort();
     assert!(files.len() > 20, "a Debian machine has texts");
     let stack = Stack::start();
     let total = stack.scratch().join("total.txt");
-    let done = Command::new(python()).arg(example("wordcount/wordcount.py")).arg(stack.ready_file()).arg(&total).args(&files).output().unwrap();
+    let done =
+        Command::new(python()).arg(example("wordcount/wordcount.py")).arg(stack.ready_file()).arg(&total).args(&files).output().unwrap();
     assert!(done.status.success(), "{:?}", text(&done));
     let script = "LC_ALL=C tr -cs A-Za-z '\\n' | LC_ALL=C tr A-Z a-z | LC_ALL=C sort | uniq -c | awk '{print $1, $2}' | LC_ALL=C sort -k2";
     let all = format!("for file in \"$@\"; do LC_ALL=C tr -cs A-Za-z '\\n' < \"$file\"; done | {script}");

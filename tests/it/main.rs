@@ -1,8 +1,11 @@
 //! Whole paths, as people use them: the real binary, real sockets, real files, real clients.
 
+mod bad_input;
 mod examples;
 mod quickstart;
+mod refusals;
 mod rest;
+mod signing;
 mod stack;
 mod survival;
 mod tasks;

@@ -168,7 +168,7 @@ fn dependants_wait_for_success_and_the_job_ends_with_its_last_task() {
 fn a_terminated_task_stops_and_a_deleted_one_is_gone() {
     let (stack, rest) = stack("stop", 1, 1);
     let marker = stack.scratch().join("still-here");
-    let running = |id: &str| json!({"id": id, "commandLine": format!("/bin/sh -c 'sleep 601 {}'", marker.display())});
+    let running = |id: &str| json!({"id": id, "commandLine": format!("/bin/sh -c 'sleep 601; : {}'", marker.display())});
     let is_running = |id: &str| (rest.get(&format!("/jobs/job/tasks/{id}"))["state"] == "running").then_some(());
     rest.add_tasks("job", &[running("one"), running("two")]);
     let (first, second) = wait_for(Duration::from_secs(60), || {
