@@ -156,10 +156,11 @@ impl Stack {
         };
         let mut dispatcher = Part::start("dispatcher", |stop| async move { Ok(dispatcher::run(dispatcher, ready, stop.wait()).await?) });
         let address = tokio::select! {
-            address = is_ready => address.context("the dispatcher did not become ready"),
+            // A dispatcher that ends drops its sender first; why it ended is the better answer.
+            Ok(address) = is_ready => address,
             reason = dispatcher.ended() => return Err(reason),
-            () = tokio::time::sleep(READY_MAX) => Err(anyhow!("the dispatcher was not healthy after {READY_MAX:?}")),
-        }?;
+            () = tokio::time::sleep(READY_MAX) => anyhow::bail!("the dispatcher was not healthy after {READY_MAX:?}"),
+        };
         let (scaled, provider) = (autoscaler::Settings::new(named(&broker_url, "piecework autoscaler")), nodes.clone());
         let autoscaler = Part::start("autoscaler", |stop| async move { Ok(autoscaler::run(scaled, provider, stop.wait()).await?) });
 

@@ -33,10 +33,9 @@ impl Tail {
 
     /// What follows; empty at the present end.
     pub(crate) async fn next(&mut self, client: &Client) -> Result<Bytes, ClientError> {
-        if self.length(client).await? <= self.offset {
-            return Ok(Bytes::new());
-        }
         let more = match client.file_range(&self.path, self.offset, RANGE_BYTES).await {
+            // Nothing is behind the end.
+            Err(ClientError::Refused { status: 416, .. }) => Bytes::new(),
             Err(error) if self.is_absent(&error) => Bytes::new(),
             more => more?,
         };
