@@ -292,7 +292,7 @@ mod tests {
             pairs.extend(sent.map(|length| ("content-length", length)));
             let headers = headers(&pairs, "acct", &signature);
             let request = Signed { method: &Method::DELETE, path: "/jobs/j1", query: &query, headers: &headers };
-            check("acct", &[key.clone()], &request, httpdate::parse_http_date(T11.1).unwrap()).unwrap();
+            check("acct", std::slice::from_ref(&key), &request, httpdate::parse_http_date(T11.1).unwrap()).unwrap();
         }
     }
 

@@ -23,8 +23,18 @@ use crate::{
     command::{Command, Done},
     engine::Engine,
     http::{
-        account, answer::Answer, auth, call::Call, conditional, error, error::RequestId, explain, health, health::Health, jobs, node_files,
-        nodes, pools, query::Query, routes, routes::Route, routes::Served, task_files, tasks,
+        account,
+        answer::Answer,
+        auth,
+        call::Call,
+        conditional, error,
+        error::RequestId,
+        explain, health,
+        health::Health,
+        jobs, node_files, nodes, pools,
+        query::Query,
+        routes::{self, Refused, Route, Served},
+        task_files, tasks,
     },
     refusal::{Code, Refusal},
     road::Files,
@@ -181,8 +191,6 @@ fn base_url(parts: &Parts, is_tls: bool) -> Result<String, Refusal> {
             .with("HeaderName", "Host")),
     }
 }
-
-type Refused = (Refusal, Option<String>);
 
 fn plain(refusal: Refusal) -> Refused {
     (refusal, None)

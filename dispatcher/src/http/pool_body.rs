@@ -92,9 +92,7 @@ fn machine(body: &Object<'_>) -> Result<Value, Refusal> {
     let part = |name: &str| image.text(name, 1_024);
     let own = part("virtualMachineImageId")?;
     let (publisher, offer, sku) = (part("publisher")?, part("offer")?, part("sku")?);
-    let others = ["sharedGalleryImageId", "communityGalleryImageId"].map(|name| part(name));
-    let [shared, community] = others;
-    let (shared, community) = (shared?, community?);
+    let (shared, community) = (part("sharedGalleryImageId")?, part("communityGalleryImageId")?);
     if own.or(shared).or(community).is_none() {
         for (name, value) in [("publisher", publisher), ("offer", offer), ("sku", sku)] {
             if value.is_none_or(str::is_empty) {

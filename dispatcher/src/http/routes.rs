@@ -197,8 +197,14 @@ fn fit<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
     None
 }
 
+/// An operation and the decoded values of a path.
+pub type Found = (&'static Route, Vec<String>);
+
+/// A refusal, and for a wrong verb those that are right.
+pub type Refused = (Refusal, Option<String>);
+
 /// The operation of a request and the decoded values of its path.
-pub fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<String>), (Refusal, Option<String>)> {
+pub fn find(method: &Method, path: &str) -> Result<Found, Refused> {
     let fitting: Vec<_> = ROUTES.iter().filter_map(|route| fit(route.path, path).map(|values| (route, values))).collect();
     let Some((route, raw)) = fitting.iter().find(|(route, _)| route.method == *method) else {
         if fitting.is_empty() {

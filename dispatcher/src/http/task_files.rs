@@ -136,7 +136,7 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         Ok(place) => place.entries(door, &wanted).await,
         Err(refusal) => Err(refusal),
     };
-    let (mut entries, has_more) = match found {
+    let (mut entries, mut has_more) = match found {
         Ok(found) => found.unwrap_or_default(),
         Err(refusal) if refusal.code == Code::TaskFilesUnavailable && !streams.is_empty() => {
             tracing::debug!(%refusal, "listing kept streams only");
@@ -145,6 +145,8 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         Err(refusal) => return Err(refusal),
     };
     merge(&mut entries, has_more, wanted.paging.after.as_deref(), streams);
+    has_more |= entries.len() > wanted.paging.rows_max;
+    entries.truncate(wanted.paging.rows_max);
     Ok(file_answer::list(call, &wanted, &entries, has_more))
 }
 
