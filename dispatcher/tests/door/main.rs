@@ -1,0 +1,17 @@
+//! The door with everything behind it but nodes: engine, SQLite, a broker and a blob store, over real sockets.
+
+#[path = "../../../tests/it/bad_input.rs"]
+mod bad_input;
+mod changes;
+mod files;
+mod house;
+mod lists;
+#[path = "../../../tests/it/signing.rs"]
+mod signing;
+
+use house::House;
+
+#[test]
+fn bad_input_is_refused_with_the_right_code_and_changes_nothing() {
+    bad_input::check(&House::open().account);
+}
