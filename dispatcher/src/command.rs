@@ -178,6 +178,16 @@ pub struct ExitConditions {
     pub otherwise: Option<ExitOptions>,
 }
 
+impl ExitConditions {
+    /// Whether any end is asked to do something to the job.
+    pub fn acts_on_job(&self) -> bool {
+        let codes = self.exit_codes.iter().map(|mapping| mapping.exit_options);
+        let ranges = self.exit_code_ranges.iter().map(|mapping| mapping.exit_options);
+        let others = [self.pre_processing_error, self.file_upload_error, self.otherwise].into_iter().flatten();
+        codes.chain(ranges).chain(others).any(|options| options.job_action.is_some_and(|action| action != JobAction::None))
+    }
+}
+
 /// One code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -510,6 +510,7 @@ fn tasks(table: &mut Table) {
         (("exitConditions", json!({"exitCodes": [{"code": 1}]})), "MissingRequiredProperty"),
         (("exitConditions", json!({"exitCodeRanges": [{"start": 9, "end": 1, "exitOptions": {}}]})), "InvalidPropertyValue"),
         (("exitConditions", json!({"default": {"dependencyAction": "wait"}})), "InvalidPropertyValue"),
+        (("exitConditions", json!({"default": {"jobAction": "terminate"}})), "InvalidPropertyValue"),
     ] {
         table.post(target, task(&[change]), 400, code);
     }
@@ -680,7 +681,7 @@ pub fn check(account: &Account) {
     }
     let before = state(account);
     let cases = cases();
-    assert!(cases.len() >= 150, "the table has {} cases", cases.len());
+    assert!(cases.len() >= 300, "the table has {} cases", cases.len());
     let faults: Vec<_> = cases
         .iter()
         .filter_map(|case| {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    command::{Command, Done, etag},
+    command::{Command, Done, ExitConditions, NewTask, etag},
     http::{
         answer::{Answer, Fields, Iso},
         call::Call,
@@ -147,11 +147,26 @@ impl Door {
     }
 }
 
+/// Refuses actions on the job that its `onTaskFailure` says will never be looked at.
+async fn check_actions(door: &Door, job: &JobId, tasks: &[NewTask]) -> Result<(), Refusal> {
+    let Some(task) = tasks.iter().find(|task| task.exit_conditions.as_ref().is_some_and(ExitConditions::acts_on_job)) else {
+        return Ok(());
+    };
+    if door.job(job).await?.performs_exit_options {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
+        .with("PropertyName", "exitConditions")
+        .with("TaskId", &task.id)
+        .with("Reason", "A jobAction needs a job whose onTaskFailure is performexitoptionsjobaction."))
+}
+
 /// Adds a task.
 pub async fn add(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;
     let task = task_body::read(Object::root(&call.json()?))?;
     let url = url(call, &job, &task.id);
+    check_actions(door, &job, std::slice::from_ref(&task)).await?;
     let (version, at) = door.change(Command::CreateTasks(job, vec![task])).await?;
     Ok(Answer::empty(201).changed(version, at).created(&url))
 }
@@ -182,6 +197,7 @@ pub async fn add_collection(door: &Door, call: &Call) -> Result<Answer, Refusal>
         return Err(body.invalid("value", format!("At most {COLLECTION_MAX} tasks can be added in one request.")));
     }
     let tasks = list.each(task_body::read)?;
+    check_actions(door, &job, &tasks).await?;
     let ids: Vec<_> = tasks.iter().map(|task| task.id.clone()).collect();
     let Done::Tasks(results) = door.engine.call(Command::CreateTasks(job.clone(), tasks)).await? else {
         return Err(Refusal::new(Code::InternalError, "The engine answered another question."));
