@@ -59,7 +59,11 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 fn table(manifest: &str, name: &str) -> Vec<String> {
     let header = format!("[{name}]");
     let lines = manifest.lines().skip_while(|line| line.trim() != header).skip(1).take_while(|line| !line.starts_with('['));
-    lines.filter_map(|line| line.split(['.', '=', ' ']).next()).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && !name.starts_with('#')).collect()
+    lines
+        .filter_map(|line| line.split(['.', '=', ' ']).next())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))
+        .collect()
 }
 
 #[test]
@@ -83,7 +87,8 @@ fn use_lines_name_only_the_floors_below() {
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
                 let names = code.lines().any(|line| {
                     let line = line.trim_start();
-                    !line.starts_with("//") && line.find(&path).is_some_and(|at| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+                    !line.starts_with("//")
+                        && line.find(&path).is_some_and(|at| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
                 });
                 assert!(!names, "{} names {other}: that stair goes the wrong way", file.display());
             }
@@ -95,8 +100,14 @@ fn use_lines_name_only_the_floors_below() {
 fn the_rules_of_the_dispatcher_are_pure() {
     for file in sources("dispatcher").iter().filter(|file| file.starts_with(root().join("dispatcher/src/core"))) {
         let text = read(file);
-        for forbidden in ["std::fs", "std::net", "tokio::", "async fn", ".await", "Timestamp::now", "Instant::now", "SystemTime", "rand::"] {
-            let found = text.split("#[cfg(test)]").next().unwrap_or_default().lines().find(|line| !line.trim_start().starts_with("//") && line.contains(forbidden));
+        for forbidden in ["std::fs", "std::net", "tokio::", "async fn", ".await", "Timestamp::now", "Instant::now", "SystemTime", "rand::"]
+        {
+            let found = text
+                .split("#[cfg(test)]")
+                .next()
+                .unwrap_or_default()
+                .lines()
+                .find(|line| !line.trim_start().starts_with("//") && line.contains(forbidden));
             let is_test = file.to_string_lossy().contains("simulation") || file.ends_with("tests.rs");
             assert!(is_test || found.is_none(), "{}: {forbidden} in {:?}", file.display(), found);
         }
@@ -122,7 +133,10 @@ fn no_file_holds_a_second_idea() {
         for file in sources(folder) {
             let name = file.strip_prefix(root()).expect("a file of the house").to_string_lossy().into_owned();
             let lines = read(&file).lines().count();
-            assert!(lines <= LINES_MAX || LONG.iter().any(|(long, _)| *long == name), "{name} has {lines} lines: which second idea moved in?");
+            assert!(
+                lines <= LINES_MAX || LONG.iter().any(|(long, _)| *long == name),
+                "{name} has {lines} lines: which second idea moved in?"
+            );
         }
     }
 }
@@ -182,7 +196,10 @@ fn dependencies_are_declared_once_in_the_workspace() {
         for line in manifest.lines() {
             if line.starts_with('[') {
                 section = line.trim().to_owned();
-            } else if matches!(section.as_str(), "[dependencies]" | "[dev-dependencies]") && !line.trim().is_empty() && !line.starts_with('#') {
+            } else if matches!(section.as_str(), "[dependencies]" | "[dev-dependencies]")
+                && !line.trim().is_empty()
+                && !line.starts_with('#')
+            {
                 assert!(line.contains("workspace = true"), "{name}: {line:?} names a version of its own");
             }
         }
@@ -204,7 +221,9 @@ fn generated_files_are_fresh() {
 /// The road as a document, written from the data that declares it.
 fn topology() -> String {
     use broker_config::topology::{Argument, QueueKind, base, pool};
-    let mut text = String::from("# Exchanges and queues\n\nWritten from `broker-config/src/topology.rs`; a test compares.\n\n| Exchange | Kind |\n| --- | --- |\n");
+    let mut text = String::from(
+        "# Exchanges and queues\n\nWritten from `broker-config/src/topology.rs`; a test compares.\n\n| Exchange | Kind |\n| --- | --- |\n",
+    );
     let base = base();
     for exchange in &base.exchanges {
         text += &format!("| `{}` | {:?} |\n", exchange.name, exchange.kind);

@@ -98,10 +98,15 @@ pub enum DispatcherError {
 }
 
 /// Runs until `shutdown` is ready. `ready` is told the door's address once everything is well.
-pub async fn run(settings: Settings, ready: oneshot::Sender<SocketAddr>, shutdown: impl Future<Output = ()> + Send) -> Result<(), DispatcherError> {
+pub async fn run(
+    settings: Settings,
+    ready: oneshot::Sender<SocketAddr>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), DispatcherError> {
     std::fs::create_dir_all(&settings.data).map_err(|source| DispatcherError::Data { path: settings.data.clone(), source })?;
     let keys = settings.keys.iter().map(|key| Key::parse(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<Vec<_>, _>>()?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
+    let listener =
+        TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
     let address = listener.local_addr().map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
     let account_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
 
@@ -111,7 +116,8 @@ pub async fn run(settings: Settings, ready: oneshot::Sender<SocketAddr>, shutdow
     let blobs = Blobs::new(settings.blobs.clone())?;
     let link = Link::open(settings.broker.clone()).await?;
 
-    let identity = Identity { account: settings.account.clone(), account_url, join_secret: settings.join_secret.clone(), beat_ms: settings.beat_ms };
+    let identity =
+        Identity { account: settings.account.clone(), account_url, join_secret: settings.join_secret.clone(), beat_ms: settings.beat_ms };
     let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers)?;
     let (stop, stopped) = watch::channel(false);
     let mut loops = road::run(&link, &engine, outlets, stopped.clone()).await?;
@@ -174,7 +180,7 @@ async fn watch_health(link: Link, blobs: Blobs, engine: Engine, health: watch::S
             Ok(Err(error)) => problem("events", format!("the event queue cannot be looked at: {error}")),
             Err(_) => problem("events", "the broker does not answer in time".to_owned()),
         }
-        if count % LOOKS_PER_BLOB_CHECK == 0 || blob_problem.is_some() {
+        if count.is_multiple_of(LOOKS_PER_BLOB_CHECK) || blob_problem.is_some() {
             let reason = match tokio::time::timeout(CHECK_TIMEOUT, blobs.check()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("blobs cannot be written and read: {error}")),

@@ -6,7 +6,8 @@ use broker_config::{
     amqp::Tag,
     ids::{Epoch, JobId, NodeId, PoolId, RunId, TaskId},
     message::{
-        AgentEvent, Answer, Ask, EventBatch, Finished, Join, NodeReport, Outcome, Reply, RequestKind, Start, Started, Stream, TaskMessage, Usage, VERSION,
+        AgentEvent, Answer, Ask, EventBatch, Finished, Join, NodeReport, Outcome, Reply, RequestKind, Start, Started, Stream, TaskMessage,
+        Usage, VERSION,
     },
     period::Period,
     spec::{EnvironmentSetting, FillType, TaskSpec},
@@ -53,7 +54,13 @@ fn back() -> Back {
 
 fn task(id: &str, spec: TaskSpec, depends_on: &[&str]) -> NewTask {
     let document = serde_json::to_string(&spec).unwrap();
-    NewTask { id: id.parse().unwrap(), document, spec, depends_on: depends_on.iter().map(|&id| id.to_owned()).collect(), exit_conditions: None }
+    NewTask {
+        id: id.parse().unwrap(),
+        document,
+        spec,
+        depends_on: depends_on.iter().map(|&id| id.to_owned()).collect(),
+        exit_conditions: None,
+    }
 }
 
 fn plain(id: &str) -> NewTask {
@@ -160,7 +167,15 @@ impl Rig {
     }
 
     async fn rejoin(&mut self, token: &str) -> Epoch {
-        let join = Join { pool: pool(), node: node(), token: token.to_owned(), epoch: None, address: "127.0.0.1".into(), cores: 2, version: "t".into() };
+        let join = Join {
+            pool: pool(),
+            node: node(),
+            token: token.to_owned(),
+            epoch: None,
+            address: "127.0.0.1".into(),
+            cores: 2,
+            version: "t".into(),
+        };
         let epoch = match self.request(RequestKind::Join(join)).await {
             Reply::Joined(joined) => joined.epoch,
             other => panic!("{other:?}"),
@@ -215,12 +230,23 @@ async fn a_task_goes_the_whole_way_and_its_events_are_acknowledged_after_the_com
     let epoch = rig.join().await;
     assert!(rig.add(vec![plain("late")]).await[0].is_ok());
     let messages = std::mem::take(&mut rig.published);
-    assert_eq!(messages.iter().map(|message| (message.task.as_str(), message.start, message.attempt)).collect::<Vec<_>>(), [("early", Start::Now, 1), ("late", Start::Now, 1)]);
+    assert_eq!(
+        messages.iter().map(|message| (message.task.as_str(), message.start, message.attempt)).collect::<Vec<_>>(),
+        [("early", Start::Now, 1), ("late", Start::Now, 1)]
+    );
     assert_eq!(messages[0].spec.as_ref().unwrap().command_line, "/bin/true");
     rig.events(epoch, vec![started(&messages[0], 1)]).await;
     assert_eq!(rig.task("early").await.unwrap().state, TaskState::Running);
     assert_eq!(rig.counts().await, Counts { active: 1, running: 1, succeeded: 0, failed: 0 });
-    rig.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 }), started(&messages[1], 2), finished(&messages[1], 2, Outcome::Exit { code: 9 })]).await;
+    rig.events(
+        epoch,
+        vec![
+            finished(&messages[0], 1, Outcome::Exit { code: 0 }),
+            started(&messages[1], 2),
+            finished(&messages[1], 2, Outcome::Exit { code: 9 }),
+        ],
+    )
+    .await;
     let early = rig.task("early").await.unwrap();
     assert_eq!((early.state, early.exit_code, early.has_succeeded), (TaskState::Completed, Some(0), Some(true)));
     assert_eq!(early.stdout, Stream::Inline { bytes: b"hi".to_vec() });

@@ -1,6 +1,10 @@
 //! Removing what is not needed any more, off everybody's way: deleted tasks, the trash, leftover processes.
 
-use std::{fs, io, path::Path, time::{Duration, SystemTime}};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use broker_config::ids::{JobId, TaskId};
 

@@ -101,10 +101,10 @@ impl Failure {
             Failure::TooLarge => fault("BlobDownloadMiscError", "the file is too large", url, None),
             Failure::Timeout => fault("BlobDownloadTimedOut", "the server did not answer in time", url, None),
             Failure::Transfer(reason) => fault("BlobDownloadMiscError", "the transfer failed", url, Some(("Reason", reason))),
-            Failure::Local(error) if error.kind() == io::ErrorKind::StorageFull => {
-                fault("DiskFull", "the node's disk is full", url, None)
+            Failure::Local(error) if error.kind() == io::ErrorKind::StorageFull => fault("DiskFull", "the node's disk is full", url, None),
+            Failure::Local(error) => {
+                fault("ResourceFileWriteFailed", "the file cannot be written", url, Some(("Reason", error.to_string())))
             }
-            Failure::Local(error) => fault("ResourceFileWriteFailed", "the file cannot be written", url, Some(("Reason", error.to_string()))),
         }
     }
 }

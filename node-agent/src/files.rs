@@ -15,12 +15,7 @@ use broker_config::{
 };
 use rustix::fs::{FileType, Stat};
 
-use crate::{
-    beneath::Folder,
-    path::RelativePath,
-    room::Room,
-    root::PUBLIC,
-};
+use crate::{beneath::Folder, path::RelativePath, room::Room, root::PUBLIC};
 
 /// Entries of one answer at most.
 const ENTRIES_MAX: usize = 1000;

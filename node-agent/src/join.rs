@@ -31,7 +31,8 @@ pub async fn join(caller: Caller, settings: Settings, root: Root, epoch: Option<
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let question = Request { v: VERSION, what: RequestKind::Join(join) };
-        match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &question, ANSWER_TIMEOUT).await.map(|reply| reply.what) {
+        match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &question, ANSWER_TIMEOUT).await.map(|reply| reply.what)
+        {
             Ok(Reply::Joined(joined)) => {
                 if credential.as_deref() != Some(&joined.credential) {
                     let path = root.path().join("credential");

@@ -3,10 +3,7 @@
 //! The dispatcher is asked first whether this run may publish, and only when there is something to upload.
 //! What was done stands in `fileuploadout.txt`, what failed in `fileuploaderr.txt`, next to the streams.
 
-use std::{
-    fmt::Write as _,
-    path::Path,
-};
+use std::{fmt::Write as _, io::ErrorKind, path::Path};
 
 use broker_config::{
     blobs::{Blobs, Location},
@@ -147,7 +144,10 @@ fn find(folder: &Path, pattern: &Pattern) -> std::io::Result<Vec<RelativePath>> 
     let start = match &base {
         None => root.create_folders(None)?,
         Some(base) => match root.open_folder(base) {
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(matches),
+            // Nothing there, or a link that leaves the task's folder.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::CrossesDevices) => {
+                return Ok(matches);
+            }
             other => other?,
         },
     };

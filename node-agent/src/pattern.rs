@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn patterns_stay_in_the_task() {
-        for pattern in ["../../other/wd/x", "/etc/passwd", "/root/workitems/j/job-1/t2/x", "a/../../../b", "", "/root/workitems/j/job-1/t/"] {
+        for pattern in ["../../other/wd/x", "/etc/passwd", "/root/workitems/j/job-1/t2/x", "a/../../../b", "", "/root/workitems/j/job-1/t/"]
+        {
             assert!(Pattern::parse(pattern, TASK).is_err(), "{pattern}");
         }
     }
@@ -305,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_walk_enters_only_folders_that_can_hold_matches() {
-        let below = |pattern: &str, folder: &str| Pattern::parse(pattern, TASK).unwrap().may_match_below(&RelativePath::parse(folder).unwrap());
+        let below =
+            |pattern: &str, folder: &str| Pattern::parse(pattern, TASK).unwrap().may_match_below(&RelativePath::parse(folder).unwrap());
         assert!(below("*.txt", "wd") && !below("*.txt", "wd/a"));
         assert!(below("a/**/x", "wd/a/b/c") && !below("a/**/x", "wd/b"));
     }

@@ -17,7 +17,11 @@ use broker_config::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{fetch, process::{environment::NodeFacts, threads::Threads}, root::Root};
+use crate::{
+    fetch,
+    process::{environment::NodeFacts, threads::Threads},
+    root::Root,
+};
 
 /// The longest a run waits to be told whether it may upload.
 const MAY_PUBLISH_MAX: Duration = Duration::from_secs(600);
@@ -51,9 +55,7 @@ impl Room {
 
     /// The HTTP client, made when it is first needed.
     pub fn web(&self) -> Option<&reqwest::Client> {
-        self.web
-            .get_or_init(|| fetch::client().inspect_err(|error| tracing::warn!(%error, "no client for HTTP")).ok())
-            .as_ref()
+        self.web.get_or_init(|| fetch::client().inspect_err(|error| tracing::warn!(%error, "no client for HTTP")).ok()).as_ref()
     }
 
     /// The epoch of the last join.

@@ -3,11 +3,7 @@
 //! A file comes by HTTP, a container's blobs from the blob store; nothing lands outside `wd`,
 //! and whatever goes wrong becomes a fault that names the file and where it should have come from.
 
-use std::{
-    io,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{io, os::unix::fs::PermissionsExt, path::Path};
 
 use broker_config::{
     blobs::{BlobError, Blobs, Location},
@@ -78,14 +74,7 @@ async fn pieces(room: &Room, file: &ResourceFile) -> Result<Vec<Piece>, Fault> {
     list(blobs, &place, file.blob_prefix.as_deref().unwrap_or_default(), folder, mode, &url).await
 }
 
-async fn list(
-    blobs: &Blobs,
-    place: &Location,
-    blob_prefix: &str,
-    folder: Option<&str>,
-    mode: u32,
-    url: &str,
-) -> Result<Vec<Piece>, Fault> {
+async fn list(blobs: &Blobs, place: &Location, blob_prefix: &str, folder: Option<&str>, mode: u32, url: &str) -> Result<Vec<Piece>, Fault> {
     let root = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
     let prefix = format!("{root}{blob_prefix}");
     let mut pieces = Vec::new();
@@ -113,8 +102,7 @@ async fn list(
 async fn land(room: &Room, wd: &Folder, piece: Piece) -> Result<u64, Fault> {
     let (parent, name) = piece.path.split_last();
     let shown = piece.path.as_str();
-    let folder =
-        wd.create_folders(parent.as_ref()).map_err(|error| local_fault("ResourceDirectoryCreateFailed", shown, &error))?;
+    let folder = wd.create_folders(parent.as_ref()).map_err(|error| local_fault("ResourceDirectoryCreateFailed", shown, &error))?;
     let path = folder.path_of(name);
     let fetched = match &piece.from {
         From::Web(url) => match room.web() {
@@ -122,7 +110,9 @@ async fn land(room: &Room, wd: &Folder, piece: Piece) -> Result<u64, Fault> {
             None => Err(fault("BlobDownloadMiscError", "this node has no client for HTTP", url, None)),
         },
         From::Blob { bucket, key } => match &room.blobs {
-            Some(blobs) => blobs.download_file(bucket, key, &path).await.map_err(|error| blob_fault(&error, &format!("s3://{bucket}/{key}"))),
+            Some(blobs) => {
+                blobs.download_file(bucket, key, &path).await.map_err(|error| blob_fault(&error, &format!("s3://{bucket}/{key}")))
+            }
             None => Err(fault("BlobAccessDenied", "this node has no blob store", &format!("s3://{bucket}/{key}"), None)),
         },
     };

@@ -1,11 +1,6 @@
 //! Where a run's stdout and stderr go when it ends: along with the result when small, else to blobs.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use broker_config::{
     ids::RunKey,

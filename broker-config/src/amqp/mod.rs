@@ -63,3 +63,5 @@ pub const CHANNELS_MAX: usize = 8;
 pub const SEND_QUEUE_MAX: usize = 4096;
 /// Questions of one [`Caller`] without an answer.
 pub const CALLS_MAX: usize = 1024;
+/// Consumer priorities in use on one queue.
+pub const PRIORITY_LEVELS_MAX: u32 = 8;

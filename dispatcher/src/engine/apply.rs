@@ -24,7 +24,15 @@ use crate::{
 impl From<&Candidate> for Ready {
     fn from(task: &Candidate) -> Ready {
         let Candidate { uid, attempt, fence, slots, crashes, retries, retries_max, .. } = task;
-        Ready { uid: *uid, attempt: *attempt, fence: *fence, slots: *slots, crashes: *crashes, retries: *retries, retries_max: *retries_max }
+        Ready {
+            uid: *uid,
+            attempt: *attempt,
+            fence: *fence,
+            slots: *slots,
+            crashes: *crashes,
+            retries: *retries,
+            retries_max: *retries_max,
+        }
     }
 }
 
@@ -49,12 +57,12 @@ impl World {
                 Effect::Release { job, key, slots } => {
                     self.store.release(key.uid, key.attempt, key.fence, now)?;
                     if let Some((task, spec)) = self.fresh.remove(&key.uid) {
-                        self.publish(pool, job, key, slots, Start::Now, task, Some(spec));
+                        self.publish(pool, job, (key, slots), Start::Now, (task, Some(spec)));
                     }
                 }
                 Effect::Republish { key, slots } => {
                     if let Some(candidate) = self.store.candidate(key.uid)? {
-                        self.publish(pool, candidate.job, key, slots, Start::Ask, candidate.id, None);
+                        self.publish(pool, candidate.job, (key, slots), Start::Ask, (candidate.id, None));
                     }
                 }
                 Effect::Published { uid } => self.store.published(uid)?,
@@ -62,16 +70,22 @@ impl World {
                     let version = self.next_version();
                     self.store.start(run.uid, run.run, &node, epoch, at, version)?;
                     let slots = if self.is_wide(pool, run.uid) { self.task_slots(run.uid)? } else { 1 };
-                    self.count(job, slots, |counts, n| (counts.active, counts.running) = (counts.active.saturating_sub(n), counts.running + n));
+                    self.count(job, slots, |counts, n| {
+                        (counts.active, counts.running) = (counts.active.saturating_sub(n), counts.running + n)
+                    });
                 }
                 Effect::Requeue { job, uid, fence, cause, crashes } => {
                     let version = self.next_version();
                     let slots = self.task_slots(uid)?;
                     self.store.requeue(uid, fence, cause, crashes, now, version)?;
-                    self.count(job, slots, |counts, n| (counts.active, counts.running) = (counts.active + n, counts.running.saturating_sub(n)));
+                    self.count(job, slots, |counts, n| {
+                        (counts.active, counts.running) = (counts.active + n, counts.running.saturating_sub(n))
+                    });
                 }
                 Effect::Unrelease { uid, fence, .. } => self.store.unrelease(uid, fence)?,
-                Effect::End { job, uid, fence, was_running, node, cause } => self.end(pool, job, uid, fence, was_running, node, cause, now)?,
+                Effect::End { job, uid, fence, was_running, node, cause } => {
+                    self.end(pool, job, uid, fence, was_running, node, cause, now)?
+                }
                 Effect::Delete { job, uid, was_running } => {
                     let slots = self.task_slots(uid)?;
                     self.store.delete_task(uid)?;
@@ -130,14 +144,25 @@ impl World {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn end(&mut self, pool: &PoolId, job: JobUid, uid: TaskUid, fence: Fence, was_running: bool, node: Option<NodeId>, cause: EndCause, now: Timestamp) -> Result<(), StoreError> {
+    fn end(
+        &mut self,
+        pool: &PoolId,
+        job: JobUid,
+        uid: TaskUid,
+        fence: Fence,
+        was_running: bool,
+        node: Option<NodeId>,
+        cause: EndCause,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let finished = match &cause {
             EndCause::Finished(finished) => Some(finished.clone()),
             _ => None,
         };
         let (exit_code, failure) = judge(&cause);
         let has_succeeded = failure.is_none();
-        let (stdout, stderr) = finished.as_ref().map_or((Stream::Empty, Stream::Empty), |finished| (finished.stdout.clone(), finished.stderr.clone()));
+        let (stdout, stderr) =
+            finished.as_ref().map_or((Stream::Empty, Stream::Empty), |finished| (finished.stdout.clone(), finished.stderr.clone()));
         let started_at = finished.as_ref().map(|finished| finished.started_at);
         if let Some(node) = &node
             && let Some(entry) = self.pools.get_mut(pool)
@@ -154,9 +179,20 @@ impl World {
     }
 
     /// What follows from an end: counters, dependants, the job.
-    pub(super) fn ended(&mut self, job: JobUid, uid: TaskUid, was_running: bool, finished: Option<&Finished>, has_succeeded: bool, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn ended(
+        &mut self,
+        job: JobUid,
+        uid: TaskUid,
+        was_running: bool,
+        finished: Option<&Finished>,
+        has_succeeded: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let wants_options = self.jobs.get(&job).is_some_and(|job| job.record.uses_dependencies || job.record.performs_exit_options);
-        let needs_head = wants_options || self.jobs.get(&job).is_some_and(|job| job.record.slots.active + job.record.slots.running != job.record.tasks.active + job.record.tasks.running);
+        let needs_head = wants_options
+            || self.jobs.get(&job).is_some_and(|job| {
+                job.record.slots.active + job.record.slots.running != job.record.tasks.active + job.record.tasks.running
+            });
         let head = if needs_head { self.store.task_by_uid(uid)? } else { None };
         let slots = head.as_ref().map_or(1, |head| u64::from(head.slots));
         self.count(job, slots, |counts, n| {
@@ -203,7 +239,9 @@ impl World {
 fn options(conditions: &ExitConditions, finished: Option<&Finished>, has_succeeded: bool) -> ExitOptions {
     let by_code = |code: i32| {
         let single = conditions.exit_codes.iter().find(|entry| entry.code == code).map(|entry| entry.exit_options);
-        single.or_else(|| conditions.exit_code_ranges.iter().find(|entry| (entry.start..=entry.end).contains(&code)).map(|entry| entry.exit_options))
+        single.or_else(|| {
+            conditions.exit_code_ranges.iter().find(|entry| (entry.start..=entry.end).contains(&code)).map(|entry| entry.exit_options)
+        })
     };
     let otherwise = || if has_succeeded { None } else { conditions.otherwise };
     let found = match finished.map(|finished| &finished.outcome) {
@@ -228,9 +266,14 @@ fn judge(cause: &EndCause) -> (Option<i32>, Option<Failure>) {
         }
         EndCause::Finished(finished) => match &finished.outcome {
             Outcome::Exit { code: 0 } => (Some(0), None),
-            Outcome::Exit { code } => {
-                (Some(*code), user(fault("FailureExitCode", format!("The task exited with an exit code representing a failure: {code}."), vec![("Message".to_owned(), format!("The task process exited with {code}"))])))
-            }
+            Outcome::Exit { code } => (
+                Some(*code),
+                user(fault(
+                    "FailureExitCode",
+                    format!("The task exited with an exit code representing a failure: {code}."),
+                    vec![("Message".to_owned(), format!("The task process exited with {code}"))],
+                )),
+            ),
             Outcome::Signal { number } => {
                 let message = format!("The task's process was ended by signal {number}.");
                 (Some(128 + number), user(fault("FailureExitCode", message, vec![("Signal".to_owned(), number.to_string())])))

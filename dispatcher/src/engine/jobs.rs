@@ -46,7 +46,11 @@ impl World {
             return Ok(Err(exists()));
         }
         match self.pools.get(&job.pool) {
-            None => return Ok(Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", &job.pool).hint("Add the pool first."))),
+            None => {
+                return Ok(Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
+                    .with("PoolId", &job.pool)
+                    .hint("Add the pool first.")));
+            }
             Some(pool) if pool.record.state == PoolState::Deleting => {
                 return Ok(Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", &job.pool)));
             }
@@ -153,7 +157,14 @@ impl World {
     }
 
     /// Changes a job's state and deals with what runs.
-    pub(super) fn stop_job(&mut self, uid: JobUid, state: JobState, reason: Option<String>, stop: JobStop, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn stop_job(
+        &mut self,
+        uid: JobUid,
+        state: JobState,
+        reason: Option<String>,
+        stop: JobStop,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let version = self.next_version();
         let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
         if entry.record.state == state || !entry.record.state.may_become(state) && state != JobState::Disabled {
@@ -188,7 +199,12 @@ impl World {
                 JobState::Deleting if rows > 0 => rows -= self.sweep_job(uid, rows)?,
                 JobState::Deleting | JobState::Completed => {}
                 _ => {
-                    let expired = |job: &JobEntry| job.record.max_wall_clock.and_then(|limit| limit.limit()).is_some_and(|limit| now.since(job.record.created_at) > limit.as_millis() as i64);
+                    let expired = |job: &JobEntry| {
+                        job.record
+                            .max_wall_clock
+                            .and_then(|limit| limit.limit())
+                            .is_some_and(|limit| now.since(job.record.created_at) > limit.as_millis() as i64)
+                    };
                     if self.jobs.get(&uid).is_some_and(expired) {
                         self.stop_job(uid, JobState::Terminating, Some("MaxWallClockTimeExpiry".to_owned()), JobStop::End, now)?;
                     }

@@ -29,7 +29,14 @@ impl World {
     }
 
     /// Queues the publish of an attempt; secrets do not travel with it.
-    pub(super) fn publish(&mut self, pool: &PoolId, job: JobUid, key: AttemptKey, slots: u32, start: Start, task: TaskId, spec: Option<TaskSpec>) {
+    pub(super) fn publish(
+        &mut self,
+        pool: &PoolId,
+        job: JobUid,
+        (key, slots): (AttemptKey, u32),
+        start: Start,
+        (task, spec): (TaskId, Option<TaskSpec>),
+    ) {
         let is_wide = slots > 1;
         let spec = spec.filter(|spec| !spec.holds_secrets());
         let start = if is_wide || spec.is_none() { Start::Ask } else { start };

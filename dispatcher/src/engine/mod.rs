@@ -139,7 +139,11 @@ pub struct Outlets {
 
 impl Engine {
     /// Loads the store and starts the thread.
-    pub fn start(store: Box<dyn Store>, identity: Identity, timers: Timers) -> Result<(Engine, Outlets, thread::JoinHandle<()>), StoreError> {
+    pub fn start(
+        store: Box<dyn Store>,
+        identity: Identity,
+        timers: Timers,
+    ) -> Result<(Engine, Outlets, thread::JoinHandle<()>), StoreError> {
         let mut world = World::load(store, identity, timers, Timestamp::now())?;
         let (inputs, input) = mpsc::channel(INPUTS_MAX);
         let (output, outputs) = mpsc::channel(OUTPUTS_MAX);
@@ -159,8 +163,10 @@ impl Engine {
         self.inputs.try_send(Input::Command { command, reply }).map_err(|_| busy())?;
         match tokio::time::timeout(COMMAND_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Refusal::new(Code::ServerBusy, "The server could not store the change.").hint("Try again; creating with the same id is safe.")),
-            Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The change was not stored in time; it may still be.").hint("Read the resource to see whether it happened.")),
+            Ok(Err(_)) => Err(Refusal::new(Code::ServerBusy, "The server could not store the change.")
+                .hint("Try again; creating with the same id is safe.")),
+            Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The change was not stored in time; it may still be.")
+                .hint("Read the resource to see whether it happened.")),
         }
     }
 
@@ -185,7 +191,13 @@ impl Engine {
 #[error("the engine has stopped")]
 pub struct EngineStopped;
 
-fn run(world: &mut World, mut input: mpsc::Receiver<Input>, output: &mpsc::Sender<Vec<Output>>, ack: &mpsc::Sender<Vec<Tag>>, names: &watch::Sender<Vec<PoolId>>) {
+fn run(
+    world: &mut World,
+    mut input: mpsc::Receiver<Input>,
+    output: &mpsc::Sender<Vec<Output>>,
+    ack: &mpsc::Sender<Vec<Tag>>,
+    names: &watch::Sender<Vec<PoolId>>,
+) {
     let first = world.take_outputs();
     if output.try_send(first).is_err() {
         warn!("the first publishes wait in the outbox");

@@ -34,7 +34,9 @@ impl World {
         if let Some(existing) = self.pools.get(&pool.id) {
             let refusal = match existing.record.state {
                 PoolState::Active => Refusal::new(Code::PoolExists, "The specified pool already exists."),
-                PoolState::Deleting => Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").hint("Wait until reading it answers 404."),
+                PoolState::Deleting => {
+                    Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").hint("Wait until reading it answers 404.")
+                }
             };
             return Ok(Err(refusal.with("PoolId", &pool.id)));
         }
@@ -64,7 +66,17 @@ impl World {
         let done = Done::Changed { version: record.version, at: now };
         let id = record.id.clone();
         let core = Core::new(record.slots_per_node, self.timers);
-        let entry = PoolEntry { record, core, nodes: Default::default(), is_dirty: false, dirty_nodes: Default::default(), stale_nodes: Default::default(), flushed_at: now, waiting_since: None, is_touched: true };
+        let entry = PoolEntry {
+            record,
+            core,
+            nodes: Default::default(),
+            is_dirty: false,
+            dirty_nodes: Default::default(),
+            stale_nodes: Default::default(),
+            flushed_at: now,
+            waiting_since: None,
+            is_touched: true,
+        };
         self.pools.insert(id.clone(), entry);
         let jobs: Vec<JobUid> = self.jobs.iter().filter(|(_, job)| job.record.pool == id).map(|(uid, _)| *uid).collect();
         for job in jobs {
@@ -128,7 +140,8 @@ impl World {
             return Ok(Err(refusal.hint("Remove the policy (DELETE /piecework/pools/{id}/policy), or change its floor and ceiling.")));
         }
         if entry.record.allocation != AllocationState::Steady {
-            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.").hint("Wait until its allocation state is steady, or stop the resize.")));
+            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.")
+                .hint("Wait until its allocation state is steady, or stop the resize.")));
         }
         let record = &mut entry.record;
         record.target_dedicated = dedicated.unwrap_or(record.target_dedicated);
@@ -160,10 +173,18 @@ impl World {
         Ok(Ok(self.changed(pool, now)))
     }
 
-    pub(super) fn remove_nodes(&mut self, pool: &PoolId, nodes: &[NodeId], option: DeallocationOption, condition: &Condition, now: Timestamp) -> Outcome {
+    pub(super) fn remove_nodes(
+        &mut self,
+        pool: &PoolId,
+        nodes: &[NodeId],
+        option: DeallocationOption,
+        condition: &Condition,
+        now: Timestamp,
+    ) -> Outcome {
         let entry = or_refuse!(self.open_pool(pool, condition));
         if entry.record.allocation != AllocationState::Steady {
-            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.").hint("Wait until its allocation state is steady.")));
+            return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.")
+                .hint("Wait until its allocation state is steady.")));
         }
         if let Some(missing) = nodes.iter().find(|node| !entry.nodes.contains_key(*node)) {
             return Ok(Err(Refusal::new(Code::NodeNotFound, "The specified node does not exist.").with("NodeId", missing)));
@@ -212,7 +233,12 @@ impl World {
     /// Whether a job's tasks may be released, for its pool's core.
     pub(super) fn tell_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let Some(job) = self.jobs.get(&uid) else { return Ok(()) };
-        let event = Event::Job { job: uid, priority: job.record.priority, max_parallel: job.record.max_parallel, runs: job.record.state == JobState::Active };
+        let event = Event::Job {
+            job: uid,
+            priority: job.record.priority,
+            max_parallel: job.record.max_parallel,
+            runs: job.record.state == JobState::Active,
+        };
         let pool = job.record.pool.clone();
         self.step(&pool, event, now)
     }

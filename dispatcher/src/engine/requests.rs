@@ -3,7 +3,8 @@
 use broker_config::{
     ids::{Epoch, NodeId, PoolId},
     message::{
-        Answer, Beat, BeatReply, Fault, Join, Joined, NodeReport, NodeSnapshot, NodeTicket, PoolSnapshot, Reply, ReplyMessage, RequestKind, VERSION,
+        Answer, Beat, BeatReply, Fault, Join, Joined, NodeReport, NodeSnapshot, NodeTicket, PoolSnapshot, Reply, ReplyMessage, RequestKind,
+        VERSION,
     },
     settings::Secret,
     state::{AllocationState, NodeState, PoolState, SchedulingState},
@@ -165,9 +166,13 @@ impl World {
             .values()
             .map(|entry| {
                 let record = &entry.record;
-                let jobs = self.jobs.values().filter(|job| job.record.pool == record.id && job.record.state == broker_config::state::JobState::Active);
+                let jobs = self
+                    .jobs
+                    .values()
+                    .filter(|job| job.record.pool == record.id && job.record.state == broker_config::state::JobState::Active);
                 let running_slots: u64 = entry.core.nodes().values().map(|node| u64::from(node.running_slots())).sum();
-                let released: u64 = entry.core.live().values().filter(|attempt| attempt.owner().is_none()).map(|attempt| u64::from(attempt.slots)).sum();
+                let released: u64 =
+                    entry.core.live().values().filter(|attempt| attempt.owner().is_none()).map(|attempt| u64::from(attempt.slots)).sum();
                 let ready: u64 = jobs
                     .filter_map(|job| {
                         let facts = entry.core.jobs().get(&job.record.uid)?;

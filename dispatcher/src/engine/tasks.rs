@@ -28,13 +28,17 @@ impl World {
     pub(super) fn create_tasks(&mut self, job: &JobId, tasks: Vec<NewTask>, now: Timestamp) -> Outcome {
         let uid = or_refuse!(self.open_job(job, &Condition::default())?);
         let Some(entry) = self.jobs.get(&uid) else { return Ok(Err(Refusal::new(Code::JobNotFound, "The specified job does not exist."))) };
-        let (uses_dependencies, retries_default, pool) = (entry.record.uses_dependencies, entry.record.max_task_retry_count, entry.record.pool.clone());
+        let (uses_dependencies, retries_default, pool) =
+            (entry.record.uses_dependencies, entry.record.max_task_retry_count, entry.record.pool.clone());
         let slots_per_node = self.pools.get(&pool).map(|pool| pool.record.slots_per_node);
         let mut results = Vec::with_capacity(tasks.len());
         let mut ready = Vec::new();
         for task in tasks {
             if !uses_dependencies && !task.depends_on.is_empty() {
-                let refusal = Refusal::new(Code::TaskDependenciesNotSpecifiedOnJob, "The task depends on others but its job does not use dependencies.");
+                let refusal = Refusal::new(
+                    Code::TaskDependenciesNotSpecifiedOnJob,
+                    "The task depends on others but its job does not use dependencies.",
+                );
                 results.push(Err(refusal.with("TaskId", &task.id).hint("Create the job with usesTaskDependencies set to true.")));
                 continue;
             }
@@ -56,13 +60,23 @@ impl World {
                 at: now,
             };
             match self.store.insert_task(uid, &record)? {
-                Inserted::Exists => results.push(Err(Refusal::new(Code::TaskExists, "The specified task already exists.").with("TaskId", &task.id))),
+                Inserted::Exists => {
+                    results.push(Err(Refusal::new(Code::TaskExists, "The specified task already exists.").with("TaskId", &task.id)))
+                }
                 inserted => {
                     self.next_task += 1;
                     self.count(uid, u64::from(slots), |counts, n| counts.active += n);
                     results.push(Ok((version, now)));
                     if inserted == Inserted::Ready {
-                        ready.push(Ready { uid: number, attempt: 0, fence: Fence(self.first_fence), slots, crashes: 0, retries: 0, retries_max });
+                        ready.push(Ready {
+                            uid: number,
+                            attempt: 0,
+                            fence: Fence(self.first_fence),
+                            slots,
+                            crashes: 0,
+                            retries: 0,
+                            retries_max,
+                        });
                         let mut spec = task.spec;
                         if let Some(entry) = self.jobs.get(&uid) {
                             spec.environment_settings = merge(&entry.record.environment, spec.environment_settings);

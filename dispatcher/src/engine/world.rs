@@ -120,7 +120,17 @@ impl World {
             }
             self.outputs.push(Output::Declare(record.id.clone(), None));
             let nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-            let entry = PoolEntry { core, nodes, is_dirty: false, dirty_nodes: BTreeSet::new(), stale_nodes: BTreeSet::new(), flushed_at: now, waiting_since: None, is_touched: true, record };
+            let entry = PoolEntry {
+                core,
+                nodes,
+                is_dirty: false,
+                dirty_nodes: BTreeSet::new(),
+                stale_nodes: BTreeSet::new(),
+                flushed_at: now,
+                waiting_since: None,
+                is_touched: true,
+                record,
+            };
             self.pools.insert(entry.record.id.clone(), entry);
         }
         for (record, ready) in loaded.jobs {
@@ -146,7 +156,8 @@ impl World {
         };
         let key = AttemptKey { uid: task.uid, attempt: task.attempt, fence: task.fence };
         let slots = if task.crashes >= crate::core::CRASHES_ALONE { pool.record.slots_per_node } else { task.slots };
-        let attempt = Attempt { job: task.job, key, slots, crashes: task.crashes, retries: task.retries, retries_max: task.retries_max, phase };
+        let attempt =
+            Attempt { job: task.job, key, slots, crashes: task.crashes, retries: task.retries, retries_max: task.retries_max, phase };
         pool.core.restore_attempt(task.job, attempt);
     }
 
@@ -224,7 +235,13 @@ impl World {
     }
 
     /// The same, for events that are questions: `pick` finds the answer among the effects.
-    pub(super) fn step_with<T>(&mut self, pool: &PoolId, event: Event, now: Timestamp, pick: impl FnOnce(&[Effect]) -> T) -> Result<Option<T>, StoreError> {
+    pub(super) fn step_with<T>(
+        &mut self,
+        pool: &PoolId,
+        event: Event,
+        now: Timestamp,
+        pick: impl FnOnce(&[Effect]) -> T,
+    ) -> Result<Option<T>, StoreError> {
         let mut effects = Vec::new();
         let Some(entry) = self.pools.get_mut(pool) else { return Ok(None) };
         entry.is_touched = true;
@@ -299,7 +316,8 @@ impl World {
 
     pub(super) fn refuse(&mut self, input: Input) {
         if let Input::Command { reply, .. } = input {
-            let _ = reply.send(Err(Refusal::new(Code::ServerBusy, "The server could not store the change.").hint("Try again; creating with the same id is safe.")));
+            let _ = reply.send(Err(Refusal::new(Code::ServerBusy, "The server could not store the change.")
+                .hint("Try again; creating with the same id is safe.")));
         }
     }
 
@@ -341,9 +359,27 @@ impl World {
     }
 
     /// The message of an attempt.
-    pub(super) fn message(&self, key: AttemptKey, job: JobUid, task: TaskId, start: broker_config::message::Start, slots: u32, spec: Option<TaskSpec>) -> Option<TaskMessage> {
+    pub(super) fn message(
+        &self,
+        key: AttemptKey,
+        job: JobUid,
+        task: TaskId,
+        start: broker_config::message::Start,
+        slots: u32,
+        spec: Option<TaskSpec>,
+    ) -> Option<TaskMessage> {
         let job = self.jobs.get(&job)?;
-        Some(TaskMessage { v: VERSION, uid: key.uid, attempt: key.attempt, fence: key.fence, job: job.record.id.clone(), task, start, slots, spec })
+        Some(TaskMessage {
+            v: VERSION,
+            uid: key.uid,
+            attempt: key.attempt,
+            fence: key.fence,
+            job: job.record.id.clone(),
+            task,
+            start,
+            slots,
+            spec,
+        })
     }
 }
 
@@ -352,7 +388,8 @@ pub(super) fn merge(common: &[EnvironmentSetting], own: Vec<EnvironmentSetting>)
     if common.is_empty() {
         return own;
     }
-    let mut merged: Vec<EnvironmentSetting> = common.iter().filter(|setting| own.iter().all(|mine| mine.name != setting.name)).cloned().collect();
+    let mut merged: Vec<EnvironmentSetting> =
+        common.iter().filter(|setting| own.iter().all(|mine| mine.name != setting.name)).cloned().collect();
     merged.extend(own);
     merged
 }

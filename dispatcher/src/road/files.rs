@@ -32,7 +32,10 @@ impl Files {
         let timeout = if matches!(request, FileRequest::Upload { .. }) { UPLOAD_TIMEOUT } else { ASK_TIMEOUT };
         let control = Control { v: VERSION, what: ControlKind::File(request) };
         let gone = |error: AmqpError| {
-            Refusal::new(Code::TaskFilesUnavailable, "The node that holds the files does not answer.").with("NodeId", node).with("Reason", error).hint("Try again; if the node is gone, its files are, too.")
+            Refusal::new(Code::TaskFilesUnavailable, "The node that holds the files does not answer.")
+                .with("NodeId", node)
+                .with("Reason", error)
+                .hint("Try again; if the node is gone, its files are, too.")
         };
         match self.caller.call(topology::CONTROL, topology::node_key(pool, node), &control, timeout).await.map_err(gone)? {
             FileReply::Refused(fault) => Err(Refusal::new(Code::InvalidInput, fault.message).with("Reason", fault.code)),

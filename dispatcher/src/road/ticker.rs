@@ -30,7 +30,7 @@ pub(super) async fn run(link: Link, engine: Engine, mut stop: watch::Receiver<bo
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let mut depths = HashMap::new();
-        if count % TICKS_PER_DEPTH == 0 {
+        if count.is_multiple_of(TICKS_PER_DEPTH) {
             events_behind = depth(&link, topology::EVENT_QUEUE).await.is_none_or(|ready| ready > EVENTS_BEHIND);
             pools = engine.pools();
             for pool in &pools {

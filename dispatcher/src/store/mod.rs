@@ -109,7 +109,15 @@ pub trait Store: Send {
     /// A run owns the attempt: state running.
     fn start(&mut self, uid: TaskUid, run: RunId, node: &NodeId, epoch: Epoch, at: Timestamp, version: u64) -> Result<(), StoreError>;
     /// Back to active and ready, with a new fence.
-    fn requeue(&mut self, uid: TaskUid, fence: Fence, cause: RequeueCause, crashes: u32, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    fn requeue(
+        &mut self,
+        uid: TaskUid,
+        fence: Fence,
+        cause: RequeueCause,
+        crashes: u32,
+        at: Timestamp,
+        version: u64,
+    ) -> Result<(), StoreError>;
     /// Completed, once; outbox row gone.
     fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError>;
     /// A task ended so that those depending on it may run; the tasks that became ready.

@@ -217,10 +217,15 @@ impl Agent {
         for (_, held) in std::mem::take(&mut self.waiting) {
             self.settle(held, Settlement::Back);
         }
-        let open: Vec<Held> = self.asked.values_mut().filter(|asked| !asked.is_cancelled).map(|asked| {
-            asked.is_cancelled = true;
-            asked.held
-        }).collect();
+        let open: Vec<Held> = self
+            .asked
+            .values_mut()
+            .filter(|asked| !asked.is_cancelled)
+            .map(|asked| {
+                asked.is_cancelled = true;
+                asked.held
+            })
+            .collect();
         for held in open {
             self.settle(held, Settlement::Back);
         }
@@ -240,7 +245,8 @@ async fn question(caller: Caller, ask: Ask, after: Duration) -> (AttemptKey, Opt
     let mut pause = PAUSE_FIRST;
     let request = Request { v: VERSION, what: RequestKind::Ask(ask) };
     loop {
-        match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &request, ANSWER_TIMEOUT).await.map(|reply| reply.what) {
+        match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &request, ANSWER_TIMEOUT).await.map(|reply| reply.what)
+        {
             Ok(Reply::Answer(answer)) => return (key, Some(answer)),
             Ok(Reply::Refused(fault)) => tracing::warn!(code = fault.code, "the dispatcher refused a question"),
             Ok(other) => tracing::warn!(?other, "no answer to a question"),

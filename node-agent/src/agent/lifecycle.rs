@@ -1,6 +1,9 @@
 //! The agent's own life: the start task, joining again, housekeeping, farewell.
 
-use std::{sync::atomic::Ordering, time::{Duration, Instant}};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use broker_config::{
     message::{Fault, Joined, NodeReport, Outcome, StartTaskEnd},
@@ -139,8 +142,7 @@ async fn run_start_task(room: std::sync::Arc<Room>, task: StartTask) -> StartTas
         let outcome = match execution::prepare(&room, &folder, &task.resource_files, &reins, None, None).await {
             Err(outcome) => outcome,
             Ok(()) => {
-                let launch =
-                    Launch { command_line: task.command_line.clone(), environment: environment.clone(), folder: folder.clone() };
+                let launch = Launch { command_line: task.command_line.clone(), environment: environment.clone(), folder: folder.clone() };
                 execution::process(&room, launch, &reins, None, None, None, false).await.outcome
             }
         };

@@ -36,7 +36,8 @@ impl Agent {
         let at = Timestamp::now();
         self.outbox.started(Started { uid: key.uid, attempt: key.attempt, fence: key.fence, run, at });
         let Some(spec) = message.spec else {
-            let fault = Fault { code: "NodeError".to_owned(), message: "the task came without its specification".to_owned(), details: vec![] };
+            let fault =
+                Fault { code: "NodeError".to_owned(), message: "the task came without its specification".to_owned(), details: vec![] };
             return self.tell_end(key, at, Ended::bare(Outcome::Node(fault)), held);
         };
         if is_noop(&spec) {

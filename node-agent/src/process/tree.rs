@@ -31,7 +31,8 @@ pub fn carriers(variable: &str, value: &str) -> Vec<Pid> {
         .filter(|pid| {
             let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
             // Processes of others cannot be read and are not ours.
-            fs::read(path).is_ok_and(|bytes| bytes.len() <= ENVIRON_BYTES_MAX && bytes.split(|byte| *byte == 0).any(|entry| entry == wanted))
+            fs::read(path)
+                .is_ok_and(|bytes| bytes.len() <= ENVIRON_BYTES_MAX && bytes.split(|byte| *byte == 0).any(|entry| entry == wanted))
         })
         .collect()
 }

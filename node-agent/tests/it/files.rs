@@ -93,10 +93,7 @@ async fn outputs_are_uploaded_under_their_conditions() {
     assert!(finished.usage.out_bytes > 0);
     let listing = stage.blobs.as_ref().unwrap().list("users", "", None, 100).await.unwrap();
     let keys: Vec<String> = listing.blobs.into_iter().map(|blob| blob.key).collect();
-    assert_eq!(
-        keys,
-        ["all/a/b/deep.txt", "exact/name.bin", "logs/stderr.txt", "logs/stdout.txt", "results/one.out", "results/two.out"]
-    );
+    assert_eq!(keys, ["all/a/b/deep.txt", "exact/name.bin", "logs/stderr.txt", "logs/stdout.txt", "results/one.out", "results/two.out"]);
     assert!(stage.root().join("workitems/job/job-1/t1/fileuploadout.txt").exists());
     stage.strike().await;
 }

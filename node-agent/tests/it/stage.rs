@@ -117,7 +117,7 @@ impl Stage {
     /// Adds a blob store with a bucket `users`.
     pub async fn add_blobs(&mut self) {
         let data = self.folder.path().join("blobs");
-        let settings = embedded_blobs::Settings::new("127.0.0.1:0".parse().unwrap(), data, "key", "secretsecret", "us-east-1");
+        let settings = embedded_blobs::Settings::new("127.0.0.1:0".parse().unwrap(), data, "key", "secretsecret");
         let store = embedded_blobs::Blobs::start(settings).await.unwrap();
         let settings = BlobSettings {
             endpoint: store.endpoint(),
