@@ -57,7 +57,7 @@ impl SlotConsumer {
     /// So many slots whose priorities make tasks spread over nodes: a node's first slots are served before any node's last ones.
     ///
     /// There are at most [`super::PRIORITY_LEVELS_MAX`] levels, because RabbitMQ pays for each on every delivery:
-    /// 64 of them cost half of a queue's throughput, 8 cost a tenth.
+    /// 64 of them cost about half of a queue's throughput, 8 about a fifth.
     pub fn spread(slots: u32) -> Vec<SlotConsumer> {
         let levels = slots.min(super::PRIORITY_LEVELS_MAX);
         let level = |slot: u32| i32::try_from(u64::from(slot) * u64::from(levels) / u64::from(slots)).unwrap_or(0);
