@@ -168,9 +168,10 @@ async fn watch(client: &Client, plan: &Plan, blobs: &Blobs, items: &[Item], repo
 }
 
 async fn take_in(client: &Client, plan: &Plan, blobs: &Blobs, items: &[Item], task: work::Task) -> (String, Outcome) {
-    let Some(item) = items.iter().find(|item| item.id == task.id) else {
+    let Ok(at) = items.binary_search_by(|item| item.id.as_str().cmp(&task.id)) else {
         return (task.id, Outcome::failed("a task that is not ours"));
     };
+    let item = &items[at];
     let outcome = if task.has_succeeded() {
         plan.target.fetch(client, plan, blobs, item).await
     } else {

@@ -32,7 +32,7 @@ pub(crate) struct Plan {
 /// One input with everything that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
-    /// The task's id.
+    /// The task's id; ids are in the order of the inputs.
     pub(crate) id: String,
     pub(crate) source: Source,
     pub(crate) name: String,
@@ -54,7 +54,7 @@ impl Plan {
             if let (false, Some(other)) = (matches!(self.target, Target::Print), outputs.insert(output.clone(), shown.clone())) {
                 return Err(Failure::usage(format!("{other} and {shown} would both become {output}; give another --name")).into());
             }
-            items.push(Item { id: format!("task-{number:06}"), source, name, output });
+            items.push(Item { id: format!("task-{number:07}"), source, name, output });
         }
         Ok(items)
     }
