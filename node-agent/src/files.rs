@@ -176,7 +176,7 @@ async fn upload(room: &Room, path: &str, key: &str) -> io::Result<FileReply> {
 
 fn entry(name: String, stat: &Stat) -> FileEntry {
     let ms = |secs: i64, nanos: i64| Timestamp(secs.saturating_mul(1000).saturating_add(nanos / 1_000_000));
-    let modified_at = ms(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    let modified_at = ms(stat.st_mtime, stat.st_mtime_nsec as i64);
     FileEntry {
         name,
         is_directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,

@@ -233,7 +233,7 @@ impl Agent {
 }
 
 fn is_noop(message: &TaskMessage) -> bool {
-    message.spec.as_ref().is_some_and(|spec| super::runs::is_noop(spec))
+    message.spec.as_ref().is_some_and(super::runs::is_noop)
 }
 
 /// Asks until there is an answer.

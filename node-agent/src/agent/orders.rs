@@ -100,10 +100,10 @@ impl Agent {
         }
     }
 
-    /// Tells once that a drain is complete.
+    /// Tells once that a drain is complete, after every end.
     pub(super) fn finish_drain(&mut self) {
         let is_draining = matches!(self.order, NodeOrder::Drain { .. });
-        if is_draining && !self.is_drained_told && self.live.is_empty() && self.wide.is_none() {
+        if is_draining && !self.is_drained_told && self.live.is_empty() && self.wide.is_none() && self.outbox.is_told() {
             self.is_drained_told = true;
             self.report(NodeState::Idle, None, true);
         }

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal};
 
 /// Between two looks at the processes that are left.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Looks in a row that must find nothing: a program that is just being started has no environment yet.
+const QUIET_LOOKS: u32 = 3;
 /// A process that lives longer than this after SIGKILL hangs in the kernel.
 pub const KILL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an environment that are looked at.
@@ -61,13 +63,15 @@ fn stat(pid: Pid) -> Option<(char, i32)> {
 /// Kills the groups and every process that carries the variable, until none is left; how many would not die.
 pub fn kill_all(variable: &str, value: &str, groups: &HashSet<i32>) -> usize {
     let started = Instant::now();
+    let mut quiet = 0;
     loop {
         for group in groups.iter().filter_map(|group| Pid::from_raw(*group)) {
             signal_group(group, Signal::KILL);
         }
         let mut left = carriers(variable, value);
         left.extend(members(groups));
-        if left.is_empty() || started.elapsed() > KILL_WAIT_MAX {
+        quiet = if left.is_empty() { quiet + 1 } else { 0 };
+        if quiet >= QUIET_LOOKS || started.elapsed() > KILL_WAIT_MAX {
             return left.len();
         }
         for pid in left {

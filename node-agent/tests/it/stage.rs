@@ -42,6 +42,9 @@ pub struct Script {
     pub joins: Vec<Join>,
 }
 
+/// How to end an agent, and how it ended.
+type Running = (oneshot::Sender<Ending>, JoinHandle<Result<(), AgentError>>);
+
 pub struct Stage {
     pub folder: tempfile::TempDir,
     pub broker: Option<embedded_broker::Broker>,
@@ -54,7 +57,7 @@ pub struct Stage {
     pub events: mpsc::Receiver<AgentEvent>,
     pub beats: mpsc::Receiver<Beat>,
     work: Vec<JoinHandle<()>>,
-    agent: Option<(oneshot::Sender<Ending>, JoinHandle<Result<(), AgentError>>)>,
+    agent: Option<Running>,
 }
 
 pub fn pool() -> PoolId {
@@ -174,6 +177,12 @@ impl Stage {
     pub async fn end_agent(&mut self, ending: Ending) -> Result<(), AgentError> {
         let Some((end, agent)) = self.agent.take() else { return Ok(()) };
         end.send(ending).ok();
+        timeout(PATIENCE, agent).await.expect("the agent ends").unwrap()
+    }
+
+    /// Waits for an agent that ends by itself.
+    pub async fn agent_ends(&mut self) -> Result<(), AgentError> {
+        let (_end, agent) = self.agent.take().unwrap();
         timeout(PATIENCE, agent).await.expect("the agent ends").unwrap()
     }
 

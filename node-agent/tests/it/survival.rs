@@ -95,10 +95,8 @@ async fn a_dismissed_agent_ends_its_runs_and_itself() {
     stage.started().await;
     stage.say(|script| script.order = NodeOrder::Leave);
     let marker = fs::read_to_string(stage.root().join("volatile/marker")).unwrap();
-    while !carriers(&marker).is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert!(matches!(stage.end_agent(Ending::Now).await, Err(AgentError::Dismissed)));
+    assert!(matches!(stage.agent_ends().await, Err(AgentError::Dismissed)));
+    assert!(carriers(&marker).is_empty());
     stage.strike().await;
 }
 
