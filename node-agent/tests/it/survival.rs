@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use broker_config::message::{Answer, NodeOrder, Outcome};
@@ -44,7 +44,7 @@ async fn a_lost_channel_does_not_end_a_run_and_its_delivery_is_adopted() {
 async fn nothing_is_left_of_a_killed_agent() {
     let mut stage = Stage::set(2).await;
     let command = crate::roles::command("agent");
-    let mut agent = Command::new(&command[0])
+    let agent = Command::new(&command[0])
         .args(&command[1..])
         .envs([("TEST_BROKER", stage.url()), ("TEST_POOL", pool().to_string()), ("TEST_NODE", node().to_string())])
         .env("TEST_ROOT", stage.root())
@@ -53,6 +53,7 @@ async fn nothing_is_left_of_a_killed_agent() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut agent = Mortal(agent);
     stage.release(&task(1, "/bin/sh -c 'setsid sleep 611 & sleep 611'")).await;
     stage.started().await;
     stage.beat(|beat| beat.live.len() == 1).await;
@@ -61,8 +62,7 @@ async fn nothing_is_left_of_a_killed_agent() {
     while carriers(&marker).len() < 2 {
         tokio::task::yield_now().await;
     }
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+    agent.end();
     while !carriers(&marker).is_empty() {
         tokio::task::yield_now().await;
     }
@@ -101,6 +101,21 @@ async fn a_dismissed_agent_ends_its_runs_and_itself() {
     assert!(matches!(stage.agent_ends().await, Err(AgentError::Dismissed)));
     assert!(carriers(&marker).is_empty());
     stage.strike().await;
+}
+
+/// A process that does not outlive its test, however that ends.
+struct Mortal(Child);
+
+impl Mortal {
+    fn end(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).unwrap();
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 fn carriers(marker: &str) -> Vec<String> {
