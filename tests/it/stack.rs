@@ -31,7 +31,6 @@ pub struct Ready {
     pub url: String,
     pub account: String,
     pub key: String,
-    pub broker: String,
     pub s3: S3,
 }
 
@@ -85,7 +84,7 @@ impl Stack {
     /// The `piecework` command, configured for this stack.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PIECEWORK);
-        command.env("PIECEWORK_URL", &self.ready.url).env("PIECEWORK_ACCOUNT", &self.ready.account).env("PIECEWORK_KEY", &self.ready.key);
+        command.env("PIECEWORK_SERVER", self.ready_file()).stdin(Stdio::null());
         command.current_dir(self.folder.path());
         command
     }
@@ -132,7 +131,7 @@ fn launch(folder: &Path, broker: Option<&str>) -> (Child, Ready) {
     if let Some(broker) = broker {
         command.args(["--broker", broker]);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("RUST_LOG", "info");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("PIECEWORK_LOG", "info");
     let mut child = command.spawn().expect("the binary to start");
     let deadline = Instant::now() + READY;
     loop {

@@ -21,7 +21,7 @@ use std::{
 };
 
 use broker_config::{
-    amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, Publisher, SlotConsumer, Subscription, Tag},
+    amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, PRIORITY_LEVELS_MAX, Publisher, SlotConsumer, Subscription, Tag},
     ids::{AttemptKey, RunId, RunKey},
     message::{Answer, Joined, NodeOrder, StartTaskEnd, TaskMessage},
     spec::FillType,
@@ -288,11 +288,14 @@ impl Agent {
 
     async fn consume(&mut self) -> Result<(), AmqpError> {
         let slots = self.capacity.total();
-        let priority = |slot: u32| match self.joined.fill {
-            FillType::Spread => -(slot.min(i32::MAX as u32) as i32),
-            FillType::Pack => -(self.joined.rank.min(i32::MAX as u32) as i32),
+        // Brokers pay for every level of priority, so there are few.
+        let consumers = match self.joined.fill {
+            FillType::Spread => SlotConsumer::spread(slots),
+            FillType::Pack => {
+                let priority = Some(-(self.joined.rank.min(PRIORITY_LEVELS_MAX - 1) as i32));
+                (0..slots).map(|slot| SlotConsumer { slot, priority }).collect()
+            }
         };
-        let consumers = (0..slots).map(|slot| SlotConsumer { slot, priority: Some(priority(slot)) }).collect();
         let mut narrow = Subscription::plain(topology::pool_queue(&self.settings.pool), 1);
         narrow.slots = consumers;
         narrow.buffer = slots as usize + 1;

@@ -1,0 +1,110 @@
+//! The command line as people use it: with a server, and without one.
+
+use std::{fs, process::Command};
+
+use serde_json::Value;
+
+use crate::stack::{PIECEWORK, Stack, processes_naming, text};
+
+fn json(command: &mut Command) -> Value {
+    let output = command.arg("--json").output().unwrap();
+    let (out, err) = text(&output);
+    assert!(output.status.success(), "{out}\n{err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+#[test]
+fn run_streams_the_output_and_returns_the_exit_code() {
+    let stack = Stack::start();
+    let output = stack.command().args(["run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).output().unwrap();
+    let (out, err) = text(&output);
+    assert_eq!((output.status.code(), out.as_str()), (Some(7), "out\n"), "{err}");
+    assert!(err.contains("err\n"), "{err}");
+    let pools = json(stack.command().args(["pool", "list"]));
+    assert!(pools.to_string().contains("default"), "{pools}");
+    stack.stop();
+}
+
+#[test]
+fn map_keeps_what_succeeded_lists_what_failed_and_resumes_with_what_is_missing() {
+    let stack = Stack::start();
+    let (input, out) = (stack.scratch().join("in"), stack.scratch().join("out"));
+    fs::create_dir(&input).unwrap();
+    for (name, content) in [("a b.txt", "one"), ("c.txt", "two"), ("bad.txt", "fail")] {
+        fs::write(input.join(name), content).unwrap();
+    }
+    let map = |resume: bool| {
+        let mut command = stack.command();
+        command.arg("map").arg("--in").arg(&input).arg("--out").arg(&out).args(["--name", "{stem}.up"]);
+        if resume {
+            command.arg("--resume");
+        }
+        command.args([
+            "--",
+            "sh",
+            "-c",
+            "if grep -q fail \"$1\"; then echo no good >&2; exit 9; fi; tr a-z A-Z < \"$1\" > \"$2\"",
+            "sh",
+            "{in}",
+            "{out}",
+        ]);
+        command.output().unwrap()
+    };
+    let first = map(false);
+    let (_, err) = text(&first);
+    assert_eq!(first.status.code(), Some(1), "{err}");
+    assert!(err.contains("bad.txt") && err.contains("no good"), "{err}");
+    assert_eq!(fs::read_to_string(out.join("a b.up")).unwrap(), "ONE");
+    assert_eq!(fs::read_to_string(out.join("c.up")).unwrap(), "TWO");
+    assert!(!out.join("bad.up").exists());
+
+    fs::write(input.join("bad.txt"), "good now").unwrap();
+    fs::write(out.join("c.up"), "untouched").unwrap();
+    let second = map(true);
+    assert_eq!(second.status.code(), Some(0), "{:?}", text(&second));
+    assert_eq!(fs::read_to_string(out.join("bad.up")).unwrap(), "GOOD NOW");
+    assert_eq!(fs::read_to_string(out.join("c.up")).unwrap(), "untouched", "what is there is not made again");
+    stack.stop();
+}
+
+#[test]
+fn the_demo_renders_its_picture_with_nothing_configured_and_leaves_nothing_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = Command::new(PIECEWORK);
+    command.arg("demo").current_dir(folder.path()).env("TMPDIR", &temporary);
+    for name in ["PIECEWORK_SERVER", "PIECEWORK_URL", "PIECEWORK_BROKER"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
+    let (out, err) = text(&output);
+    assert!(output.status.success(), "{out}\n{err}");
+    let picture = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|found| found == "png"));
+    let picture = picture.expect("a picture in the current folder");
+    assert!(out.contains(&*fs::canonicalize(&picture).unwrap().to_string_lossy()), "its absolute path is printed: {out}");
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "the data folder is cleaned up");
+    assert_eq!(processes_naming(&temporary), Vec::<String>::new());
+}
+
+#[test]
+fn wrong_flags_and_a_missing_server_are_told_with_what_to_do() {
+    let no_flag = Command::new(PIECEWORK).args(["pool", "create"]).output().unwrap();
+    assert_eq!(no_flag.status.code(), Some(2));
+    let nobody = Command::new(PIECEWORK)
+        .args(["pool", "list", "--url", "http://127.0.0.1:9", "--account", "a", "--key", "a2V5"])
+        .env_remove("PIECEWORK_SERVER")
+        .output()
+        .unwrap();
+    let (out, err) = text(&nobody);
+    assert!(!nobody.status.success() && out.is_empty(), "{out}");
+    assert!(err.contains("127.0.0.1:9"), "{err}");
+    let second = Stack::start();
+    let twin = Command::new(PIECEWORK).args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(second.data()).output().unwrap();
+    assert!(!twin.status.success() && text(&twin).1.contains("in use"), "{:?}", text(&twin));
+    second.stop();
+}
