@@ -47,6 +47,9 @@ done
 [ "${ready:-}" = 1 ] || { cat "$scratch/log/out"; echo "RabbitMQ did not answer in 60 s" >&2; exit 1; }
 export HOME=$home
 
+# Each stack of the end-to-end tests has a virtual host of its own.
+HOME="$scratch/home" "$sbin/rabbitmqctl" -q eval "[begin rabbit_vhost:add(list_to_binary(\"it-\" ++ integer_to_list(N)), <<\"test\">>), rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, list_to_binary(\"it-\" ++ integer_to_list(N)), <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>) end || N <- lists:seq(1, 40)], ok."
+
 export PIECEWORK_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
 cargo test --test it
 cargo test -p embedded-broker --test conformance

@@ -71,6 +71,11 @@ impl Capacity {
         self.is_accepting && self.free > self.reserved
     }
 
+    /// Whether every delivery in hand could become a run of one slot.
+    pub fn fits(&self) -> bool {
+        self.is_accepting && self.waiting <= self.free.saturating_sub(self.reserved)
+    }
+
     /// A run begins, with the delivery in this slot's hand if it has one.
     pub fn start(&mut self, hand: Option<(u32, Tag)>, units: u32) {
         self.free = self.free.saturating_sub(units);
@@ -212,6 +217,22 @@ mod tests {
         capacity.end(Some((0, tag(2))), 1);
         capacity.settled(0, tag(2));
         assert_eq!((capacity.free(), capacity.balance()), (1, vec![]));
+    }
+
+    #[test]
+    fn what_arrives_beside_a_wide_task_does_not_fit() {
+        let mut capacity = Capacity::new(4);
+        capacity.reserve(4);
+        capacity.balance();
+        assert!(capacity.reserve(4));
+        capacity.start(None, 4);
+        capacity.reserve(0);
+        capacity.delivered(0, tag(1));
+        assert!(!capacity.fits(), "it was on its way when its consumer was paused");
+        capacity.settled(0, tag(1));
+        capacity.end(None, 4);
+        capacity.delivered(0, tag(2));
+        assert!(capacity.fits());
     }
 
     #[test]

@@ -199,7 +199,12 @@ fn a_terminated_task_stops_and_a_deleted_one_is_gone() {
 fn wide_tasks_take_their_slots_and_narrow_ones_fill_the_rest() {
     let (stack, rest) = stack("wide", 1, 4);
     let log = stack.scratch().join("log");
-    let command = |slots: u32| format!("/bin/sh -c 'echo + {slots} >> {0}; sleep 0.3; echo - {slots} >> {0}'", log.display());
+    let command = |slots: u32| {
+        format!(
+            "/bin/sh -c 'echo + {slots} $AZ_BATCH_TASK_ID $PIECEWORK_ATTEMPT >> {0}; sleep 0.3; echo - {slots} $AZ_BATCH_TASK_ID >> {0}'",
+            log.display()
+        )
+    };
     let tasks: Vec<Value> = (0..12)
         .map(|n| (n, [1, 3, 4, 2][n % 4]))
         .map(|(n, slots)| json!({"id": format!("t{n}"), "requiredSlots": slots, "commandLine": command(slots as u32)}))
@@ -209,12 +214,13 @@ fn wide_tasks_take_their_slots_and_narrow_ones_fill_the_rest() {
     assert_eq!(counts["taskCounts"]["succeeded"], 12);
     assert_eq!(counts["taskSlotCounts"]["succeeded"], 30);
     let (mut held, mut most) = (0i32, 0i32);
-    for line in std::fs::read_to_string(&log).unwrap().lines() {
-        let (sign, slots) = line.split_once(' ').unwrap();
-        held += if sign == "+" { 1 } else { -1 } * slots.parse::<i32>().unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
+    for line in log.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        held += if words[0] == "+" { 1 } else { -1 } * words[1].parse::<i32>().unwrap();
         most = most.max(held);
     }
-    assert!(most <= 4, "{most} slots of 4 were in use");
+    assert!(most <= 4, "{most} slots of 4 were in use:\n{log}");
     stack.stop();
 }
 

@@ -39,7 +39,9 @@ impl Agent {
         let held = Held { lane: Lane::Slot(delivery.slot), tag };
         let Some(message) = self.read(&delivery, held) else { return };
         let is_question = message.start == Start::Ask || delivery.redelivered || message.spec.is_none() || message.slots > 1;
-        if !self.capacity.is_consuming() && !self.by_attempt.contains_key(&message.key()) {
+        let is_ours = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
+        // What arrives while a wide task has the slots goes back before it is asked about: an answer starts it.
+        if !is_ours && (!self.capacity.is_consuming() || (is_question && !self.capacity.fits())) {
             self.settle(held, Settlement::Back);
         } else if is_question {
             self.ask(message, held);
