@@ -231,7 +231,7 @@ fn component_matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const TASK: &str = "/root/workitems/j/job-1/t";
+    const TASK: &str = "/node/workitems/j/job-1/t";
 
     fn matches(pattern: &str, path: &str) -> bool {
         Pattern::parse(pattern, TASK).unwrap().matches(&RelativePath::parse(path).unwrap())
@@ -268,7 +268,7 @@ mod tests {
             ("../std*.txt", "stdout.txt", true),
             ("../std*.txt", "wd/stdout.txt", false),
             ("../stdout.txt", "stdout.txt", true),
-            ("/root/workitems/j/job-1/t/wd/x", "wd/x", true),
+            ("/node/workitems/j/job-1/t/wd/x", "wd/x", true),
             ("ä*ö", "wd/äxö", true),
             ("*a*b*c*", "wd/xxaxxbxxcxx", true),
             ("*a*b*c*", "wd/xxaxxcxxbxx", false),
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn patterns_stay_in_the_task() {
-        for pattern in ["../../other/wd/x", "/etc/passwd", "/root/workitems/j/job-1/t2/x", "a/../../../b", "", "/root/workitems/j/job-1/t/"]
+        for pattern in ["../../other/wd/x", "/etc/passwd", "/node/workitems/j/job-1/t2/x", "a/../../../b", "", "/node/workitems/j/job-1/t/"]
         {
             assert!(Pattern::parse(pattern, TASK).is_err(), "{pattern}");
         }

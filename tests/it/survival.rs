@@ -10,12 +10,15 @@ use crate::{
     stack::{Stack, processes_naming, wait_for},
 };
 
-const TASKS: usize = 300;
-const KILLS: usize = 3;
+/// A number from the environment, for longer runs by hand.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
 
 /// Every task writes a witness line when it runs; every record is read at the end.
 #[test]
 fn killing_the_stack_again_and_again_loses_no_task_and_ends_each_once() {
+    let (tasks_count, kills) = (setting("PIECEWORK_TASKS", 300), setting("PIECEWORK_KILLS", 3));
     let seed: u64 = std::env::var("PIECEWORK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     eprintln!("PIECEWORK_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -25,17 +28,17 @@ fn killing_the_stack_again_and_again_loses_no_task_and_ends_each_once() {
     rest.add_pool("kill", 2, 4);
     rest.add_job("job", "kill");
     let command = format!("/bin/sh -c 'echo $AZ_BATCH_TASK_ID >> {}'", witness.display());
-    let tasks: Vec<_> = (0..TASKS).map(|number| json!({"id": format!("t{number}"), "commandLine": command})).collect();
+    let tasks: Vec<_> = (0..tasks_count).map(|number| json!({"id": format!("t{number}"), "commandLine": command})).collect();
     rest.add_tasks("job", &tasks);
 
     let mut completed_before: HashMap<String, serde_json::Value> = HashMap::new();
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let rest = Rest::new(&stack.ready);
-        let goal = random.random_range(1..TASKS / KILLS);
+        let goal = random.random_range(1..tasks_count / kills);
         let start = completed_before.len();
         wait_for(Duration::from_secs(60), || {
             let counts = rest.get("/jobs/job/taskcounts");
-            (counts["taskCounts"]["completed"].as_u64().unwrap() as usize >= (start + goal).min(TASKS)).then_some(())
+            (counts["taskCounts"]["completed"].as_u64().unwrap() as usize >= (start + goal).min(tasks_count)).then_some(())
         })
         .expect("progress");
         for task in rest.tasks("job") {
@@ -47,9 +50,9 @@ fn killing_the_stack_again_and_again_loses_no_task_and_ends_each_once() {
     }
     let rest = Rest::new(&stack.ready);
     let counts = rest.all_finished("job");
-    assert_eq!(counts["taskCounts"], json!({"active": 0, "running": 0, "completed": TASKS, "succeeded": TASKS, "failed": 0}));
+    assert_eq!(counts["taskCounts"], json!({"active": 0, "running": 0, "completed": tasks_count, "succeeded": tasks_count, "failed": 0}));
     let tasks = rest.tasks("job");
-    assert_eq!(tasks.len(), TASKS);
+    assert_eq!(tasks.len(), tasks_count);
     for task in &tasks {
         assert_eq!(task["executionInfo"]["result"], "success", "{task}");
         if let Some(before) = completed_before.get(task["id"].as_str().unwrap()) {
@@ -60,7 +63,7 @@ fn killing_the_stack_again_and_again_loses_no_task_and_ends_each_once() {
     for line in fs::read_to_string(&witness).unwrap().lines() {
         *runs.entry(line.to_owned()).or_default() += 1;
     }
-    assert_eq!(runs.len(), TASKS, "a task completed without having run");
+    assert_eq!(runs.len(), tasks_count, "a task completed without having run");
     let data = stack.data();
     stack.stop();
     assert_eq!(processes_naming(&data), Vec::<String>::new());
