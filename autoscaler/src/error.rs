@@ -41,6 +41,12 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// A node's agent is not started because the provider stops.
+    #[error("agent of node {node} not started: its provider stops")]
+    Stopping {
+        /// The node.
+        node: NodeId,
+    },
     /// A node's agent does not end.
     #[error("agent of node {node} does not end")]
     Stuck {
@@ -77,9 +83,12 @@ impl Error {
     /// The reason as a pool shows it to people.
     pub fn fault(&self) -> Fault {
         let code = match self {
-            Error::Spawn { .. } | Error::Script { .. } | Error::ScriptRun { .. } | Error::ScriptLine { .. } | Error::Stuck { .. } => {
-                "AllocationFailed"
-            }
+            Error::Spawn { .. }
+            | Error::Script { .. }
+            | Error::ScriptRun { .. }
+            | Error::ScriptLine { .. }
+            | Error::Stopping { .. }
+            | Error::Stuck { .. } => "AllocationFailed",
             Error::State { .. } => "ProviderStateUnavailable",
             Error::Broker(_) | Error::Refused { .. } | Error::Answer { .. } => "DispatcherUnavailable",
         };

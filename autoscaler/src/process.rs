@@ -25,6 +25,7 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{
     Error,
@@ -62,6 +63,8 @@ pub struct ProcessSettings {
 pub struct Process {
     settings: Arc<ProcessSettings>,
     nodes: Mutex<HashMap<(PoolId, NodeId), Keeper>>,
+    /// All keepers, those of deleted nodes as well: whoever waited for one may have gone, its agent has not.
+    keepers: TaskTracker,
 }
 
 struct Keeper {
@@ -84,7 +87,7 @@ impl Process {
         let records = record::all(&settings.state)?;
         let left: Vec<_> = records.iter().filter_map(|record| Some((record.node.clone(), record.agent.clone()?))).collect();
         futures::future::try_join_all(left.into_iter().map(|(node, agent)| end_stranger(node, agent))).await?;
-        let provider = Process { settings: Arc::new(settings), nodes: Mutex::default() };
+        let provider = Process { settings: Arc::new(settings), nodes: Mutex::default(), keepers: TaskTracker::new() };
         for record in records {
             provider.keep(&record.pool, &record.node)?;
         }
@@ -94,15 +97,14 @@ impl Process {
     /// Ends all agents: asks them to drain, and cuts their leashes after `patience`. Their nodes are kept for the next start.
     pub async fn stop(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        let keepers: Vec<Keeper> = self.lock().drain().map(|(_, keeper)| keeper).collect();
-        for keeper in &keepers {
-            keeper.orders.send_replace(Order::Stop(until));
-        }
-        for keeper in keepers {
-            if let Err(error) = keeper.task.await {
-                tracing::warn!(%error, "the keeper of an agent failed");
+        {
+            let mut nodes = self.lock();
+            self.keepers.close();
+            for (_, keeper) in nodes.drain() {
+                keeper.orders.send_replace(Order::Stop(until));
             }
         }
+        self.keepers.wait().await;
     }
 
     fn keep(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
@@ -110,11 +112,14 @@ impl Process {
         if nodes.contains_key(&(pool.clone(), node.clone())) {
             return Ok(());
         }
+        if self.keepers.is_closed() {
+            return Err(Error::Stopping { node: node.clone() });
+        }
         let (orders, watched) = watch::channel(Order::Keep);
         let (runs, is_running) = watch::channel(false);
         let post = Post { settings: self.settings.clone(), pool: pool.clone(), node: node.clone(), runs };
         let child = post.start()?;
-        let task = tokio::spawn(post.keep(child, watched));
+        let task = self.keepers.spawn(post.keep(child, watched));
         nodes.insert((pool.clone(), node.clone()), Keeper { orders, is_running, task });
         Ok(())
     }

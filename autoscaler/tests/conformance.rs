@@ -135,6 +135,22 @@ async fn stopping_ends_the_agents_and_keeps_their_nodes_for_the_next_start() {
     provider.stop(Duration::ZERO).await;
 }
 
+#[tokio::test]
+async fn stopping_waits_for_an_agent_whose_deletion_nobody_awaits_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = process_settings(folder.path());
+    settings.arguments = script(folder.path(), "echo $$ >> \"$STARTS\"\ncat > /dev/null\nsleep 0.5\n");
+    let provider = Process::open(settings).await.unwrap();
+    let (pool, node) = ("p".parse().unwrap(), "a".parse().unwrap());
+    provider.create(&pool, &ticket("a")).await.unwrap();
+    let pid = eventually("the start", || async { starts(folder.path()).first().copied() }).await;
+    assert!(futures::FutureExt::now_or_never(provider.delete(&pool, &node)).is_none(), "its agent takes a while to end");
+    assert!(runs(pid));
+    provider.stop(PATIENCE).await;
+    assert!(!runs(pid));
+    provider.create(&pool, &ticket("b")).await.unwrap_err();
+}
+
 #[test]
 fn an_agent_left_by_an_earlier_parent_is_ended_before_its_node_starts_again() {
     let folder = tempfile::tempdir().unwrap();
