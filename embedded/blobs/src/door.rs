@@ -1,20 +1,21 @@
 //! The door in front of `s3s`: refuses what `s3s` would let in or misread, and numbers every answer.
 //! Called by hyper for each request of each connection.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
 
+use crate::attributes::now_ms;
 use crate::files::fresh_id;
+use crate::presigned_v2;
+use crate::query::Query;
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -27,6 +28,7 @@ const HARMLESS: [&str; 4] = ["x-amz-content-sha256", "x-amz-date", "x-amz-user-a
 #[derive(Clone)]
 pub(crate) struct Door {
     s3: S3Service,
+    key: Arc<OneKey>,
 }
 
 impl Door {
@@ -36,12 +38,13 @@ impl Door {
         config.xml_max_body_size = XML_BYTES_MAX;
         let mut builder = S3ServiceBuilder::new(service);
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(OneKey { access_key: settings.access_key.clone(), secret_key: settings.secret_key.clone().into() });
-        Self { s3: builder.build() }
+        let key = OneKey { access_key: settings.access_key.clone(), secret_key: settings.secret_key.clone().into() };
+        builder.set_auth(key.clone());
+        Self { s3: builder.build(), key: Arc::new(key) }
     }
 
     async fn answer(self, request: Request<Incoming>) -> HttpResponse {
-        let mut answer = match check(&request) {
+        let mut answer = match check(&request, &self.key) {
             Ok(()) => self.s3.call(request.map(Body::from)).await.unwrap_or_else(|error| {
                 tracing::error!(?error, "an answer could not be written");
                 refusal(s3_error!(InternalError))
@@ -68,6 +71,7 @@ impl hyper::service::Service<Request<Incoming>> for Door {
     }
 }
 
+#[derive(Clone)]
 struct OneKey {
     access_key: String,
     secret_key: SecretKey,
@@ -92,11 +96,14 @@ fn refusal(error: S3Error) -> HttpResponse {
     })
 }
 
-fn check<B>(request: &Request<B>) -> S3Result<()> {
+fn check<B>(request: &Request<B>, key: &OneKey) -> S3Result<()> {
     let query = Query(request.uri().query().unwrap_or_default());
-    refuse_version_2(request.headers(), &query)?;
+    refuse_version_2(request.headers())?;
     if request.method() == Method::POST && starts_with(request.headers(), "content-type", "multipart/form-data") {
         return Err(s3_error!(NotImplemented, "Browser-based uploads are not supported."));
+    }
+    if presigned_v2::is_claimed(&query) {
+        return presigned_v2::check(request, &query, (&key.access_key, key.secret_key.expose()), now_ms() / 1000);
     }
     match query.get("X-Amz-Signature") {
         Some(signature) => check_presigned(&signature, request.headers(), &query),
@@ -104,9 +111,9 @@ fn check<B>(request: &Request<B>) -> S3Result<()> {
     }
 }
 
-// Version 2 has no clock-skew check in s3s, and compares in variable time.
-fn refuse_version_2(headers: &HeaderMap, query: &Query<'_>) -> S3Result<()> {
-    if starts_with(headers, "authorization", "AWS ") || query.get("Signature").is_some() {
+// In headers, version 2 has no clock-skew check in s3s, and no client needs it.
+fn refuse_version_2(headers: &HeaderMap) -> S3Result<()> {
+    if starts_with(headers, "authorization", "AWS ") {
         return Err(s3_error!(
             InvalidRequest,
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
@@ -141,16 +148,6 @@ fn starts_with(headers: &HeaderMap, name: &str, start: &str) -> bool {
     headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start.as_bytes()))
 }
 
-struct Query<'a>(&'a str);
-
-impl<'a> Query<'a> {
-    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        let pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let mut values = pairs.filter(|(found, _)| percent_decode_str(found).decode_utf8_lossy() == name);
-        values.next().map(|(_, value)| percent_decode_str(value).decode_utf8_lossy())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +157,8 @@ mod tests {
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        check(&request.body(()).unwrap()).err().map(|error| error.code().as_str().to_owned())
+        let key = OneKey { access_key: "a".to_owned(), secret_key: "b".to_owned().into() };
+        check(&request.body(()).unwrap(), &key).err().map(|error| error.code().as_str().to_owned())
     }
 
     #[test]
@@ -172,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn old_signatures_are_refused() {
-        assert_eq!(code_of("/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", None).as_deref(), Some("InvalidRequest"));
+    fn old_signatures_are_refused_in_headers_and_checked_in_urls() {
+        assert_eq!(code_of("/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", None).as_deref(), Some("AccessDenied"));
         assert_eq!(code_of("/b/k", Some(("authorization", "AWS a:b"))).as_deref(), Some("InvalidRequest"));
     }
 }

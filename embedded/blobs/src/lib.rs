@@ -17,6 +17,8 @@ mod files;
 mod listing;
 mod multipart;
 mod objects;
+mod presigned_v2;
+mod query;
 mod reaper;
 mod server;
 mod service;

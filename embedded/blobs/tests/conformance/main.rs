@@ -11,5 +11,6 @@ mod multipart;
 mod objects;
 mod raw;
 mod refusals;
+mod seventeen;
 mod store;
 mod tags;
