@@ -5,12 +5,17 @@ use broker_config::{
     ids::{JobId, NodeId, PoolId, TaskId},
     message::Fault,
     period::Period,
-    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask, TaskSpec},
+    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask, TaskConstraints, TaskSpec},
     state::DeallocationOption,
     time::Timestamp,
 };
 
-use crate::refusal::{Code, Refusal};
+use serde_json::{Map, Value};
+
+use crate::{
+    core::JobOrder,
+    refusal::{Code, Refusal},
+};
 
 /// A change that people ask for.
 #[derive(Debug, Clone)]
@@ -36,6 +41,8 @@ pub enum Command {
     },
     /// End a resize where it is.
     StopResize(PoolId, Condition),
+    /// Change a pool's properties.
+    UpdatePool(PoolId, Box<PoolChange>, Condition),
     /// Set or remove the built-in policy.
     SetPolicy(PoolId, Option<QueuePolicy>),
     /// Forget a node that is gone for good, or remove these nodes.
@@ -51,6 +58,10 @@ pub enum Command {
     },
     /// Add a job.
     CreateJob(Box<NewJob>),
+    /// Run nothing of a job until it is enabled.
+    DisableJob(JobId, DisableOption, Condition),
+    /// Run a job's tasks again.
+    EnableJob(JobId, Condition),
     /// End a job.
     TerminateJob(JobId, Option<String>, Condition),
     /// Remove a job with its tasks.
@@ -59,6 +70,10 @@ pub enum Command {
     UpdateJob(JobId, Box<JobChange>, Condition),
     /// Add tasks: one result each, in order.
     CreateTasks(JobId, Vec<NewTask>),
+    /// Replace a task's constraints.
+    UpdateTask(JobId, TaskId, TaskConstraints, Condition),
+    /// Run a failed task again.
+    ReactivateTask(JobId, TaskId, Condition),
     /// End a task.
     TerminateTask(JobId, TaskId, Condition),
     /// Remove a task.
@@ -90,6 +105,8 @@ pub struct NewPool {
     pub slots_per_node: u32,
     /// Spread or pack.
     pub fill: FillType,
+    /// How its jobs of one priority take turns.
+    pub job_order: JobOrder,
     /// Dedicated nodes wanted.
     pub target_dedicated: u32,
     /// Low-priority nodes wanted.
@@ -100,6 +117,21 @@ pub struct NewPool {
     pub start_task: Option<StartTask>,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
+}
+
+/// Properties of a pool to change; absent ones stay.
+#[derive(Debug, Clone, Default)]
+pub struct PoolChange {
+    /// Fields of the document; null and empty lists remove theirs.
+    pub fields: Map<String, Value>,
+    /// What nodes run when they join or start again from now on.
+    pub start_task: Option<Option<StartTask>>,
+    /// Slots of a node.
+    pub slots_per_node: Option<u32>,
+    /// How nodes are filled and jobs take turns.
+    pub scheduling: Option<(FillType, JobOrder)>,
+    /// A property that only a pool without nodes may change.
+    pub needs_no_nodes: Option<&'static str>,
 }
 
 /// A job as asked for.
@@ -127,6 +159,30 @@ pub struct NewJob {
     pub performs_exit_options: bool,
     /// Whether tasks may depend on each other.
     pub uses_dependencies: bool,
+    /// The task that comes with the job.
+    pub manager: Option<Box<NewManager>>,
+}
+
+/// A job's manager task.
+#[derive(Debug, Clone)]
+pub struct NewManager {
+    /// The task.
+    pub task: NewTask,
+    /// Whether its end ends the job.
+    pub ends_job: bool,
+    /// Whether nothing else runs on its node.
+    pub is_exclusive: bool,
+}
+
+/// What becomes of a job's running tasks when it is disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisableOption {
+    /// Ended and queued again.
+    Requeue,
+    /// Ended and completed.
+    Terminate,
+    /// They run to their end.
+    Wait,
 }
 
 /// Parts of a job to change; absent ones stay.
@@ -142,6 +198,8 @@ pub struct JobChange {
     pub max_task_retry_count: Option<i32>,
     /// For the whole job.
     pub max_wall_clock: Option<Option<Period>>,
+    /// Another pool; only of a disabled job.
+    pub pool: Option<PoolId>,
     /// The new document, when it changed.
     pub document: Option<String>,
 }

@@ -154,6 +154,7 @@ impl Rig {
             terminate_when_complete: false,
             performs_exit_options: false,
             uses_dependencies,
+            manager: None,
         };
         self.call(Command::CreateJob(Box::new(new))).await.unwrap();
     }

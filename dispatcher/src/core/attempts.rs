@@ -294,9 +294,11 @@ impl Core {
             let is_running = self.live.get(&uid).is_some_and(|attempt| attempt.owner().is_some());
             match stop {
                 JobStop::Delete => self.on_cancel(uid, true, effects),
+                JobStop::Wait if self.has(Bug::WaitKeepsReleased) => {}
                 _ if !is_running => self.unrelease(uid, effects),
                 JobStop::Requeue => self.interrupt(uid, true, effects),
                 JobStop::End => self.interrupt(uid, false, effects),
+                JobStop::Wait => {}
             }
         }
     }

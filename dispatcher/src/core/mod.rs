@@ -19,6 +19,7 @@ mod reconcile;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +34,8 @@ use broker_config::{
 pub use attempts::{Attempt, Phase};
 pub use nodes::Node;
 pub use planted::Bug;
-pub use window::Window;
+pub use turns::{RESTART_MS, Turn};
+pub use window::{JobOrder, Window};
 
 use crate::store::records::RequeueCause;
 
@@ -81,6 +83,7 @@ pub struct Core {
     jobs: BTreeMap<JobUid, Job>,
     live: HashMap<TaskUid, Attempt>,
     window: Window,
+    job_order: JobOrder,
     bug: Option<Bug>,
 }
 
@@ -125,6 +128,8 @@ pub enum JobStop {
     Requeue,
     /// Running tasks are completed; waiting ones stay as they are.
     End,
+    /// Running tasks go on; those that have not started are taken back.
+    Wait,
     /// Everything goes.
     Delete,
 }
@@ -220,6 +225,13 @@ pub enum Event {
         /// Its start.
         epoch: Epoch,
     },
+    /// How often a task that is released or runs may be tried again has changed.
+    Limits {
+        /// The task.
+        uid: TaskUid,
+        /// -1 is no limit.
+        retries_max: i32,
+    },
     /// A person ends a task that is released or runs.
     Cancel {
         /// The task.
@@ -265,6 +277,20 @@ pub enum Event {
         node: NodeId,
         /// On or off.
         enabled: bool,
+        /// What becomes of what runs when it is switched off.
+        option: DeallocationOption,
+    },
+    /// A node is asked to start again or to rest.
+    Turn {
+        /// The node.
+        node: NodeId,
+        /// For what.
+        turn: Turn,
+    },
+    /// The provider has stopped a node that rests.
+    NodeStopped {
+        /// The node.
+        node: NodeId,
     },
     /// A node is gone for good.
     NodeGone {
@@ -388,6 +414,13 @@ pub enum Effect {
         /// Its new state.
         state: NodeState,
     },
+    /// A node was asked for something beside running tasks, or has done it.
+    Turned {
+        /// The node.
+        node: NodeId,
+        /// What, or nothing when it is over.
+        turn: Option<Turn>,
+    },
     /// A node confirmed that it holds nothing.
     Drained {
         /// The node.
@@ -451,6 +484,7 @@ impl Core {
             jobs: BTreeMap::new(),
             live: HashMap::new(),
             window: Window::default(),
+            job_order: JobOrder::default(),
             bug: None,
         }
     }
@@ -474,6 +508,11 @@ impl Core {
             Event::Finished { node, epoch, finished } => self.on_finished(node, epoch, finished, now, effects),
             Event::Ask { run, node, epoch } => self.on_ask(run, node, epoch, now, effects),
             Event::MayPublish { run, node, epoch } => self.on_may_publish(run, &node, epoch, now, effects),
+            Event::Limits { uid, retries_max } => {
+                if let Some(attempt) = self.live.get_mut(&uid) {
+                    attempt.retries_max = retries_max;
+                }
+            }
             Event::Cancel { uid, delete } => self.on_cancel(uid, delete, effects),
             Event::NodeAdded { node } => {
                 self.nodes.entry(node).or_insert_with(|| Node::asked_for(now));
@@ -481,8 +520,10 @@ impl Core {
             Event::Joined { node, epoch, keeps_runs } => self.on_joined(node, epoch, keeps_runs, now, effects),
             Event::Reported { node, epoch, report } => self.on_reported(node, epoch, report, now, effects),
             Event::Beat(beat) => self.on_beat(beat, now, effects),
-            Event::Drain { node, option } => self.on_drain(node, option, now, effects),
-            Event::Scheduling { node, enabled } => self.on_scheduling(node, enabled, now, effects),
+            Event::Drain { node, option } => self.on_drain(node, option, effects),
+            Event::Scheduling { node, enabled, option } => self.on_scheduling(node, enabled, option, effects),
+            Event::Turn { node, turn } => self.on_turn(node, turn, now, effects),
+            Event::NodeStopped { node } => self.on_node_stopped(node, effects),
             Event::NodeGone { node } => self.on_node_gone(node, effects),
             Event::Tick { events_behind, queue_ready } => self.on_tick(events_behind, queue_ready, now, effects),
         }
@@ -506,6 +547,11 @@ impl Core {
     /// Slots of a node.
     pub fn slots_per_node(&self) -> u32 {
         self.slots_per_node
+    }
+
+    /// Changes the slots of a node; the pool has none.
+    pub fn set_slots_per_node(&mut self, slots: u32) {
+        self.slots_per_node = slots;
     }
 
     /// Slots of all nodes that can be given tasks.

@@ -14,7 +14,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::core::{Bug, Core, Effect, Phase};
+use crate::core::{Bug, Core, Effect, Phase, RESTART_MS, Turn};
 
 /// A node, as far as dispatching goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Node {
     pub drain: Option<DeallocationOption>,
     /// Whether it has confirmed that it holds nothing.
     pub is_drained: bool,
+    /// What it was asked for beside running tasks.
+    pub turn: Option<Turn>,
     is_enabled: bool,
     is_lost: bool,
     reported: NodeState,
@@ -45,6 +47,7 @@ impl Node {
             empty_since: now,
             drain: None,
             is_drained: false,
+            turn: None,
             is_enabled: true,
             is_lost: false,
             reported: NodeState::Creating,
@@ -58,28 +61,35 @@ impl Node {
         epoch: Epoch,
         state: NodeState,
         is_enabled: bool,
-        drain: Option<DeallocationOption>,
-        is_drained: bool,
+        (drain, is_drained): (Option<DeallocationOption>, bool),
+        turn: Option<Turn>,
         now: Timestamp,
     ) -> Node {
         let reported = match state {
-            NodeState::Running | NodeState::Unknown | NodeState::LeavingPool | NodeState::Offline if epoch.0 > 0 => NodeState::Idle,
-            NodeState::Running | NodeState::Unknown | NodeState::LeavingPool | NodeState::Offline => NodeState::Creating,
-            other => other,
+            NodeState::Idle
+            | NodeState::Creating
+            | NodeState::Starting
+            | NodeState::WaitingForStartTask
+            | NodeState::StartTaskFailed
+            | NodeState::Unusable => state,
+            _ if epoch.0 > 0 => NodeState::Idle,
+            _ => NodeState::Creating,
         };
-        Node { epoch, is_enabled, drain, is_drained, reported, noted: state, ..Node::asked_for(now) }
+        Node { epoch, is_enabled, drain, is_drained, turn, reported, noted: state, ..Node::asked_for(now) }
     }
 
     /// The state people see.
     pub fn state(&self) -> NodeState {
-        match self.reported {
+        match (self.reported, self.turn) {
             _ if self.drain.is_some() => NodeState::LeavingPool,
-            NodeState::Creating => NodeState::Creating,
+            (NodeState::Creating, _) => NodeState::Creating,
+            (_, Some(turn @ (Turn::Deallocate { .. } | Turn::Off))) => turn.state(),
             _ if self.is_lost => NodeState::Unknown,
-            NodeState::Idle | NodeState::Running if !self.runs.is_empty() => NodeState::Running,
-            NodeState::Idle | NodeState::Running if !self.is_enabled => NodeState::Offline,
-            NodeState::Idle | NodeState::Running => NodeState::Idle,
-            other => other,
+            (_, Some(turn)) => turn.state(),
+            (NodeState::Idle | NodeState::Running, None) if !self.runs.is_empty() => NodeState::Running,
+            (NodeState::Idle | NodeState::Running, None) if !self.is_enabled => NodeState::Offline,
+            (NodeState::Idle | NodeState::Running, None) => NodeState::Idle,
+            (other, None) => other,
         }
     }
 
@@ -104,11 +114,17 @@ impl Node {
     }
 
     fn order(&self) -> NodeOrder {
-        match self.drain {
-            Some(option) => NodeOrder::Drain { option },
-            None if self.is_enabled => NodeOrder::Work,
-            None => NodeOrder::Hold,
+        match (self.drain, self.turn.and_then(|turn| turn.order(self.epoch))) {
+            (Some(option), _) => NodeOrder::Drain { option },
+            (None, Some(order)) => order,
+            (None, None) if self.is_enabled => NodeOrder::Work,
+            (None, None) => NodeOrder::Hold,
         }
+    }
+
+    /// Whether it is asked to report that it holds nothing.
+    fn must_empty(&self) -> bool {
+        self.drain.is_some() || matches!(self.turn, Some(Turn::Deallocate { .. }))
     }
 
     pub(super) fn hold(&mut self, uid: TaskUid, slots: u32) {
@@ -157,7 +173,7 @@ impl Core {
     }
 
     /// The tasks a node holds, in order.
-    fn held(&self, id: &NodeId) -> Vec<TaskUid> {
+    pub(super) fn held(&self, id: &NodeId) -> Vec<TaskUid> {
         let mut uids: Vec<TaskUid> = self.nodes.get(id).map(|node| node.runs.keys().copied().collect()).unwrap_or_default();
         uids.sort_unstable();
         uids
@@ -178,13 +194,20 @@ impl Core {
                 self.lose(uid, effects);
             }
         }
+        if !keeps_runs {
+            self.end_restart(&id, effects);
+        }
         self.alive(&id, now, effects);
     }
 
     pub(super) fn on_reported(&mut self, id: NodeId, epoch: Epoch, report: NodeReport, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.epoch == epoch) else { return };
         node.reported = report.state;
-        if report.is_drained && node.drain.is_some() {
+        let (must_empty, is_reimaged) = (node.must_empty(), node.is_reimaged());
+        if is_reimaged {
+            self.set_turn(&id, None, effects);
+        }
+        if report.is_drained && must_empty {
             for uid in self.held(&id) {
                 self.lose(uid, effects);
             }
@@ -203,6 +226,7 @@ impl Core {
             None => NodeOrder::Leave,
             Some(node) if node.epoch > beat.epoch => NodeOrder::Leave,
             Some(node) if node.epoch < beat.epoch => NodeOrder::Rejoin,
+            Some(node) if node.is_off() => NodeOrder::Leave,
             Some(node) => {
                 if beat.is_consuming && matches!(node.reported, NodeState::Starting | NodeState::WaitingForStartTask) {
                     node.reported = NodeState::Idle;
@@ -250,9 +274,12 @@ impl Core {
         effects.push(Effect::Beaten { verdicts, order });
     }
 
-    pub(super) fn on_drain(&mut self, id: NodeId, option: DeallocationOption, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn on_drain(&mut self, id: NodeId, option: DeallocationOption, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.drain = Some(option);
+        if !node.is_off() {
+            self.set_turn(&id, None, effects);
+        }
         match option {
             DeallocationOption::Requeue | DeallocationOption::Terminate => {
                 for uid in self.held(&id) {
@@ -261,14 +288,14 @@ impl Core {
             }
             DeallocationOption::TaskCompletion | DeallocationOption::RetainedData => {}
         }
-        self.note_empty(&id, now, effects);
+        self.note_empty(&id, effects);
     }
 
     /// A node that is drained and cannot answer holds nothing once its runs are gone.
-    fn note_empty(&mut self, id: &NodeId, _now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn note_empty(&mut self, id: &NodeId, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let cannot_answer = !node.has_joined() || node.is_lost || node.reported == NodeState::Creating;
-        if node.drain.is_some() && !node.is_drained && cannot_answer && node.runs.is_empty() {
+        let cannot_answer = !node.has_joined() || node.is_lost || node.is_off() || node.reported == NodeState::Creating;
+        if node.must_empty() && !node.is_drained && cannot_answer && node.runs.is_empty() {
             node.is_drained = true;
             effects.push(Effect::Drained { node: id.clone() });
         }
@@ -276,11 +303,17 @@ impl Core {
         self.note_state(id, state, effects);
     }
 
-    pub(super) fn on_scheduling(&mut self, id: NodeId, enabled: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Scheduling is switched; off, it may end what runs, by the option.
+    pub(super) fn on_scheduling(&mut self, id: NodeId, enabled: bool, option: DeallocationOption, effects: &mut Vec<Effect>) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.is_enabled = enabled;
         }
-        self.note_empty(&id, now, effects);
+        if !enabled && matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
+            for uid in self.held(&id) {
+                self.interrupt(uid, option == DeallocationOption::Requeue, effects);
+            }
+        }
+        self.note_empty(&id, effects);
     }
 
     pub(super) fn on_node_gone(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
@@ -299,18 +332,20 @@ impl Core {
             .nodes
             .iter()
             // A lost node may still come to own a run: its start was told before the lease ended and read after it.
-            .filter(|(_, node)| node.has_joined() && (!node.is_lost || !node.runs.is_empty()))
+            .filter(|(_, node)| node.has_joined() && !node.is_off() && (!node.is_lost || !node.runs.is_empty()))
             .filter(|(_, node)| now.since(node.beat_at) > self.timers.lease_ms)
             .map(|(id, _)| id.clone())
             .collect();
         for id in lost {
             if let Some(node) = self.nodes.get_mut(&id) {
-                node.is_lost = true;
+                // Who starts again is away for a while; what it ran is lost all the same.
+                let is_away = node.drain.is_none() && node.turn.is_some_and(Turn::is_restart);
+                node.is_lost = !is_away || now.since(node.beat_at) > RESTART_MS.max(self.timers.lease_ms);
             }
             for uid in self.held(&id) {
                 self.lose(uid, effects);
             }
-            self.note_empty(&id, now, effects);
+            self.note_empty(&id, effects);
         }
     }
 }

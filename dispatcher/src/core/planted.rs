@@ -33,6 +33,10 @@ pub enum Bug {
     RejoinKeepsOldRuns,
     /// A requeued task keeps its fence.
     RequeueKeepsFence,
+    /// A disabled job whose running tasks go on starts those that were released, too.
+    WaitKeepsReleased,
+    /// A disabled job's tasks are released all the same.
+    StoppedJobsFill,
 }
 
 impl Bug {
@@ -52,6 +56,8 @@ impl Bug {
         Bug::EverybodyPublishes,
         Bug::RejoinKeepsOldRuns,
         Bug::RequeueKeepsFence,
+        Bug::WaitKeepsReleased,
+        Bug::StoppedJobsFill,
     ];
 }
 

@@ -1,7 +1,8 @@
 //! How many tasks are in the broker's hands, and whose turn it is.
 //!
 //! The window is the pool's slots plus a lookahead that follows the completions per second. Jobs take
-//! their turns by priority, then by how little they have; inside a job the oldest task is first.
+//! their turns by priority, then by how little they have, or in the order of their creation when the pool
+//! says so; inside a job the oldest task is first.
 
 use std::{
     cmp::Reverse,
@@ -13,7 +14,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::core::{Attempt, CRASHES_ALONE, Core, Effect, Phase, Ready};
+use crate::core::{Attempt, Bug, CRASHES_ALONE, Core, Effect, Phase, Ready};
 
 /// Completions of this long decide the lookahead.
 const LOOKAHEAD_SECONDS: f64 = 0.25;
@@ -26,6 +27,31 @@ const RATE_MS: i64 = 250;
 
 /// Attempts remembered in release order beyond twice the live ones; behind an old one that nobody starts they pile up.
 const ORDER_SLACK: usize = 1_024;
+
+/// How jobs of one priority take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JobOrder {
+    /// Each gets its share.
+    #[default]
+    None,
+    /// The oldest job first.
+    CreationTime,
+}
+
+impl JobOrder {
+    /// The wire spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobOrder::None => "none",
+            JobOrder::CreationTime => "creationtime",
+        }
+    }
+
+    /// Reads the wire spelling in any letter case.
+    pub fn parse(text: &str) -> Option<JobOrder> {
+        [JobOrder::None, JobOrder::CreationTime].into_iter().find(|order| order.as_str().eq_ignore_ascii_case(text))
+    }
+}
 
 /// The part of the backlog that is in the broker, in slots.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +94,11 @@ impl Window {
 }
 
 impl Core {
+    /// How jobs of one priority take turns from now on.
+    pub fn set_job_order(&mut self, order: JobOrder) {
+        self.job_order = order;
+    }
+
     /// Slots that may still be released.
     pub fn room(&self) -> u32 {
         self.window.size(self.slots()).saturating_sub(self.window.live_slots)
@@ -87,18 +118,19 @@ impl Core {
             let limit = u32::try_from(job.max_parallel).unwrap_or(u32::MAX);
             limit.saturating_sub(job.live).min(u32::try_from(job.waiting).unwrap_or(u32::MAX))
         };
+        let is_in_line = self.job_order == JobOrder::CreationTime;
         let mut turns: BinaryHeap<_> = self
             .jobs
             .iter()
-            .filter(|(_, job)| job.runs && open(job) > 0)
-            .map(|(uid, job)| (job.priority, Reverse(job.live), Reverse(*uid), open(job), 0u32))
+            .filter(|(_, job)| (job.runs || self.has(Bug::StoppedJobsFill)) && open(job) > 0)
+            .map(|(uid, job)| (job.priority, Reverse(if is_in_line { 0 } else { job.live }), Reverse(*uid), open(job), 0u32))
             .collect();
         let mut wanted: Vec<(JobUid, u32)> = Vec::new();
         while room > 0 {
             let Some((priority, Reverse(live), Reverse(uid), open, taken)) = turns.pop() else { break };
             // Up to the next job's share at once, then it is the next one's turn.
             let share = match turns.peek() {
-                Some((next, Reverse(other), ..)) if *next == priority => (other + 1).saturating_sub(live).max(1),
+                Some((next, Reverse(other), ..)) if *next == priority && !is_in_line => (other + 1).saturating_sub(live).max(1),
                 _ => open,
             };
             let step = share.min(open).min(room);

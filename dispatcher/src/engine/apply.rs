@@ -214,14 +214,17 @@ impl World {
                 match action {
                     JobAction::None => {}
                     JobAction::Terminate => self.stop_job(job, JobState::Terminating, Some("TaskFailed".to_owned()), JobStop::End, now)?,
-                    JobAction::Disable => self.stop_job(job, JobState::Disabled, None, JobStop::Requeue, now)?,
+                    JobAction::Disable => self.stop_job(job, JobState::Disabling, None, JobStop::Requeue, now)?,
                 }
             }
+        }
+        if self.jobs.get(&job).is_some_and(|entry| entry.record.ends_with == Some(uid)) {
+            self.stop_job(job, JobState::Terminating, Some("JMComplete".to_owned()), JobStop::End, now)?;
         }
         self.complete_if_done(job, now)
     }
 
-    fn unblocked(&mut self, job: JobUid, count: u64, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn unblocked(&mut self, job: JobUid, count: u64, now: Timestamp) -> Result<(), StoreError> {
         if count == 0 {
             return Ok(());
         }

@@ -1,16 +1,14 @@
-//! Changes of jobs that people ask for, and those that follow from their tasks.
+//! Changes of jobs that people ask for: add, disable, enable, change, end, remove.
 
 use broker_config::{
-    ids::{JobId, JobUid},
-    message::ControlKind,
+    ids::{JobId, JobUid, PoolId, TaskUid},
     state::{JobState, PoolState},
     time::Timestamp,
-    topology,
 };
 
 use crate::{
-    command::{Condition, Done, JobChange, NewJob},
-    core::{Event, JobStop},
+    command::{Condition, DisableOption, Done, JobChange, NewJob, NewManager},
+    core::JobStop,
     engine::{
         pools::or_refuse,
         world::{JobEntry, World},
@@ -20,9 +18,6 @@ use crate::{
 };
 
 type Outcome = Result<Result<Done, Refusal>, StoreError>;
-
-/// Rows of a deleted job that go in one transaction at most.
-const DELETE_ROWS_MAX: usize = 2_000;
 
 fn missing(job: &JobId) -> Refusal {
     Refusal::new(Code::JobNotFound, "The specified job does not exist.").with("JobId", job)
@@ -39,23 +34,17 @@ pub(super) fn closed(state: JobState) -> Option<Refusal> {
     }
 }
 
+fn invalid(state: JobState, message: &str) -> Refusal {
+    Refusal::new(Code::OperationInvalidForCurrentState, message).with("JobState", state)
+}
+
 impl World {
     pub(super) fn create_job(&mut self, job: NewJob, now: Timestamp) -> Outcome {
         let exists = || Refusal::new(Code::JobExists, "The specified job already exists.").with("JobId", &job.id);
         if self.alive(&job.id).is_some() || self.store.find_job(&job.id)?.is_some() {
             return Ok(Err(exists()));
         }
-        match self.pools.get(&job.pool) {
-            None => {
-                return Ok(Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
-                    .with("PoolId", &job.pool)
-                    .hint("Add the pool first.")));
-            }
-            Some(pool) if pool.record.state == PoolState::Deleting => {
-                return Ok(Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", &job.pool)));
-            }
-            Some(_) => {}
-        }
+        let slots_per_node = or_refuse!(self.slots_of_usable_pool(&job.pool));
         let uid = JobUid(self.next_job);
         self.next_job += 1;
         let record = JobRecord {
@@ -74,6 +63,7 @@ impl World {
             terminate_when_complete: job.terminate_when_complete,
             performs_exit_options: job.performs_exit_options,
             uses_dependencies: job.uses_dependencies,
+            ends_with: job.manager.as_ref().filter(|manager| manager.ends_job).map(|_| TaskUid(self.next_task)),
             created_at: now,
             modified_at: now,
             ended_at: None,
@@ -86,7 +76,27 @@ impl World {
         self.job_names.insert(record.id.clone(), uid);
         self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: 0 });
         self.attach(uid, now);
+        if let Some(manager) = job.manager {
+            let NewManager { mut task, is_exclusive, .. } = *manager;
+            if is_exclusive {
+                task.spec.required_slots = Some(slots_per_node);
+            }
+            self.insert_tasks(uid, vec![task], now)?;
+        }
         Ok(Ok(done))
+    }
+
+    /// Slots of the nodes of a pool that jobs may be put on.
+    fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<u32, Refusal> {
+        match self.pools.get(pool) {
+            None => {
+                Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool).hint("Add the pool first."))
+            }
+            Some(entry) if entry.record.state == PoolState::Deleting => {
+                Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", pool))
+            }
+            Some(entry) => Ok(entry.record.slots_per_node),
+        }
     }
 
     /// A job that is alive, or why it is not.
@@ -103,6 +113,33 @@ impl World {
             Some(refusal) => Err(refusal.with("JobId", job)),
             None => Ok(uid),
         })
+    }
+
+    pub(super) fn disable_job(&mut self, job: &JobId, option: DisableOption, condition: &Condition, now: Timestamp) -> Outcome {
+        let uid = or_refuse!(self.open_job(job, condition)?);
+        if let Some(state) = self.state_of(uid).filter(|state| !state.may_become(JobState::Disabling)) {
+            return Ok(Err(invalid(state, "The job cannot be disabled in its present state.").with("JobId", job)));
+        }
+        let stop = match option {
+            DisableOption::Requeue => JobStop::Requeue,
+            DisableOption::Terminate => JobStop::End,
+            DisableOption::Wait => JobStop::Wait,
+        };
+        self.stop_job(uid, JobState::Disabling, None, stop, now)?;
+        Ok(Ok(self.job_done(uid, now)))
+    }
+
+    pub(super) fn enable_job(&mut self, job: &JobId, condition: &Condition, now: Timestamp) -> Outcome {
+        let uid = or_refuse!(self.open_job(job, condition)?);
+        if let Some(state) = self.state_of(uid).filter(|state| !state.may_become(JobState::Enabling)) {
+            return Ok(Err(invalid(state, "Only a job that is disabled can be enabled.").with("JobId", job)));
+        }
+        self.enter(uid, JobState::Enabling, now);
+        Ok(Ok(self.job_done(uid, now)))
+    }
+
+    fn state_of(&self, uid: JobUid) -> Option<JobState> {
+        self.jobs.get(&uid).map(|entry| entry.record.state)
     }
 
     pub(super) fn terminate_job(&mut self, job: &JobId, reason: Option<String>, condition: &Condition, now: Timestamp) -> Outcome {
@@ -136,6 +173,9 @@ impl World {
 
     pub(super) fn update_job(&mut self, job: &JobId, change: JobChange, condition: &Condition, now: Timestamp) -> Outcome {
         let uid = or_refuse!(self.open_job(job, condition)?);
+        if let Some(pool) = change.pool {
+            or_refuse!(self.move_job(uid, pool, now)?);
+        }
         let version = self.next_version();
         if let Some(entry) = self.jobs.get_mut(&uid) {
             let record = &mut entry.record;
@@ -152,105 +192,31 @@ impl World {
         Ok(Ok(Done::Changed { version, at: now }))
     }
 
+    /// Puts a disabled job on another pool, with everything that waits.
+    fn move_job(&mut self, uid: JobUid, pool: PoolId, now: Timestamp) -> Result<Result<(), Refusal>, StoreError> {
+        let Some(entry) = self.jobs.get(&uid) else { return Ok(Ok(())) };
+        let (from, state) = (entry.record.pool.clone(), entry.record.state);
+        if from == pool {
+            return Ok(Ok(()));
+        }
+        if state != JobState::Disabled {
+            return Ok(Err(invalid(state, "The pool of a job can be changed only while the job is disabled.")
+                .with("PoolId", &from)
+                .hint("Disable the job and wait until its state is disabled.")));
+        }
+        let slots_per_node = or_refuse!(self.slots_of_usable_pool(&pool));
+        let ready = self.store.move_job(uid, &from, slots_per_node)?;
+        if let Some(old) = self.pools.get_mut(&from) {
+            old.core.forget_job(uid);
+        }
+        if let Some(entry) = self.jobs.get_mut(&uid) {
+            (entry.record.pool, entry.parked, entry.is_dirty) = (pool, ready, true);
+        }
+        self.attach(uid, now);
+        Ok(Ok(()))
+    }
+
     fn job_done(&self, uid: JobUid, now: Timestamp) -> Done {
         Done::Changed { version: self.jobs.get(&uid).map_or(self.version, |job| job.record.version), at: now }
-    }
-
-    /// Changes a job's state and deals with what runs.
-    pub(super) fn stop_job(
-        &mut self,
-        uid: JobUid,
-        state: JobState,
-        reason: Option<String>,
-        stop: JobStop,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let version = self.next_version();
-        let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
-        if entry.record.state == state || !entry.record.state.may_become(state) && state != JobState::Disabled {
-            return Ok(());
-        }
-        entry.record.previous = Some((entry.record.state, entry.record.state_at));
-        (entry.record.state, entry.record.state_at) = (state, now);
-        (entry.record.version, entry.record.modified_at) = (version, now);
-        entry.record.terminate_reason = reason.or(entry.record.terminate_reason.take());
-        entry.is_dirty = true;
-        let pool = entry.record.pool.clone();
-        self.step(&pool, Event::JobStopped { job: uid, stop }, now)
-    }
-
-    /// A job that ends with its last task ends.
-    pub(super) fn complete_if_done(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
-        let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
-        let tasks = entry.record.tasks;
-        if entry.record.state == JobState::Active && entry.record.terminate_when_complete && tasks.active + tasks.running == 0 {
-            self.stop_job(uid, JobState::Terminating, Some("AllTasksComplete".to_owned()), JobStop::End, now)?;
-        }
-        Ok(())
-    }
-
-    /// Moves jobs on that are terminating, deleting or out of time.
-    pub(super) fn tick_jobs(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let jobs: Vec<(JobUid, JobState)> = self.jobs.iter().map(|(uid, job)| (*uid, job.record.state)).collect();
-        let mut rows = DELETE_ROWS_MAX;
-        for (uid, state) in jobs {
-            match state {
-                JobState::Terminating => self.finish_job(uid, now)?,
-                JobState::Deleting if rows > 0 => rows -= self.sweep_job(uid, rows)?,
-                JobState::Deleting | JobState::Completed => {}
-                _ => {
-                    let expired = |job: &JobEntry| {
-                        job.record
-                            .max_wall_clock
-                            .and_then(|limit| limit.limit())
-                            .is_some_and(|limit| now.since(job.record.created_at) > limit.as_millis() as i64)
-                    };
-                    if self.jobs.get(&uid).is_some_and(expired) {
-                        self.stop_job(uid, JobState::Terminating, Some("MaxWallClockTimeExpiry".to_owned()), JobStop::End, now)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A terminating job of which nothing is live is completed; it leaves memory.
-    fn finish_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
-        let version = self.next_version();
-        let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
-        let pool = entry.record.pool.clone();
-        if self.pools.get(&pool).is_some_and(|pool| !pool.core.is_quiet(uid)) {
-            return Ok(());
-        }
-        let record = &mut entry.record;
-        record.previous = Some((record.state, record.state_at));
-        (record.state, record.state_at, record.ended_at) = (JobState::Completed, now, Some(now));
-        (record.version, record.modified_at) = (version, now);
-        self.store.put_job(&entry.record, None)?;
-        self.forget_job(uid);
-        Ok(())
-    }
-
-    fn forget_job(&mut self, uid: JobUid) {
-        if let Some(entry) = self.jobs.remove(&uid) {
-            self.job_names.remove(&entry.record.id);
-            if let Some(pool) = self.pools.get_mut(&entry.record.pool) {
-                pool.core.forget_job(uid);
-            }
-        }
-    }
-
-    /// Removes some rows of a job that is being deleted; the job goes with the last of them.
-    fn sweep_job(&mut self, uid: JobUid, rows_max: usize) -> Result<usize, StoreError> {
-        let gone = self.store.delete_tasks(uid, rows_max)?;
-        if gone < rows_max {
-            self.store.delete_job(uid)?;
-            if let Some(entry) = self.jobs.get(&uid) {
-                let (pool, job) = (entry.record.pool.clone(), entry.record.id.clone());
-                self.control(topology::pool_control_key(&pool), ControlKind::Forget { job, task: None });
-            }
-            self.forget_job(uid);
-        }
-        Ok(gone)
     }
 }

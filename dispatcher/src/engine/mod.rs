@@ -7,10 +7,13 @@
 //! When a commit fails, everything in memory is loaded anew from the store and the inputs are refused.
 
 mod apply;
+mod job_life;
 mod jobs;
 mod message;
+mod pool_changes;
 mod pools;
 mod requests;
+mod task_changes;
 mod tasks;
 mod tick;
 mod world;
@@ -26,6 +29,7 @@ use broker_config::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+pub use task_changes::shown_constraints;
 pub use world::Identity;
 
 use crate::{

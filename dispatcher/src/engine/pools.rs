@@ -16,7 +16,7 @@ use crate::{
     store::{StoreError, records::PoolRecord},
 };
 
-type Outcome = Result<Result<Done, Refusal>, StoreError>;
+pub(super) type Outcome = Result<Result<Done, Refusal>, StoreError>;
 
 /// Refuses from inside a function that may also fail.
 macro_rules! or_refuse {
@@ -55,6 +55,7 @@ impl World {
             resize_errors: vec![],
             slots_per_node: pool.slots_per_node,
             fill: pool.fill,
+            job_order: pool.job_order,
             start_task: pool.start_task,
             policy: pool.policy,
             decision: None,
@@ -65,7 +66,8 @@ impl World {
         self.store.put_pool(&record, Some(&pool.document))?;
         let done = Done::Changed { version: record.version, at: now };
         let id = record.id.clone();
-        let core = Core::new(record.slots_per_node, self.timers);
+        let mut core = Core::new(record.slots_per_node, self.timers);
+        core.set_job_order(record.job_order);
         let entry = PoolEntry {
             record,
             core,
@@ -86,7 +88,7 @@ impl World {
     }
 
     /// A pool that may be changed.
-    fn open_pool(&mut self, pool: &PoolId, condition: &Condition) -> Result<&mut PoolEntry, Refusal> {
+    pub(super) fn open_pool(&mut self, pool: &PoolId, condition: &Condition) -> Result<&mut PoolEntry, Refusal> {
         let missing = || Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool);
         let entry = self.pools.get_mut(pool).ok_or_else(missing)?;
         condition.check(entry.record.version, entry.record.modified_at)?;
@@ -97,7 +99,7 @@ impl World {
     }
 
     /// Notes a change of a pool's own properties.
-    fn changed(&mut self, pool: &PoolId, now: Timestamp) -> Done {
+    pub(super) fn changed(&mut self, pool: &PoolId, now: Timestamp) -> Done {
         let version = self.next_version();
         if let Some(entry) = self.pools.get_mut(pool) {
             (entry.record.version, entry.record.modified_at, entry.is_dirty) = (version, now, true);

@@ -23,11 +23,18 @@ use crate::{
 };
 
 type Outcome = Result<Result<Done, Refusal>, StoreError>;
+/// What became of a task to be added: its version and time.
+type Added = Result<(u64, Timestamp), Refusal>;
 
 impl World {
     pub(super) fn create_tasks(&mut self, job: &JobId, tasks: Vec<NewTask>, now: Timestamp) -> Outcome {
         let uid = or_refuse!(self.open_job(job, &Condition::default())?);
-        let Some(entry) = self.jobs.get(&uid) else { return Ok(Err(Refusal::new(Code::JobNotFound, "The specified job does not exist."))) };
+        Ok(Ok(Done::Tasks(self.insert_tasks(uid, tasks, now)?)))
+    }
+
+    /// Adds tasks to a job that takes them, one result each.
+    pub(super) fn insert_tasks(&mut self, uid: JobUid, tasks: Vec<NewTask>, now: Timestamp) -> Result<Vec<Added>, StoreError> {
+        let Some(entry) = self.jobs.get(&uid) else { return Ok(Vec::new()) };
         let (uses_dependencies, retries_default, pool) =
             (entry.record.uses_dependencies, entry.record.max_task_retry_count, entry.record.pool.clone());
         let slots_per_node = self.pools.get(&pool).map(|pool| pool.record.slots_per_node);
@@ -87,7 +94,7 @@ impl World {
             }
         }
         self.offer(uid, &pool, ready, now)?;
-        Ok(Ok(Done::Tasks(results)))
+        Ok(results)
     }
 
     fn offer(&mut self, job: JobUid, pool: &PoolId, tasks: Vec<Ready>, now: Timestamp) -> Result<(), StoreError> {
@@ -103,7 +110,7 @@ impl World {
         self.step(pool, Event::Added { job, tasks }, now)
     }
 
-    fn head(&mut self, job: &JobId, task: &TaskId) -> Result<Result<(JobUid, TaskHead), Refusal>, StoreError> {
+    pub(super) fn head(&mut self, job: &JobId, task: &TaskId) -> Result<Result<(JobUid, TaskHead), Refusal>, StoreError> {
         let uid = match self.alive(job) {
             Some(uid) => uid,
             None => match self.store.find_job(job)? {
@@ -117,7 +124,7 @@ impl World {
         })
     }
 
-    fn pool_of(&self, job: JobUid) -> Option<PoolId> {
+    pub(super) fn pool_of(&self, job: JobUid) -> Option<PoolId> {
         self.jobs.get(&job).map(|job| job.record.pool.clone())
     }
 

@@ -114,6 +114,7 @@ impl World {
         self.job_names.clear();
         for (record, nodes) in loaded.pools {
             let mut core = Core::new(record.slots_per_node, self.timers);
+            core.set_job_order(record.job_order);
             for node in &nodes {
                 let is_enabled = node.scheduling == SchedulingState::Enabled;
                 core.restore_node(node.id.clone(), Node::restored(node.epoch, node.state, is_enabled, node.drain, node.is_drained, now));
@@ -215,13 +216,18 @@ impl World {
                 self.resize_pool(&pool, (dedicated, low_priority), timeout, option, &condition, now)?
             }
             Command::StopResize(pool, condition) => self.stop_resize(&pool, &condition, now)?,
+            Command::UpdatePool(pool, change, condition) => self.update_pool(&pool, *change, &condition, now)?,
             Command::SetPolicy(pool, policy) => self.set_policy(&pool, policy, now)?,
             Command::RemoveNodes { pool, nodes, option, condition } => self.remove_nodes(&pool, &nodes, option, &condition, now)?,
             Command::CreateJob(job) => self.create_job(*job, now)?,
+            Command::DisableJob(job, option, condition) => self.disable_job(&job, option, &condition, now)?,
+            Command::EnableJob(job, condition) => self.enable_job(&job, &condition, now)?,
             Command::TerminateJob(job, reason, condition) => self.terminate_job(&job, reason, &condition, now)?,
             Command::DeleteJob(job, condition) => self.remove_job(&job, &condition, now)?,
             Command::UpdateJob(job, change, condition) => self.update_job(&job, *change, &condition, now)?,
             Command::CreateTasks(job, tasks) => self.create_tasks(&job, tasks, now)?,
+            Command::UpdateTask(job, task, constraints, condition) => self.update_task(&job, &task, constraints, &condition, now)?,
+            Command::ReactivateTask(job, task, condition) => self.reactivate_task(&job, &task, &condition, now)?,
             Command::TerminateTask(job, task, condition) => self.terminate_task(&job, &task, &condition, now)?,
             Command::DeleteTask(job, task, condition) => self.remove_task(&job, &task, &condition, now)?,
         };

@@ -85,6 +85,7 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
         performs_exit_options: body.choice("onTaskFailure", &["noaction", "performexitoptionsjobaction"])?
             == Some("performexitoptionsjobaction"),
         uses_dependencies: body.flag("usesTaskDependencies")?.unwrap_or(false),
+        manager: None,
     })
 }
 
@@ -132,6 +133,7 @@ pub fn change(body: Object<'_>, is_whole: bool) -> Result<Change, Refusal> {
         terminate_when_complete: terminates(&body)?.or(is_whole.then_some(false)),
         max_task_retry_count: limits.map(|(retries, _)| retries),
         max_wall_clock: limits.map(|(_, wall_clock)| wall_clock),
+        pool: None,
         document: None,
     };
     Ok(Change { change, pool, document })

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command::{DependencyAction, ExitCode, ExitCodeRange, ExitConditions, ExitOptions, JobAction, NewTask},
+    engine::shown_constraints,
     http::{
         shared_body::{COMMAND_LINE_MAX, ITEMS_MAX, display_name, environment, path_fault, resource_files, retries, url, user_identity},
         validate::{Object, prune},
@@ -28,8 +29,6 @@ const DEPENDENCY_CHARS_MAX: usize = 64_000;
 const DEPENDENCIES_MAX: u64 = 10_000;
 /// Slots a task may want: those of the largest node.
 const SLOTS_MAX: i64 = 256;
-/// How long a task's directory stays unless it says otherwise.
-const RETENTION: Period = Period::from_secs(7 * 24 * 3600);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,11 +85,7 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
         output_files: &spec.output_files,
         environment_settings: &spec.environment_settings,
         affinity_info: affinity(&body)?,
-        constraints: TaskConstraints {
-            max_wall_clock_time: Some(constraints.max_wall_clock_time.unwrap_or(Period::UNLIMITED)),
-            retention_time: Some(constraints.retention_time.unwrap_or(RETENTION)),
-            max_task_retry_count: constraints.max_task_retry_count,
-        },
+        constraints: shown_constraints(constraints),
         required_slots: spec.slots(),
         user_identity: user_identity(&body)?,
         depends_on: shown_dependencies,
@@ -100,7 +95,8 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
     Ok(NewTask { id, document, spec, depends_on, exit_conditions })
 }
 
-fn constraints(body: &Object<'_>) -> Result<TaskConstraints, Refusal> {
+/// A task's limits; those that are left out have no value.
+pub fn constraints(body: &Object<'_>) -> Result<TaskConstraints, Refusal> {
     let Some(given) = body.object("constraints")? else { return Ok(TaskConstraints::default()) };
     Ok(TaskConstraints {
         max_wall_clock_time: given.period("maxWallClockTime", Period::from_ms(1))?,

@@ -77,6 +77,8 @@ pub trait Store: Send {
 
     /// Inserts or replaces a pool; the document only when given.
     fn put_pool(&mut self, pool: &PoolRecord, document: Option<&str>) -> Result<(), StoreError>;
+    /// A pool's document.
+    fn pool_document(&mut self, pool: &PoolId) -> Result<Option<String>, StoreError>;
     /// Removes a pool and its nodes.
     fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError>;
     /// Inserts or replaces a node.
@@ -120,6 +122,12 @@ pub trait Store: Send {
     ) -> Result<(), StoreError>;
     /// Completed, once; outbox row gone.
     fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError>;
+    /// Replaces a task's document and how often it may be tried again.
+    fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// A failed task is active again, its end forgotten and its retries unspent; whether it may run at once.
+    fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError>;
+    /// A job of which nothing is live leaves a pool for one whose nodes have so many slots; how many of its tasks are ready.
+    fn move_job(&mut self, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError>;
     /// A task ended so that those depending on it may run; the tasks that became ready.
     fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError>;
     /// What the task's end does, if it says.

@@ -11,6 +11,7 @@ use broker_config::{
 
 use crate::{
     command::{ExitConditions, Failure},
+    core::JobOrder,
     store::rows::Counts,
 };
 
@@ -43,6 +44,8 @@ pub struct PoolRecord {
     pub slots_per_node: u32,
     /// Spread or pack.
     pub fill: FillType,
+    /// How its jobs of one priority take turns.
+    pub job_order: JobOrder,
     /// What nodes run first.
     pub start_task: Option<StartTask>,
     /// The built-in policy.
@@ -131,6 +134,8 @@ pub struct JobRecord {
     pub performs_exit_options: bool,
     /// Whether tasks may depend on each other.
     pub uses_dependencies: bool,
+    /// The task whose end ends the job: its manager.
+    pub ends_with: Option<TaskUid>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it changed.

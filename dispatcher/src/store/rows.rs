@@ -183,6 +183,8 @@ pub struct TaskRow {
     pub attempt: u32,
     /// The node that runs or ran it.
     pub node: Option<NodeId>,
+    /// That node's pool, when its job has left it.
+    pub pool: Option<PoolId>,
     /// When the last run started.
     pub started_at: Option<Timestamp>,
     /// When the task ended.

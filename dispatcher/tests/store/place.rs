@@ -10,12 +10,15 @@ use broker_config::{
     state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState},
     time::Timestamp,
 };
-use dispatcher::store::{
-    Store, StoreError,
-    read::{Page, Read},
-    records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, TaskHead},
-    rows::{Counts, TaskRow},
-    sqlite::{SqliteReader, SqliteStore},
+use dispatcher::{
+    core::JobOrder,
+    store::{
+        Store, StoreError,
+        read::{Page, Read},
+        records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, TaskHead},
+        rows::{Counts, TaskRow},
+        sqlite::{SqliteReader, SqliteStore},
+    },
 };
 use tempfile::TempDir;
 
@@ -87,6 +90,7 @@ pub fn pool(name: &str) -> PoolRecord {
         resize_errors: Vec::new(),
         slots_per_node: 1,
         fill: FillType::Spread,
+        job_order: JobOrder::None,
         start_task: None,
         policy: None,
         decision: None,
@@ -136,6 +140,7 @@ pub fn job(uid: u64, name: &str) -> JobRecord {
         terminate_when_complete: false,
         performs_exit_options: false,
         uses_dependencies: true,
+        ends_with: None,
         created_at: at(1),
         modified_at: at(1),
         ended_at: None,

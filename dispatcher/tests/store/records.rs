@@ -1,15 +1,18 @@
 //! Pools, nodes and jobs with every field set: what is written is what is loaded and read.
 
 use broker_config::{
-    ids::{Epoch, Fence, RunId},
+    ids::{Epoch, Fence, RunId, TaskUid},
     message::{Fault, Outcome, StartTaskEnd},
     period::Period,
     spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask},
     state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState},
 };
-use dispatcher::store::{
-    records::{JobRecord, NodeRecord, PoolRecord},
-    rows::Counts,
+use dispatcher::{
+    core::JobOrder,
+    store::{
+        records::{JobRecord, NodeRecord, PoolRecord},
+        rows::Counts,
+    },
 };
 
 use crate::place::{Bench, Place, at, first, id, job, node, pool, wait};
@@ -31,6 +34,7 @@ pub fn every_field_of_a_pool_survives(place: &dyn Place) {
         resize_errors: vec![fault("AllocationTimedout"), fault("Other")],
         slots_per_node: 64,
         fill: FillType::Pack,
+        job_order: JobOrder::CreationTime,
         start_task: Some(StartTask { command_line: "echo 'hi'".to_owned(), wait_for_success: Some(false), ..StartTask::default() }),
         policy: Some(QueuePolicy { max_nodes: 9, ..QueuePolicy::default() }),
         decision: Some("3 nodes, for 30 tasks wait".to_owned()),
@@ -100,6 +104,7 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
         terminate_when_complete: true,
         performs_exit_options: true,
         uses_dependencies: false,
+        ends_with: Some(TaskUid(u64::MAX)),
         created_at: at(3),
         modified_at: at(4),
         ended_at: Some(at(5)),

@@ -26,6 +26,11 @@ impl<'r> Cells<'r> {
         Cells { row, table, at: 0 }
     }
 
+    /// Starts at another column.
+    pub(super) fn at(row: &'r Row<'r>, table: &'static str, at: usize) -> Cells<'r> {
+        Cells { row, table, at }
+    }
+
     fn corrupt(&self, column: &'static str) -> StoreError {
         StoreError::Corrupt { table: self.table, column }
     }

@@ -4,6 +4,7 @@
 //! commit survives power loss; readers see the last commit and are never in the writer's way.
 
 mod cells;
+mod changes;
 mod conditions;
 mod dependencies;
 mod jobs;
@@ -125,6 +126,10 @@ impl Store for SqliteStore {
         pools::put(&self.connection, pool, document)
     }
 
+    fn pool_document(&mut self, pool: &PoolId) -> Result<Option<String>, StoreError> {
+        pools::document(&self.connection, pool)
+    }
+
     fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
         pools::delete(&self.connection, pool)
     }
@@ -206,6 +211,20 @@ impl Store for SqliteStore {
     fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError> {
         self.note(Count::Version, version)?;
         tasks::end(&self.connection, uid, ending, version)
+    }
+
+    fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        changes::update(&self.connection, uid, document, retries_max, at, version)
+    }
+
+    fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError> {
+        self.note(Count::Version, version)?;
+        changes::reactivate(&self.connection, uid, fence, at, version)
+    }
+
+    fn move_job(&mut self, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError> {
+        changes::move_job(&self.connection, job, from, slots_max)
     }
 
     fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError> {

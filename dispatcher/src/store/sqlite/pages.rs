@@ -47,7 +47,7 @@ FROM jobs WHERE 1";
 const TASKS: &str = "
 SELECT t.uid, t.job, t.id, x.document, t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at, t.modified_at,
     t.attempt, t.node, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at, t.requeues,
-    t.requeued_at, t.slots, x.stdout, x.stderr
+    t.requeued_at, t.slots, x.stdout, x.stderr, t.pool
 FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE t.job = ?";
 /// Where a task's streams stand in [`TASKS`].
 const STDOUT_AT: usize = 23;
@@ -270,6 +270,7 @@ fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         slots: cells.small("slots")?,
         stdout: stream::read(row, STDOUT_AT, "stdout")?,
         stderr: stream::read(row, STDOUT_AT + 1, "stderr")?,
+        pool: Cells::at(row, "tasks", STDOUT_AT + 2).name_if("pool")?,
     })
 }
 

@@ -4,23 +4,26 @@ use broker_config::{
     ids::{Epoch, NodeId, PoolId},
     state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::{
-    StoreError,
-    records::{NodeRecord, PoolRecord},
-    sqlite::cells::{self, Cells},
+use crate::{
+    core::JobOrder,
+    store::{
+        StoreError,
+        records::{NodeRecord, PoolRecord},
+        sqlite::cells::{self, Cells},
+    },
 };
 
 const PUT_POOL: &str = "
 INSERT INTO pools (id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
     resize_timeout_ms, deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node,
-    created_at, modified_at, document)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, COALESCE(?20, '{}'))
+    created_at, modified_at, document, job_order)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, COALESCE(?20, '{}'), ?21)
 ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3, state_at = ?4, allocation = ?5, allocation_at = ?6,
     target_dedicated = ?7, target_low_priority = ?8, resize_timeout_ms = ?9, deallocation = ?10, resize_errors = ?11,
     slots_per_node = ?12, fill = ?13, start_task = ?14, policy = ?15, decision = ?16, next_node = ?17,
-    created_at = ?18, modified_at = ?19, document = COALESCE(?20, document)";
+    created_at = ?18, modified_at = ?19, document = COALESCE(?20, document), job_order = ?21";
 
 const PUT_NODE: &str = "
 INSERT OR REPLACE INTO nodes (pool, id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at,
@@ -29,7 +32,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 
 const POOLS: &str = "
 SELECT id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority, resize_timeout_ms,
-    deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node, created_at, modified_at
+    deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node, created_at, modified_at,
+    job_order
 FROM pools ORDER BY id";
 
 const NODES: &str = "
@@ -60,8 +64,15 @@ pub(super) fn put(connection: &Connection, pool: &PoolRecord, document: Option<&
         pool.created_at.0,
         pool.modified_at.0,
         document,
+        pool.job_order.as_str(),
     ])?;
     Ok(())
+}
+
+/// A pool's document.
+pub(super) fn document(connection: &Connection, pool: &PoolId) -> Result<Option<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT document FROM pools WHERE id = ?1")?;
+    Ok(statement.query_row([pool.as_str()], |row| row.get(0)).optional()?)
 }
 
 /// Removes a pool and its nodes.
@@ -148,6 +159,7 @@ fn pool(cells: &mut Cells<'_>) -> Result<PoolRecord, StoreError> {
         next_node: cells.number("next_node")?,
         created_at: cells.time("created_at")?,
         modified_at: cells.time("modified_at")?,
+        job_order: cells.word("job_order", JobOrder::parse)?,
     })
 }
 

@@ -183,7 +183,7 @@ pub(super) fn unrelease(connection: &Connection, uid: TaskUid, fence: Fence) -> 
 }
 
 const START: &str = "
-UPDATE tasks SET state = 2, run = ?2, node = ?3, epoch = ?4, started_at = ?5, version = ?6, modified_at = ?5, state_at = ?5,
+UPDATE tasks SET state = 2, run = ?2, node = ?3, pool = NULL, epoch = ?4, started_at = ?5, version = ?6, modified_at = ?5, state_at = ?5,
     previous_state = CASE state WHEN 2 THEN previous_state ELSE state END,
     previous_at = CASE state WHEN 2 THEN previous_at ELSE state_at END
 WHERE uid = ?1";
@@ -215,7 +215,7 @@ UPDATE tasks SET state = 0, ready = 1, live = 0, satisfies = 0, fence = ?2, cras
     previous_at = CASE state WHEN 0 THEN previous_at ELSE state_at END,
     retries = retries + ?6, retried_at = CASE ?6 WHEN 1 THEN ?5 ELSE retried_at END,
     requeues = requeues + ?7, requeued_at = CASE ?7 WHEN 1 THEN ?5 ELSE requeued_at END,
-    node = NULL, run = NULL, epoch = NULL, released_at = NULL, started_at = NULL, ended_at = NULL, exit_code = NULL, success = NULL
+    node = NULL, pool = NULL, run = NULL, epoch = NULL, released_at = NULL, started_at = NULL, ended_at = NULL, exit_code = NULL, success = NULL
 WHERE uid = ?1";
 
 /// What an earlier end left, when a completed task runs again.
