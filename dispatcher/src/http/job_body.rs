@@ -7,8 +7,9 @@ use broker_config::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    command::{JobChange, NewJob},
+    command::{DisableOption, JobChange, NewJob},
     http::{
+        job_manager,
         shared_body::{display_name, environment, metadata, retries},
         validate::{Object, prune},
     },
@@ -16,7 +17,6 @@ use crate::{
 };
 
 const NO_NETWORKS: &str = "Nodes use the network of the machine they run on.";
-const ALONE: &str = "Add the tasks yourself, or from a task by this same API.";
 
 /// The limits of a job: retries and wall clock.
 type Limits = (i32, Option<Period>);
@@ -60,17 +60,18 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
     if id.as_str().contains(':') {
         return Err(body.invalid("id", "id holds ':'; letters, digits, '-' and '_' are allowed"));
     }
-    body.unsupported(&["jobManagerTask"], ALONE)?;
     body.unsupported(&["jobPreparationTask", "jobReleaseTask"], "Use the pool's startTask, or a first task that others depend on.")?;
     body.unsupported(&["networkConfiguration"], NO_NETWORKS)?;
     let pool = pool(&body)?.ok_or_else(|| body.missing("poolInfo"))?;
     let (max_task_retry_count, max_wall_clock) = limits(&body)?.unwrap_or_default();
     let environment = environment(&body, "commonEnvironmentSettings")?;
+    let (manager, shown_manager) = job_manager::read(&body)?.unzip();
     let document = prune(json!({
         "displayName": display_name(&body)?,
         "commonEnvironmentSettings": environment,
         "allowTaskPreemption": body.flag("allowTaskPreemption")?.unwrap_or(false),
         "metadata": metadata(&body)?,
+        "jobManagerTask": shown_manager,
     }));
     Ok(NewJob {
         id,
@@ -85,16 +86,24 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
         performs_exit_options: body.choice("onTaskFailure", &["noaction", "performexitoptionsjobaction"])?
             == Some("performexitoptionsjobaction"),
         uses_dependencies: body.flag("usesTaskDependencies")?.unwrap_or(false),
-        manager: None,
+        manager: manager.map(Box::new),
     })
+}
+
+/// Reads how a job is disabled.
+pub fn disable(body: Object<'_>) -> Result<DisableOption, Refusal> {
+    match body.choice("disableTasks", &["requeue", "terminate", "wait"])? {
+        None => Err(body.missing("disableTasks")),
+        Some("requeue") => Ok(DisableOption::Requeue),
+        Some("terminate") => Ok(DisableOption::Terminate),
+        Some(_) => Ok(DisableOption::Wait),
+    }
 }
 
 /// What shall change, and how its document changes.
 pub struct Change {
     /// Everything but the document.
     pub change: JobChange,
-    /// The pool, when it is named.
-    pub pool: Option<PoolId>,
     /// New values of the document; null removes one.
     pub document: Map<String, Value>,
 }
@@ -133,10 +142,10 @@ pub fn change(body: Object<'_>, is_whole: bool) -> Result<Change, Refusal> {
         terminate_when_complete: terminates(&body)?.or(is_whole.then_some(false)),
         max_task_retry_count: limits.map(|(retries, _)| retries),
         max_wall_clock: limits.map(|(_, wall_clock)| wall_clock),
-        pool: None,
+        pool,
         document: None,
     };
-    Ok(Change { change, pool, document })
+    Ok(Change { change, document })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Jobs: add, list, get, change, terminate, delete, and the counts of their tasks.
+//! Jobs: add, list, get, change, disable, enable, terminate, delete, and the counts of their tasks.
 
 use broker_config::{ids::JobId, period::Period};
 use serde::Serialize;
@@ -147,11 +147,6 @@ async fn change(door: &Door, call: &Call, is_whole: bool) -> Result<Answer, Refu
     let asked = job_body::change(Object::root(&call.json()?), is_whole)?;
     for attempt in 1.. {
         let row = door.job(&job).await?;
-        if asked.pool.as_ref().is_some_and(|pool| *pool != row.pool) {
-            return Err(Refusal::new(Code::UnsupportedProperty, "One of the properties specified in the request body is not supported.")
-                .with("PropertyName", "poolInfo.poolId")
-                .hint("A job stays on its pool for now; add a new job on the other pool."));
-        }
         let mut change = asked.change.clone();
         change.document = asked.merged(&row.document);
         let mut condition = call.condition.clone();
@@ -166,6 +161,29 @@ async fn change(door: &Door, call: &Call, is_whole: bool) -> Result<Answer, Refu
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// Runs nothing of a job until it is enabled.
+pub async fn disable(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    let option = job_body::disable(Object::root(&call.json()?))?;
+    let url = url(call, &job);
+    let (version, at) = door.change(Command::DisableJob(job, option, call.condition.clone())).await?;
+    Ok(Answer::empty(202).changed(version, at).about(&url))
+}
+
+/// Runs a disabled job's tasks again.
+pub async fn enable(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let job = call.job()?;
+    let url = url(call, &job);
+    let (version, at) = door.change(Command::EnableJob(job, call.condition.clone())).await?;
+    Ok(Answer::empty(202).changed(version, at).about(&url))
+}
+
+/// No job has a preparation task.
+pub async fn preparation_status(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let row = door.job(&call.job()?).await?;
+    Err(Refusal::new(Code::JobPreparationTaskNotSpecified, "The specified job has no job preparation task.").with("JobId", &row.id))
 }
 
 /// Ends a job.

@@ -3,15 +3,17 @@
 use broker_config::{
     ids::{NodeId, PoolId},
     period::Period,
-    spec::{FillType, QueuePolicy, StartTask},
+    spec::{FillType, QueuePolicy},
     state::DeallocationOption,
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::{
     command::NewPool,
+    core::JobOrder,
     http::{
-        shared_body::{COMMAND_LINE_MAX, display_name, environment, metadata, not_empty, resource_files, retries, user_identity},
+        pool_machine, pool_network, pool_parts,
+        shared_body::{display_name, metadata, not_empty},
         validate::{Object, prune},
     },
     refusal::{Code, Refusal},
@@ -24,8 +26,6 @@ const REMOVED_MAX: usize = 100;
 /// The shortest limit of a resize, and the one when none is given.
 const RESIZE_LEAST: Period = Period::from_secs(5 * 60);
 const RESIZE_DEFAULT: Period = Period::from_secs(15 * 60);
-/// Characters of a start task with its files and variables.
-const START_TASK_MAX: usize = 32_768;
 /// The longest time that a policy may wait.
 const POLICY_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 
@@ -35,22 +35,18 @@ const POLICY_HINT: &str =
 /// Reads a new pool.
 pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     let id: PoolId = body.required("id")?;
-    body.unsupported(&["applicationPackageReferences"], "Bring programs along by the startTask's resourceFiles.")?;
-    body.unsupported(&["certificateReferences"], "Certificates are retired.")?;
-    body.unsupported(&["applicationLicenses"], "There are no licences to rent here.")?;
-    body.unsupported(&["mountConfiguration"], "Mount file systems on the machine itself.")?;
-    body.unsupported(&["userAccounts"], "Tasks run as the agent's user.")?;
-    body.unsupported(&["networkConfiguration"], "Nodes use the network of the machine they run on.")?;
-    body.unsupported(&["identity"], "Nodes use the configured blob store's credentials.")?;
-    let machine = machine(&body)?;
-    let vm_size = body.required_text("vmSize", 256)?;
+    pool_parts::packages(&body)?;
+    pool_parts::retired(&body)?;
+    pool_network::mounts(&body)?;
+    pool_network::users(&body)?;
+    let machine = pool_machine::required(&body)?;
+    let vm_size = pool_parts::vm_size(&body)?.ok_or_else(|| body.missing("vmSize"))?;
     let (target_dedicated, target_low_priority) = new_targets(&body)?;
-    let start_task = body.object("startTask")?.map(|given| start_task(&given)).transpose()?;
-    let slots = match body.integer("taskSlotsPerNode", 1..=256)? {
-        Some(slots) => slots,
-        None => body.integer("maxTasksPerNode", 1..=256)?.unwrap_or(1),
+    let start_task = pool_parts::start_task(&body)?;
+    let (fill, job_order, scheduling) = match pool_parts::scheduling(&body)? {
+        Some(policy) => policy,
+        None => (FillType::Spread, JobOrder::default(), json!({"nodeFillType": "spread"})),
     };
-    let (fill, scheduling) = scheduling(&body)?;
     let document = prune(json!({
         "displayName": display_name(&body)?,
         "vmSize": vm_size,
@@ -60,67 +56,23 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
         "startTask": start_task.as_ref().map(|(_, shown)| shown),
         "taskSchedulingPolicy": scheduling,
         "metadata": metadata(&body)?,
-        "targetNodeCommunicationMode": body.choice("targetNodeCommunicationMode", &["default", "classic", "simplified"])?,
-        "resourceTags": body.object("resourceTags")?.and_then(|_| body.value("resourceTags")),
-        "upgradePolicy": body.object("upgradePolicy")?.and_then(|_| body.value("upgradePolicy")),
+        "networkConfiguration": pool_network::network(&body)?,
+        "targetNodeCommunicationMode": pool_parts::communication(&body)?,
+        "resourceTags": pool_parts::tags(&body)?,
+        "upgradePolicy": pool_parts::upgrades(&body)?,
     }));
     Ok(NewPool {
         id,
         document: document.to_string(),
-        slots_per_node: slots as u32,
+        slots_per_node: pool_parts::slots(&body)?.unwrap_or(1),
         fill,
+        job_order,
         target_dedicated,
         target_low_priority,
         resize_timeout: body.period("resizeTimeout", RESIZE_LEAST)?.unwrap_or(RESIZE_DEFAULT),
         start_task: start_task.map(|(task, _)| task),
         policy: None,
     })
-}
-
-fn machine(body: &Object<'_>) -> Result<Value, Refusal> {
-    let Some(machine) = body.object("virtualMachineConfiguration")? else {
-        body.unsupported(&["cloudServiceConfiguration"], "Cloud services are retired; give a virtualMachineConfiguration.")?;
-        return Err(body.missing("virtualMachineConfiguration"));
-    };
-    if body.value("cloudServiceConfiguration").is_some() {
-        let reason = "Exactly one of virtualMachineConfiguration and cloudServiceConfiguration is expected.";
-        return Err(body.invalid("cloudServiceConfiguration", reason));
-    }
-    machine.unsupported(&["containerConfiguration"], "Tasks run as processes of the node; containers are not served yet.")?;
-    machine.unsupported(&["extensions", "diskEncryptionConfiguration"], "Set the machine itself up that way.")?;
-    let image = machine.required_object("imageReference")?;
-    let part = |name: &str| image.text(name, 1_024);
-    let own = part("virtualMachineImageId")?;
-    let (publisher, offer, sku) = (part("publisher")?, part("offer")?, part("sku")?);
-    let (shared, community) = (part("sharedGalleryImageId")?, part("communityGalleryImageId")?);
-    if own.or(shared).or(community).is_none() {
-        for (name, value) in [("publisher", publisher), ("offer", offer), ("sku", sku)] {
-            if value.is_none_or(str::is_empty) {
-                return Err(image.missing(name));
-            }
-        }
-    } else if publisher.is_some() || offer.is_some() || sku.is_some() {
-        return Err(image.invalid("publisher", "Either an image id, or publisher, offer and sku are expected."));
-    }
-    let mut shown = Map::new();
-    shown.insert(
-        "imageReference".to_owned(),
-        json!({
-            "publisher": publisher, "offer": offer, "sku": sku, "version": part("version")?.unwrap_or("latest"),
-            "virtualMachineImageId": own, "sharedGalleryImageId": shared, "communityGalleryImageId": community,
-        }),
-    );
-    shown.insert("nodeAgentSKUId".to_owned(), json!(machine.required_text("nodeAgentSKUId", 256)?));
-    for name in ["osDisk", "nodePlacementConfiguration", "securityProfile", "windowsConfiguration", "serviceArtifactReference"] {
-        if machine.object(name)?.is_some() {
-            shown.insert(name.to_owned(), json!(machine.value(name)));
-        }
-    }
-    if !machine.list("dataDisks", 64)?.is_empty() {
-        shown.insert("dataDisks".to_owned(), json!(machine.value("dataDisks")));
-    }
-    shown.insert("licenseType".to_owned(), json!(machine.text("licenseType", 256)?));
-    Ok(Value::Object(shown))
 }
 
 fn target(body: &Object<'_>, name: &str) -> Result<Option<u32>, Refusal> {
@@ -144,35 +96,6 @@ fn new_targets(body: &Object<'_>) -> Result<(u32, u32), Refusal> {
         return Err(body.missing("targetDedicatedNodes"));
     }
     Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
-}
-
-fn start_task(given: &Object<'_>) -> Result<(StartTask, Value), Refusal> {
-    given.unsupported(&["containerSettings"], "Containers are not served yet.")?;
-    let task = StartTask {
-        command_line: given.required_text("commandLine", COMMAND_LINE_MAX)?.to_owned(),
-        resource_files: resource_files(given)?,
-        environment_settings: environment(given, "environmentSettings")?,
-        max_task_retry_count: Some(retries(given)?.unwrap_or(0)),
-        wait_for_success: Some(given.flag("waitForSuccess")?.unwrap_or(true)),
-    };
-    let mut shown = json!(task);
-    if shown.to_string().chars().count() > START_TASK_MAX {
-        return Err(
-            given.invalid("commandLine", format!("The start task with its files and variables may have {START_TASK_MAX} characters."))
-        );
-    }
-    if let (Some(identity), Some(fields)) = (user_identity(given)?, shown.as_object_mut()) {
-        fields.insert("userIdentity".to_owned(), identity);
-    }
-    Ok((task, shown))
-}
-
-fn scheduling(body: &Object<'_>) -> Result<(FillType, Value), Refusal> {
-    let Some(policy) = body.object("taskSchedulingPolicy")? else { return Ok((FillType::Spread, json!({"nodeFillType": "spread"}))) };
-    let fill = policy.choice("nodeFillType", &["spread", "pack"])?.ok_or_else(|| policy.missing("nodeFillType"))?;
-    let order = policy.choice("jobDefaultOrder", &["none", "creationtime"])?;
-    let fill_type = if fill == "pack" { FillType::Pack } else { FillType::Spread };
-    Ok((fill_type, json!({"nodeFillType": fill, "jobDefaultOrder": order})))
 }
 
 fn deallocation(body: &Object<'_>, name: &str) -> Result<Option<DeallocationOption>, Refusal> {
@@ -234,6 +157,8 @@ pub fn policy(body: Object<'_>) -> Result<QueuePolicy, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn with(name: &str, value: Value) -> Result<NewPool, Code> {
@@ -274,7 +199,7 @@ mod tests {
             ("startTask", json!({}), MissingRequiredProperty),
             ("startTask", json!({"commandLine": "x".repeat(40_000)}), InvalidPropertyValue),
             ("metadata", json!([{"name": "", "value": "v"}]), EmptyMetadataKey),
-            ("mountConfiguration", json!([{}]), UnsupportedProperty),
+            ("mountConfiguration", json!([{}]), InvalidPropertyValue),
         ] {
             assert_eq!(with(name, value.clone()).map(|_| ()), Err(code), "{name} {value}");
         }

@@ -1,4 +1,4 @@
-//! Pools: add, list, get, delete, resize, remove nodes.
+//! Pools: add, list, get, change, delete, resize, remove nodes.
 
 use broker_config::ids::PoolId;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{
         filter::{POOLS, compile},
         lists::{Paging, ROWS_MAX, shape},
         odata::Select,
-        pool_body,
+        pool_body, pool_change,
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -80,6 +80,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &PoolRow) -> Vec<u8> {
         .add("targetDedicatedNodes", &row.target_dedicated)
         .add("targetLowPriorityNodes", &row.target_low_priority)
         .add("taskSlotsPerNode", &row.slots_per_node)
+        .add("currentNodeCommunicationMode", "simplified")
         .document(&row.document)
         .finish()
 }
@@ -142,6 +143,22 @@ pub async fn delete(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let command = Command::DeletePool(pool.clone(), call.condition.clone());
     accepted(door, call, pool, command).await
+}
+
+/// Changes the properties that are named.
+pub async fn patch(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let pool = call.pool()?;
+    let change = pool_change::patch(Object::root(&call.json()?))?;
+    let (version, at) = door.change(Command::UpdatePool(pool.clone(), Box::new(change), call.condition.clone())).await?;
+    Ok(Answer::empty(200).changed(version, at).about(&url(call, &pool)))
+}
+
+/// Replaces the properties that can always change.
+pub async fn update_properties(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let pool = call.pool()?;
+    let change = pool_change::replacement(Object::root(&call.json()?))?;
+    let (version, at) = door.change(Command::UpdatePool(pool.clone(), Box::new(change), call.condition.clone())).await?;
+    Ok(Answer::empty(204).changed(version, at).about(&url(call, &pool)))
 }
 
 /// Changes how many nodes a pool has.

@@ -45,7 +45,7 @@ impl Route {
 
     /// Whether anybody may ask.
     pub fn is_open(&self) -> bool {
-        self.path == "/piecework/health"
+        matches!(self.path, "/piecework/health" | "/piecework/openapi.json")
     }
 }
 
@@ -62,11 +62,9 @@ const FORCE: &[&str] = &["force"];
 const NONE: &[&str] = &[];
 
 const SCALING: &str = "Use the built-in policy instead: PUT /piecework/pools/{poolId}/policy with minNodes, maxNodes, reactMs and idleMs.";
-const PATCHING: &str = "Delete the pool and add it again with the new properties.";
 const SCHEDULES: &str = "Add jobs from a scheduler of your own, such as cron, for now.";
 const NODE_ORDERS: &str = "Remove the node with removenodes; the pool replaces it.";
 const LOGIN: &str = "Nodes are processes of the machine that started them; log in there.";
-const NO_CERTIFICATES: &str = "Certificates are retired; hand secrets to tasks by their environment settings or files.";
 const LATER: &str = "This operation is not served yet.";
 
 use Honours::{All, Nothing, Times};
@@ -92,13 +90,13 @@ table! {
     "pool.delete" DELETE "/pools/{pool}" NONE All Yes(Verb::PoolDelete);
     "pool.exists" HEAD "/pools/{pool}" NONE All Yes(Verb::PoolExists);
     "pool.get" GET "/pools/{pool}" S_E All Yes(Verb::PoolGet);
-    "pool.patch" PATCH "/pools/{pool}" NONE All NotYet(PATCHING);
+    "pool.patch" PATCH "/pools/{pool}" NONE All Yes(Verb::PoolPatch);
     "pool.disable_auto_scale" POST "/pools/{pool}/disableautoscale" NONE Nothing NotYet(SCALING);
     "pool.enable_auto_scale" POST "/pools/{pool}/enableautoscale" NONE All NotYet(SCALING);
     "pool.evaluate_auto_scale" POST "/pools/{pool}/evaluateautoscale" NONE Nothing NotYet(SCALING);
     "pool.resize" POST "/pools/{pool}/resize" NONE All Yes(Verb::PoolResize);
     "pool.stop_resize" POST "/pools/{pool}/stopresize" NONE All Yes(Verb::PoolStopResize);
-    "pool.update_properties" POST "/pools/{pool}/updateproperties" NONE Nothing NotYet(PATCHING);
+    "pool.update_properties" POST "/pools/{pool}/updateproperties" NONE Nothing Yes(Verb::PoolUpdateProperties);
     "pool.remove_nodes" POST "/pools/{pool}/removenodes" NONE All Yes(Verb::PoolRemoveNodes);
     "compute_node.add_user" POST "/pools/{pool}/nodes/{node}/users" NONE Nothing NotYet(LOGIN);
     "compute_node.delete_user" DELETE "/pools/{pool}/nodes/{node}/users/{user}" NONE Nothing NotYet(LOGIN);
@@ -111,22 +109,22 @@ table! {
     "compute_node.disable_scheduling" POST "/pools/{pool}/nodes/{node}/disablescheduling" NONE Nothing NotYet(NODE_ORDERS);
     "compute_node.enable_scheduling" POST "/pools/{pool}/nodes/{node}/enablescheduling" NONE Nothing NotYet(NODE_ORDERS);
     "compute_node.get_remote_login_settings" GET "/pools/{pool}/nodes/{node}/remoteloginsettings" NONE Nothing NotYet(LOGIN);
-    "compute_node.get_remote_desktop" GET "/pools/{pool}/nodes/{node}/rdp" NONE Nothing NotYet(LOGIN);
+    "compute_node.get_remote_desktop" GET "/pools/{pool}/nodes/{node}/rdp" NONE Nothing Yes(Verb::RemoteDesktop);
     "compute_node.upload_batch_service_logs" POST "/pools/{pool}/nodes/{node}/uploadbatchservicelogs" NONE Nothing NotYet(LATER);
     "compute_node.list" GET "/pools/{pool}/nodes" F_S_M Nothing Yes(Verb::NodeList);
-    "compute_node_extension.get" GET "/pools/{pool}/nodes/{node}/extensions/{extension}" S Nothing NotYet(LATER);
+    "compute_node_extension.get" GET "/pools/{pool}/nodes/{node}/extensions/{extension}" S Nothing Yes(Verb::NodeExtensionGet);
     "compute_node_extension.list" GET "/pools/{pool}/nodes/{node}/extensions" S_M Nothing Yes(Verb::NodeExtensionsList);
     "job.delete" DELETE "/jobs/{job}" FORCE All Yes(Verb::JobDelete);
     "job.get" GET "/jobs/{job}" S_E All Yes(Verb::JobGet);
     "job.patch" PATCH "/jobs/{job}" NONE All Yes(Verb::JobPatch);
     "job.update" PUT "/jobs/{job}" NONE All Yes(Verb::JobUpdate);
-    "job.disable" POST "/jobs/{job}/disable" NONE All NotYet(LATER);
-    "job.enable" POST "/jobs/{job}/enable" NONE All NotYet(LATER);
+    "job.disable" POST "/jobs/{job}/disable" NONE All Yes(Verb::JobDisable);
+    "job.enable" POST "/jobs/{job}/enable" NONE All Yes(Verb::JobEnable);
     "job.terminate" POST "/jobs/{job}/terminate" FORCE All Yes(Verb::JobTerminate);
     "job.add" POST "/jobs" NONE Nothing Yes(Verb::JobAdd);
     "job.list" GET "/jobs" F_S_E_M Nothing Yes(Verb::JobList);
     "job.list_from_job_schedule" GET "/jobschedules/{schedule}/jobs" F_S_E_M Nothing NotYet(SCHEDULES);
-    "job.list_preparation_and_release_task_status" GET "/jobs/{job}/jobpreparationandreleasetaskstatus" F_S_M Nothing NotYet(LATER);
+    "job.list_preparation_and_release_task_status" GET "/jobs/{job}/jobpreparationandreleasetaskstatus" F_S_M Nothing Yes(Verb::JobPreparationStatus);
     "job.get_task_counts" GET "/jobs/{job}/taskcounts" NONE Nothing Yes(Verb::TaskCounts);
     "job_schedule.exists" HEAD "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
     "job_schedule.delete" DELETE "/jobschedules/{schedule}" FORCE All NotYet(SCHEDULES);
@@ -143,10 +141,10 @@ table! {
     "task.add_collection" POST "/jobs/{job}/addtaskcollection" NONE Nothing Yes(Verb::TaskAddCollection);
     "task.delete" DELETE "/jobs/{job}/tasks/{task}" NONE All Yes(Verb::TaskDelete);
     "task.get" GET "/jobs/{job}/tasks/{task}" S_E All Yes(Verb::TaskGet);
-    "task.update" PUT "/jobs/{job}/tasks/{task}" NONE All NotYet(LATER);
+    "task.update" PUT "/jobs/{job}/tasks/{task}" NONE All Yes(Verb::TaskUpdate);
     "task.list_subtasks" GET "/jobs/{job}/tasks/{task}/subtasksinfo" S Nothing Yes(Verb::SubtaskList);
     "task.terminate" POST "/jobs/{job}/tasks/{task}/terminate" NONE All Yes(Verb::TaskTerminate);
-    "task.reactivate" POST "/jobs/{job}/tasks/{task}/reactivate" NONE All NotYet("Add the task again under another id.");
+    "task.reactivate" POST "/jobs/{job}/tasks/{task}/reactivate" NONE All Yes(Verb::TaskReactivate);
     "file.list_from_task" GET "/jobs/{job}/tasks/{task}/files" R_F_M Nothing Yes(Verb::TaskFileList);
     "file.delete_from_task" DELETE "/jobs/{job}/tasks/{task}/files/{file*}" R Nothing Yes(Verb::TaskFileDelete);
     "file.get_from_task" GET "/jobs/{job}/tasks/{task}/files/{file*}" NONE Times Yes(Verb::TaskFileGet);
@@ -155,16 +153,17 @@ table! {
     "file.delete_from_compute_node" DELETE "/pools/{pool}/nodes/{node}/files/{file*}" R Nothing Yes(Verb::NodeFileDelete);
     "file.get_from_compute_node" GET "/pools/{pool}/nodes/{node}/files/{file*}" NONE Times Yes(Verb::NodeFileGet);
     "file.get_properties_from_compute_node" HEAD "/pools/{pool}/nodes/{node}/files/{file*}" NONE Times Yes(Verb::NodeFileHead);
-    "certificate.add" POST "/certificates" NONE Nothing NotYet(NO_CERTIFICATES);
+    "certificate.add" POST "/certificates" NONE Nothing Yes(Verb::CertificateAdd);
     "certificate.list" GET "/certificates" F_S_M Nothing Yes(Verb::NothingList);
-    "certificate.cancel_deletion" POST "/certificates(*)/canceldelete" NONE Nothing NotYet(NO_CERTIFICATES);
-    "certificate.delete" DELETE "/certificates(*)" NONE Nothing NotYet(NO_CERTIFICATES);
-    "certificate.get" GET "/certificates(*)" S Nothing NotYet(NO_CERTIFICATES);
+    "certificate.cancel_deletion" POST "/certificates(*)/canceldelete" NONE Nothing Yes(Verb::CertificateNone);
+    "certificate.delete" DELETE "/certificates(*)" NONE Nothing Yes(Verb::CertificateNone);
+    "certificate.get" GET "/certificates(*)" S Nothing Yes(Verb::CertificateNone);
     "piecework.health" GET "/piecework/health" NONE Nothing Yes(Verb::Health);
     "piecework.explain_pool" GET "/piecework/pools/{pool}" NONE Nothing Yes(Verb::PoolView);
     "piecework.get_policy" GET "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyGet);
     "piecework.set_policy" PUT "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicySet);
     "piecework.remove_policy" DELETE "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyRemove);
+    "piecework.openapi" GET "/piecework/openapi.json" NONE Nothing Yes(Verb::OpenApi);
 }
 
 /// The raw values of a pattern's segments, or nothing when the path is another one.

@@ -52,7 +52,7 @@ fn place(job: &JobRow, row: &TaskRow) -> Result<Place, Refusal> {
             .with("TaskState", row.state)
             .hint("Wait until the task runs.")
     })?;
-    Ok(Place { pool: job.pool.clone(), node, directory: directory(&job.id, &row.id) })
+    Ok(Place { pool: row.pool.as_ref().unwrap_or(&job.pool).clone(), node, directory: directory(&job.id, &row.id) })
 }
 
 /// Files whose node has left the pool are unavailable, not merely slow to come.

@@ -1,22 +1,21 @@
-//! Tasks: add one or a hundred, list, get, terminate, delete.
+//! Tasks: add one, list, get, change, run again, terminate, delete.
 
 use broker_config::ids::{JobId, TaskId};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::{
-    command::{Command, Done, ExitConditions, NewTask, etag},
+    command::{Command, etag},
     http::{
         answer::{Answer, Fields, Iso},
         call::Call,
         conditional::unchanged,
         entrance::Door,
-        error::{ErrorBody, not_found, store_failed},
+        error::{not_found, store_failed},
         filter::{TASKS, compile},
         lists::{self, Paging, ROWS_MAX, shape},
         pools::{NameValue, details},
-        shared_body::not_empty,
         task_body,
+        task_collection::{acts_on_job, unheard},
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -35,9 +34,6 @@ const SUBTASK_PROPERTIES: &[&str] = &[
     "id", "nodeInfo", "startTime", "endTime", "exitCode", "containerInfo", "failureInfo", "state", "stateTransitionTime",
     "previousState", "previousStateTransitionTime", "result",
 ];
-
-/// Tasks in one collection.
-const COLLECTION_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct FailureInfo<'a> {
@@ -80,13 +76,14 @@ struct NodeInfo<'a> {
     task_root_directory_url: String,
 }
 
-fn url(call: &Call, job: &JobId, task: &TaskId) -> String {
+/// Where a task is.
+pub fn url(call: &Call, job: &JobId, task: &TaskId) -> String {
     format!("{}/jobs/{}/tasks/{task}", call.base, job.as_str().replace(':', "%3A"))
 }
 
 /// The directory of a task below its node's root.
 pub fn directory(job: &JobId, task: &TaskId) -> String {
-    format!("workitems/{job}/job-1/{task}")
+    format!("workitems/{}/{task}", job.folder())
 }
 
 fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
@@ -111,13 +108,14 @@ fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
 
 fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow) -> Vec<u8> {
     let node_info = row.node.as_ref().map(|node| {
-        let node_url = format!("{}/pools/{}/nodes/{node}", call.base, job.pool);
+        let pool = row.pool.as_ref().unwrap_or(&job.pool);
+        let node_url = format!("{}/pools/{pool}/nodes/{node}", call.base);
         let task_root_directory = directory(&job.id, &row.id);
         NodeInfo {
             affinity_id: node.as_str(),
             task_root_directory_url: format!("{node_url}/files/{task_root_directory}"),
             node_url,
-            pool_id: job.pool.as_str(),
+            pool_id: pool.as_str(),
             node_id: node.as_str(),
             task_root_directory,
         }
@@ -147,83 +145,16 @@ impl Door {
     }
 }
 
-/// Refuses actions on the job that its `onTaskFailure` says will never be looked at.
-async fn check_actions(door: &Door, job: &JobId, tasks: &[NewTask]) -> Result<(), Refusal> {
-    let Some(task) = tasks.iter().find(|task| task.exit_conditions.as_ref().is_some_and(ExitConditions::acts_on_job)) else {
-        return Ok(());
-    };
-    if door.job(job).await?.performs_exit_options {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
-        .with("PropertyName", "exitConditions")
-        .with("TaskId", &task.id)
-        .with("Reason", "A jobAction needs a job whose onTaskFailure is performexitoptionsjobaction."))
-}
-
 /// Adds a task.
 pub async fn add(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;
     let task = task_body::read(Object::root(&call.json()?))?;
     let url = url(call, &job, &task.id);
-    check_actions(door, &job, std::slice::from_ref(&task)).await?;
+    if acts_on_job(&task) && !door.job(&job).await?.performs_exit_options {
+        return Err(unheard(&task));
+    }
     let (version, at) = door.change(Command::CreateTasks(job, vec![task])).await?;
     Ok(Answer::empty(201).changed(version, at).created(&url))
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Added<'a> {
-    status: &'static str,
-    task_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    e_tag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_modified: Option<Iso>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorBody<'a>>,
-}
-
-/// Adds up to a hundred tasks: a body that cannot be read changes nothing, else each task has its own result.
-pub async fn add_collection(door: &Door, call: &Call) -> Result<Answer, Refusal> {
-    let job = call.job()?;
-    let body: Map<String, Value> = call.json()?;
-    let body = Object::root(&body);
-    let list = body.list("value", usize::MAX)?;
-    not_empty(&body, "value", &list)?;
-    if list.len() > COLLECTION_MAX {
-        return Err(body.invalid("value", format!("At most {COLLECTION_MAX} tasks can be added in one request.")));
-    }
-    let tasks = list.each(task_body::read)?;
-    check_actions(door, &job, &tasks).await?;
-    let ids: Vec<_> = tasks.iter().map(|task| task.id.clone()).collect();
-    let Done::Tasks(results) = door.engine.call(Command::CreateTasks(job.clone(), tasks)).await? else {
-        return Err(Refusal::new(Code::InternalError, "The engine answered another question."));
-    };
-    let added = ids.iter().zip(&results).map(|(id, result)| {
-        let added = match result {
-            Ok((version, at)) => Added {
-                status: "success",
-                task_id: id.as_str(),
-                e_tag: Some(etag(*version)),
-                last_modified: Some(Iso(*at)),
-                location: Some(url(call, &job, id)),
-                error: None,
-            },
-            Err(refusal) => Added {
-                status: if refusal.code.status() < 500 { "clienterror" } else { "servererror" },
-                task_id: id.as_str(),
-                e_tag: None,
-                last_modified: None,
-                location: None,
-                error: Some(ErrorBody::new(refusal, None, call.id)),
-            },
-        };
-        serde_json::to_vec(&added).expect("a result has a JSON form")
-    });
-    Ok(lists::list(call, "taskaddresult", added, None))
 }
 
 /// A page of a job's tasks.
@@ -252,6 +183,23 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#tasks/@Element", call.base));
     let url = url(call, &job.id, &row.id);
     Ok(Answer::json(show(fields, call, &job, &row)).changed(row.version, row.modified_at).about(&url))
+}
+
+/// Replaces a task's constraints; those left out go back to their defaults.
+pub async fn update(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let (job, task) = (call.job()?, call.task()?);
+    let constraints = task_body::constraints(&Object::root(&call.json()?))?;
+    let url = url(call, &job, &task);
+    let (version, at) = door.change(Command::UpdateTask(job, task, constraints, call.condition.clone())).await?;
+    Ok(Answer::empty(200).changed(version, at).about(&url))
+}
+
+/// Runs a failed task again.
+pub async fn reactivate(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    let (job, task) = (call.job()?, call.task()?);
+    let url = url(call, &job, &task);
+    let (version, at) = door.change(Command::ReactivateTask(job, task, call.condition.clone())).await?;
+    Ok(Answer::empty(204).changed(version, at).about(&url))
 }
 
 /// Ends a task.

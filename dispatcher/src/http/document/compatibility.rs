@@ -1,0 +1,56 @@
+//! The page of compatibility, kept as `docs/azure-batch-compatibility.md`.
+
+use std::fmt::Write;
+
+use crate::http::{
+    document::operations::{Extent, Operation},
+    routes::{ROUTES, Route, Served},
+};
+
+const INTRODUCTION: &str = "\
+# Azure Batch compatibility
+
+<!-- Written by the table that routes requests; `PIECEWORK_REGENERATE=1 cargo test --test tidy` writes it again. -->
+
+The door serves the data plane of Azure Batch to unmodified clients: azure-batch 14 and 15 (Python), `az batch`, `@azure/batch` (Node).
+API versions 2020-03-01.11.0, 2022-10-01.16.0, 2024-02-01.19.0, 2024-07-01.20.0 and 2025-06-01 are accepted, and others of the same form; one model serves them all.
+Azure's management plane (accounts, quotas, ARM templates) is not part of it.
+";
+
+/// Writes the page.
+pub fn compatibility() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let azures: Vec<&Route> = ROUTES.iter().filter(|route| !route.is_ours()).collect();
+    let (mut whole, mut partly) = (0, 0);
+    for route in &azures {
+        match level(route).0 {
+            "yes" => whole += 1,
+            "partly" => partly += 1,
+            _ => {}
+        }
+    }
+    let total = azures.len();
+    writeln!(page, "\n{total} operations: {whole} yes, {partly} partly, {} no.", total - whole - partly).expect("a text grows");
+    table(&mut page, "Azure Batch's operations", &azures);
+    let ours: Vec<&Route> = ROUTES.iter().filter(|route| route.is_ours()).collect();
+    table(&mut page, "Piecework's own operations", &ours);
+    page
+}
+
+fn table(page: &mut String, title: &str, routes: &[&Route]) {
+    write!(page, "\n## {title}\n\n| Operation | Request | Served | What is missing, or why not |\n|---|---|---|---|\n")
+        .expect("a text grows");
+    for route in routes {
+        let (level, note) = level(route);
+        writeln!(page, "| {} | `{} {}` | {level} | {note} |", route.name, route.method, route.path.replace('*', "")).expect("a text grows");
+    }
+}
+
+fn level(route: &Route) -> (&'static str, &'static str) {
+    match (route.served, Operation::of(route.name).map(|row| row.extent)) {
+        (Served::NotYet(hint), _) => ("no", hint),
+        (_, Some(Extent::But(missing))) => ("partly", missing),
+        (_, Some(Extent::Refuses(why))) => ("no", why),
+        _ => ("yes", ""),
+    }
+}
