@@ -135,6 +135,7 @@ impl Rig {
             document: "{}".into(),
             slots_per_node: slots,
             fill: FillType::Spread,
+            job_order: Default::default(),
             target_dedicated: 1,
             target_low_priority: 0,
             resize_timeout: Period::from_secs(900),

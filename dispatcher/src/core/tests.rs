@@ -8,7 +8,7 @@ use broker_config::{
 };
 
 use crate::{
-    core::{AskAnswer, Core, Effect, EndCause, Event, JobStop, Ready, Timers},
+    core::{AskAnswer, Core, Effect, EndCause, Event, JobOrder, JobStop, Ready, Timers},
     store::records::RequeueCause,
 };
 
@@ -322,4 +322,47 @@ fn a_start_told_after_the_lease_does_not_hold_its_task_for_ever() {
     pool.now = pool.now.plus_ms(1_000);
     let effects = pool.step(Event::Tick { events_behind: false, queue_ready: None });
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Requeue { cause: RequeueCause::Recovery, .. })));
+}
+
+#[test]
+fn a_job_that_is_waited_for_runs_on_and_starts_nothing_new() {
+    let mut pool = Pool::new(1);
+    pool.join("a", 1);
+    pool.add([1, 2, 3], 1);
+    pool.started("a", key(1, 1, 1), 7);
+    let effects = pool.step(Event::JobStopped { job: JOB, stop: JobStop::Wait });
+    let taken_back = Effect::Unrelease { job: JOB, uid: TaskUid(2), fence: Fence(2) };
+    assert_eq!(effects, vec![Effect::Revoke(key(2, 1, 1)), taken_back]);
+    assert!(!pool.core.is_quiet(JOB));
+    pool.finished("a", key(1, 1, 1), 7, Outcome::Exit { code: 1 });
+    assert!(pool.core.is_quiet(JOB), "a retry waits like the others");
+    assert_eq!((pool.core.jobs()[&JOB].waiting, pool.step(Event::Fill)), (3, vec![]));
+    pool.step(Event::Job { job: JOB, priority: 0, max_parallel: -1, runs: true });
+    assert!(matches!(pool.step(Event::Fill)[..], [Effect::Fetch { job: JOB, .. }]));
+}
+
+#[test]
+fn jobs_in_line_are_served_by_their_age_within_a_priority() {
+    let mut pool = Pool::new(8);
+    pool.core.set_job_order(JobOrder::CreationTime);
+    pool.step(Event::Job { job: JobUid(2), priority: 0, max_parallel: -1, runs: true });
+    pool.step(Event::Job { job: JobUid(3), priority: 9, max_parallel: 2, runs: true });
+    for (job, count) in [(JobUid(2), 50), (JobUid(3), 50), (JOB, 9)] {
+        pool.step(Event::Unblocked { job, count });
+    }
+    pool.join("a", 1);
+    assert_eq!(
+        pool.step(Event::Fill),
+        vec![Effect::Fetch { job: JOB, count: 9 }, Effect::Fetch { job: JobUid(2), count: 5 }, Effect::Fetch { job: JobUid(3), count: 2 }]
+    );
+}
+
+#[test]
+fn new_limits_reach_the_attempt_that_is_out() {
+    let mut pool = Pool::new(1);
+    pool.join("a", 1);
+    pool.add([1], 0);
+    pool.step(Event::Limits { uid: TaskUid(1), retries_max: 1 });
+    let effects = pool.finished("a", key(1, 1, 1), 7, Outcome::Exit { code: 1 });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Requeue { cause: RequeueCause::Retry, .. })));
 }

@@ -11,7 +11,7 @@ use broker_config::{
 
 use crate::{
     command::{ExitConditions, Failure},
-    core::JobOrder,
+    core::{JobOrder, Turn},
     store::rows::Counts,
 };
 
@@ -60,6 +60,9 @@ pub struct PoolRecord {
     pub modified_at: Timestamp,
 }
 
+/// Tasks that a node remembers.
+pub const RECENT_MAX: usize = 10;
+
 /// A node as the engine knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRecord {
@@ -79,6 +82,8 @@ pub struct NodeRecord {
     pub drain: Option<DeallocationOption>,
     /// Whether it has confirmed that it holds nothing.
     pub is_drained: bool,
+    /// What it was asked for beside running tasks.
+    pub turn: Option<Turn>,
     /// Its address, once it has joined.
     pub address: Option<String>,
     /// When it was asked for.
@@ -93,6 +98,10 @@ pub struct NodeRecord {
     pub tasks_run: u64,
     /// Of them, those that succeeded.
     pub tasks_succeeded: u64,
+    /// The last tasks it ran, newest last; at most [`RECENT_MAX`].
+    pub recent: Vec<TaskUid>,
+    /// The start task of its present start.
+    pub booted_with: Option<StartTask>,
     /// How the start task ended.
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.

@@ -4,7 +4,7 @@ use broker_config::{
     ids::{JobId, JobUid, NodeId, PoolId, TaskId, TaskUid},
     message::{Fault, StartTaskEnd, Stream},
     period::Period,
-    spec::QueuePolicy,
+    spec::{QueuePolicy, StartTask},
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState, TaskState},
     time::Timestamp,
 };
@@ -81,6 +81,10 @@ pub struct NodeRow {
     pub running_tasks: u32,
     /// Slots they take.
     pub running_slots: u32,
+    /// The last tasks it ran, newest last.
+    pub recent: Vec<TaskUid>,
+    /// The start task of its present start.
+    pub booted_with: Option<StartTask>,
     /// How the start task ended.
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.

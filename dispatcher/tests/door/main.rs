@@ -5,9 +5,11 @@ mod bad_input;
 mod changes;
 mod files;
 mod house;
+mod jobs;
 mod lists;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
+mod task_changes;
 
 use house::House;
 

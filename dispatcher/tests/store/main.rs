@@ -2,6 +2,7 @@
 //!
 //! An implementation joins by a [`place::Place`] and one line of [`conformance!`].
 
+mod changes;
 mod dependencies;
 mod durability;
 mod lists;
@@ -61,6 +62,13 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         deleted_tasks_are_gone_everywhere
         jobs_are_emptied_in_batches
         large_numbers_survive
+    }
+    changes {
+        an_update_replaces_document_and_retries
+        a_reactivated_task_starts_anew_and_keeps_its_requeues
+        only_failed_tasks_are_reactivated_and_blocked_ones_stay_blocked
+        what_a_reactivated_task_satisfied_stays_and_what_comes_later_waits
+        a_moved_job_takes_what_fits_and_remembers_where_its_tasks_ran
     }
     dependencies {
         a_task_waits_for_all_that_it_needs

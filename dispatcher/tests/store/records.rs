@@ -8,7 +8,7 @@ use broker_config::{
     state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState},
 };
 use dispatcher::{
-    core::JobOrder,
+    core::{JobOrder, Turn},
     store::{
         records::{JobRecord, NodeRecord, PoolRecord},
         rows::Counts,
@@ -61,12 +61,15 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
         scheduling: SchedulingState::Disabled,
         drain: Some(DeallocationOption::TaskCompletion),
         is_drained: true,
+        turn: Some(Turn::Reimage { option: DeallocationOption::Terminate, since: Epoch(3) }),
         address: Some("10.0.0.4".to_owned()),
         booted_at: Some(at(5)),
         is_dedicated: false,
         rank: 6,
         tasks_run: 7,
         tasks_succeeded: 8,
+        recent: vec![TaskUid(4), TaskUid(1 << 40)],
+        booted_with: Some(StartTask { command_line: "setup".to_owned(), ..StartTask::default() }),
         start_task: Some(StartTaskEnd { started_at: at(1), ended_at: at(2), outcome: Outcome::Exit { code: 3 }, retries: 1 }),
         faults: vec![fault("StartTaskFailed")],
         agent_version: Some("0.1.0".to_owned()),
@@ -84,6 +87,7 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
     assert_eq!((row.pool.as_str(), row.id.as_str(), row.state, row.scheduling), ("p", "n1", record.state, record.scheduling));
     assert_eq!((row.address, row.booted_at, row.is_dedicated), (record.address, record.booted_at, false));
     assert_eq!((row.tasks_run, row.tasks_succeeded, row.running_tasks, row.running_slots), (7, 8, 0, 0));
+    assert_eq!((row.recent, row.booted_with), (record.recent, record.booted_with));
     assert_eq!((row.start_task, row.faults, row.agent_version), (record.start_task, record.faults, record.agent_version));
 }
 

@@ -324,7 +324,7 @@ impl World {
             NodeOrder::Work => return self.deliver_soon(),
             NodeOrder::Leave => return self.leave_pool(agent),
             NodeOrder::Rejoin | NodeOrder::Hold => {}
-            NodeOrder::Drain { option } => {
+            NodeOrder::Drain { option } | NodeOrder::Restart { option } => {
                 if matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
                     let runs: Vec<RunId> = self.agents[agent].runs.keys().copied().collect();
                     for run in runs {
@@ -336,6 +336,11 @@ impl World {
         let unstarted: Vec<u64> = self.agents[agent].held.iter().filter(|(_, held)| held.run.is_none()).map(|(tag, _)| *tag).collect();
         for tag in unstarted {
             self.give_back(agent, tag);
+        }
+        let facts = &self.agents[agent];
+        if matches!(facts.order, NodeOrder::Restart { .. }) && !facts.holds_something() {
+            self.mark("restarted");
+            return self.agent_dies(agent, Some(1_000));
         }
         let facts = &self.agents[agent];
         let is_drain = matches!(facts.order, NodeOrder::Drain { .. });

@@ -26,10 +26,14 @@ pub enum Fact {
     Unreleased { uid: TaskUid, fence: Fence },
     /// Completed, by the end of a run or by a decision.
     Ended { uid: TaskUid, fence: Fence, by: Option<RunKey>, has_succeeded: bool },
+    /// A failed task is active again.
+    Reactivated { uid: TaskUid, fence: Fence, life: u32 },
     /// The row went.
     Deleted { uid: TaskUid },
-    /// A user was told that the task is ended.
-    CancelAcknowledged { uid: TaskUid },
+    /// A user was told that the task is ended, in this life of it.
+    CancelAcknowledged { uid: TaskUid, life: u32 },
+    /// A task of a job that does not run was released, or started.
+    Disobeyed { key: AttemptKey },
     /// An agent saw a run end.
     RunEnded { run: RunKey, has_failed: bool },
     /// A run was told that it may upload.
@@ -73,6 +77,8 @@ pub enum Violation {
     RetryForNothing(TaskUid),
     /// A run of a calm pool was taken for lost.
     LostForNothing(TaskUid),
+    /// A task was released or started though its job does not run.
+    Disobeyed(AttemptKey),
     /// I8: success after an acknowledged cancel.
     SuccessAfterCancel(TaskUid),
     /// Upload was allowed to a run that does not own its task.
@@ -109,6 +115,7 @@ struct Record {
     recoveries: u32,
     phase: Phase,
     is_cancelled: bool,
+    life: u32,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -198,8 +205,23 @@ impl Checker {
                 }
                 record.phase = Phase::Deleted;
             }
-            Fact::CancelAcknowledged { uid } => {
+            Fact::Reactivated { uid, fence, life } => {
                 let record = self.records.get_mut(&uid).ok_or(Violation::Unknown(uid))?;
+                if record.phase != (Phase::Ended { has_succeeded: false }) {
+                    return Err(Violation::OutOfTurn(Box::new(fact)));
+                }
+                if fence.0 <= record.fence {
+                    return Err(Violation::OldFence(uid, fence));
+                }
+                (record.phase, record.fence, record.life) = (Phase::Waiting, fence.0, life);
+                (record.is_cancelled, record.retries, record.failed_runs) = (false, 0, 0);
+            }
+            Fact::Disobeyed { key } => return Err(Violation::Disobeyed(key)),
+            Fact::CancelAcknowledged { uid, life } => {
+                let record = self.records.get_mut(&uid).ok_or(Violation::Unknown(uid))?;
+                if record.life != life {
+                    return Ok(());
+                }
                 record.is_cancelled = true;
                 match record.phase {
                     Phase::Ended { has_succeeded: false } | Phase::Deleted => {}

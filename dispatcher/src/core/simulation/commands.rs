@@ -6,7 +6,7 @@ use broker_config::{
 };
 
 use crate::core::{
-    Event, JobStop,
+    Event, JobStop, Turn as NodeTurn,
     simulation::{
         checker::{Fact, Violation},
         dispatcher::Outward,
@@ -25,6 +25,8 @@ pub enum Command {
     Tasks(Vec<usize>),
     /// End a task.
     Cancel(usize),
+    /// Run a failed task again.
+    Reactivate(usize),
     /// Remove a task.
     Delete(usize),
     /// Change a job's priority and limit.
@@ -41,6 +43,10 @@ pub enum Command {
     AddNode(NodeId),
     /// Empty it.
     Drain(NodeId, DeallocationOption),
+    /// A node is asked to start again or to rest.
+    Turn(NodeId, NodeTurn),
+    /// The provider has stopped a resting node.
+    Stopped(NodeId),
     /// Switch its scheduling.
     Scheduling(NodeId, bool),
     /// It is gone.
@@ -52,8 +58,8 @@ pub enum Command {
 pub struct Reply {
     /// Tasks that exist.
     pub created: Vec<usize>,
-    /// A task that is ended.
-    pub cancelled: Option<TaskUid>,
+    /// A task that is ended, and in which of its lives.
+    pub cancelled: Option<(TaskUid, u32)>,
 }
 
 impl Turn<'_> {
@@ -70,6 +76,7 @@ impl Turn<'_> {
             }
             Command::Tasks(names) => reply.created = self.create(names),
             Command::Cancel(name) => reply.cancelled = self.cancel(name),
+            Command::Reactivate(name) => self.reactivate(name),
             Command::Delete(name) => self.delete(name),
             Command::Change(index, priority, max_parallel) => {
                 if let Some(row) = self.world.rows.jobs.get_mut(&World::job(index)) {
@@ -79,11 +86,9 @@ impl Turn<'_> {
             }
             Command::Disable(index, how) => {
                 if self.set_life(index, JobLife::Disabled) {
-                    match how {
-                        0 => self.step(Event::JobStopped { job: World::job(index), stop: JobStop::Requeue }),
-                        1 => self.step(Event::JobStopped { job: World::job(index), stop: JobStop::End }),
-                        _ => self.tell_job(index),
-                    }
+                    let stop = [JobStop::Requeue, JobStop::End, JobStop::Wait][usize::from(how)];
+                    self.world.mark(["disabled, requeued", "disabled, ended", "disabled, waited for"][usize::from(how)]);
+                    self.step(Event::JobStopped { job: World::job(index), stop });
                 }
             }
             Command::Enable(index) => {
@@ -98,7 +103,8 @@ impl Turn<'_> {
             }
             Command::DeleteJob(index) => self.delete_job(index),
             Command::AddNode(node) => {
-                let row = NodeRow { epoch: Epoch(0), state: NodeState::Creating, is_enabled: true, drain: None, is_drained: false };
+                let row =
+                    NodeRow { epoch: Epoch(0), state: NodeState::Creating, is_enabled: true, drain: None, is_drained: false, turn: None };
                 self.world.rows.nodes.entry(node.clone()).or_insert(row);
                 self.step(Event::NodeAdded { node: node.clone() });
                 self.leaves.push(Outward::Later(500, What::StartAgent(node)));
@@ -112,9 +118,26 @@ impl Turn<'_> {
             Command::Scheduling(node, enabled) => {
                 if let Some(row) = self.world.rows.nodes.get_mut(&node) {
                     row.is_enabled = enabled;
-                    self.step(Event::Scheduling { node, enabled });
+                    self.step(Event::Scheduling { node, enabled, option: DeallocationOption::TaskCompletion });
                 }
             }
+            Command::Turn(node, turn) => {
+                let facts = self.core.nodes().get(&node);
+                let Some((state, since)) = facts.map(|facts| (facts.state(), facts.epoch)) else { return reply };
+                let turn = match turn {
+                    NodeTurn::Reboot { option, .. } => NodeTurn::Reboot { option, since },
+                    NodeTurn::Reimage { option, .. } => NodeTurn::Reimage { option, since },
+                    other => other,
+                };
+                let is_allowed = match turn {
+                    NodeTurn::Start => state == NodeState::Deallocated,
+                    _ => matches!(state, NodeState::Idle | NodeState::Running | NodeState::Offline),
+                };
+                if is_allowed {
+                    self.step(Event::Turn { node: node.clone(), turn });
+                }
+            }
+            Command::Stopped(node) => self.step(Event::NodeStopped { node }),
             Command::Gone(node) => {
                 self.step(Event::NodeGone { node: node.clone() });
                 self.world.rows.nodes.remove(&node);
@@ -173,9 +196,10 @@ impl Turn<'_> {
         created
     }
 
-    fn cancel(&mut self, name: usize) -> Option<TaskUid> {
+    fn cancel(&mut self, name: usize) -> Option<(TaskUid, u32)> {
         let uid = *self.world.rows.names.get(&name)?;
         let row = self.world.rows.tasks.get_mut(&uid).filter(|row| row.state != TaskState::Completed)?;
+        let life = row.life;
         if row.is_live {
             self.step(Event::Cancel { uid, delete: false });
         } else {
@@ -188,7 +212,24 @@ impl Turn<'_> {
                 self.step(Event::Withdrawn { job });
             }
         }
-        Some(uid)
+        Some((uid, life))
+    }
+
+    fn reactivate(&mut self, name: usize) {
+        let rows = &mut self.world.rows;
+        let Some(uid) = rows.names.get(&name).copied() else { return };
+        let Some(row) = rows.tasks.get_mut(&uid).filter(|row| row.state == TaskState::Completed && !row.has_succeeded) else { return };
+        let job = row.job;
+        if !rows.jobs.get(&job).is_some_and(|job| matches!(job.state, JobLife::Active | JobLife::Disabled)) {
+            return;
+        }
+        row.revive();
+        let (fence, is_ready, life) = (row.facts.fence, row.is_ready, row.life);
+        self.world.mark("reactivated");
+        self.world.observe(Fact::Reactivated { uid, fence, life });
+        let counts = self.counts(job);
+        (counts.completed, counts.active) = (counts.completed - 1, counts.active + 1);
+        self.step(Event::Unblocked { job, count: u64::from(is_ready) });
     }
 
     fn delete(&mut self, name: usize) {

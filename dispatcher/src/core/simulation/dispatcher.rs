@@ -17,6 +17,7 @@ use crate::core::{
         broker::{Message, Told},
         checker::{Fact, Violation},
         commands::Command,
+        rows::NodeRow,
         turn::Turn,
         world::{What, World},
     },
@@ -89,9 +90,11 @@ impl World {
             core.plant(bug);
         }
         self.dispatcher = Some(Dispatcher { core, boot, inbox: VecDeque::new(), is_due: false });
-        let drained: Vec<NodeId> = self.rows.nodes.iter().filter(|(_, node)| node.is_drained).map(|(id, _)| id.clone()).collect();
-        for node in drained {
-            self.after(1_000, What::RemoveNode(node));
+        let drained = self.rows.nodes.iter().filter(|(_, node)| node.is_drained);
+        let next =
+            |(id, node): (&NodeId, &NodeRow)| if node.drain.is_some() { What::RemoveNode(id.clone()) } else { What::StopNode(id.clone()) };
+        for what in drained.map(next).collect::<Vec<_>>() {
+            self.after(1_000, what);
         }
         self.after(1_000, What::Tick(boot));
         self.wake_dispatcher();

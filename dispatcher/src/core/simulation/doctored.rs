@@ -137,10 +137,26 @@ fn retries_beyond_the_limit_or_without_a_failure_are_seen() {
 
 #[test]
 fn a_success_beside_an_acknowledged_cancel_is_seen() {
-    let cancelled = Fact::CancelAcknowledged { uid: UID };
+    let cancelled = Fact::CancelAcknowledged { uid: UID, life: 0 };
     let wrong = Some(Violation::SuccessAfterCancel(UID));
     assert_eq!(judge(with(succeeded(), [cancelled.clone()]), &[(UID, true)]), wrong);
     assert_eq!(judge(with(owned(0), [cancelled]), &[]), wrong, "acknowledged before it was ended");
+}
+
+#[test]
+fn a_reactivation_out_of_turn_or_under_an_old_fence_is_seen() {
+    let again = |fence| Fact::Reactivated { uid: UID, fence: Fence(fence), life: 1 };
+    assert_eq!(judge(with(owned(0), [again(9)]), &[]), Some(Violation::OutOfTurn(Box::new(again(9)))));
+    assert_eq!(judge(with(succeeded(), [again(9)]), &[]), Some(Violation::OutOfTurn(Box::new(again(9)))));
+    let failed = || with(owned(0), [ended(2, None, false)]);
+    assert_eq!(judge(with(failed(), [again(2)]), &[]), Some(Violation::OldFence(UID, Fence(2))));
+    let late = Fact::CancelAcknowledged { uid: UID, life: 0 };
+    assert_eq!(judge(with(failed(), [again(3), late, ended(4, None, true)]), &[(UID, true)]), None);
+}
+
+#[test]
+fn a_task_of_a_stopped_job_that_starts_is_seen() {
+    assert_eq!(judge(with(owned(0), [Fact::Disobeyed { key: key(1, 1) }]), &[]), Some(Violation::Disobeyed(key(1, 1))));
 }
 
 #[test]

@@ -40,17 +40,21 @@ const SEEDS_PER_BUG_MAX: u64 = 2_000;
 type Marks = BTreeMap<&'static str, u64>;
 
 /// What has to happen in an ordinary test run, or the worlds are too kind.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 26] = [
     "answered drop",
     "answered resume",
     "answered run",
     "answered wait",
     "deleted while live",
+    "disabled, ended",
+    "disabled, requeued",
+    "disabled, waited for",
     "drained",
     "end recorded",
     "ended by crashes",
     "ended by decision",
     "published again",
+    "reactivated",
     "released wide",
     "requeued as asked",
     "requeued as lost",

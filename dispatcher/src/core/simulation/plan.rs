@@ -1,8 +1,8 @@
 //! What a seed means: the size of the world, the work of its users, and what goes wrong.
 
-use broker_config::state::DeallocationOption;
+use broker_config::{ids::Epoch, state::DeallocationOption};
 
-use crate::core::simulation::random::Random;
+use crate::core::{Turn, simulation::random::Random};
 
 /// Everything that is drawn before the first event.
 #[derive(Debug, Clone)]
@@ -95,12 +95,16 @@ pub enum Trouble {
     NodeRemoved,
     /// A node is emptied.
     Drain(DeallocationOption),
+    /// A node is asked to start again or to rest.
+    Turn(Turn),
     /// A node is added.
     NodeAdded,
     /// Scheduling is switched off on a node, and on again later.
     Hold(i64),
     /// A person ends a task.
     Cancel,
+    /// A person runs a failed task again.
+    Reactivated,
     /// A person deletes a task.
     Delete,
     /// A job's priority and limit change.
@@ -150,7 +154,7 @@ impl Plan {
     }
 
     fn draw_troubles(&mut self, random: &mut Random) {
-        let kinds = 1 + random.below(15);
+        let kinds = 1 + random.below(16);
         let count = random.between(2, 16);
         for _ in 0..count {
             let at = random.between(500, self.quiet_at);
@@ -175,11 +179,22 @@ impl Plan {
                 16 => Trouble::Cut(random.between(61_000, 200_000)),
                 17 => Trouble::JobTerminated,
                 18 => Trouble::JobDeleted,
+                19 => Trouble::Turn(draw_turn(random)),
                 _ => Trouble::Deaf(random.between(40_000, 120_000)),
             };
             self.troubles.push((at, trouble));
         }
+        // A failed task is rare at any one moment: people try often.
+        for _ in 0..[0, 0, 10, 40][random.below(4)] {
+            self.troubles.push((random.between(self.quiet_at / 3, self.quiet_at), Trouble::Reactivated));
+        }
     }
+}
+
+fn draw_turn(random: &mut Random) -> Turn {
+    let options = [DeallocationOption::Requeue, DeallocationOption::Terminate, DeallocationOption::TaskCompletion];
+    let (option, since) = (options[random.below(3)], Epoch(0));
+    [Turn::Reboot { option, since }, Turn::Reimage { option, since }, Turn::Deallocate { option }][random.below(3)]
 }
 
 impl Rates {

@@ -8,7 +8,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::core::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Timers};
+use crate::core::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Timers, Turn};
 
 /// Everything that survives the dispatcher.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct TaskRow {
     pub is_in_outbox: bool,
     /// Who runs it.
     pub owner: Option<(RunId, NodeId, Epoch)>,
+    /// How often it was reactivated.
+    pub life: u32,
 }
 
 /// One job.
@@ -100,6 +102,8 @@ pub struct NodeRow {
     pub drain: Option<DeallocationOption>,
     /// Whether it holds nothing.
     pub is_drained: bool,
+    /// What it was asked for beside running tasks.
+    pub turn: Option<Turn>,
 }
 
 impl TaskRow {
@@ -112,6 +116,14 @@ impl TaskRow {
     pub fn rest(&mut self, fence: Fence) {
         (self.is_ready, self.is_live, self.is_in_outbox, self.owner) = (true, false, false, None);
         (self.state, self.facts.fence) = (TaskState::Active, fence);
+    }
+
+    /// Active again, its retries and crashes unspent; what it waited for and has, it keeps.
+    pub fn revive(&mut self) {
+        let fence = self.facts.fence.next();
+        self.rest(fence);
+        (self.is_ready, self.life) = (self.blocked_by.is_none(), self.life + 1);
+        (self.facts.retries, self.facts.crashes) = (0, 0);
     }
 
     /// Completed.
@@ -138,6 +150,7 @@ impl Rows {
             facts,
             is_in_outbox: false,
             owner: None,
+            life: 0,
         })
     }
 
@@ -215,7 +228,7 @@ impl Rows {
     pub fn restore(&self, slots_per_node: u32, now: Timestamp) -> Core {
         let mut core = Core::new(slots_per_node, Timers::default());
         for (id, node) in &self.nodes {
-            let restored = Node::restored(node.epoch, node.state, node.is_enabled, node.drain, node.is_drained, now);
+            let restored = Node::restored(node.epoch, node.state, node.is_enabled, (node.drain, node.is_drained), node.turn, now);
             core.restore_node(id.clone(), restored);
         }
         for (uid, job) in self.jobs.iter().filter(|(_, job)| !matches!(job.state, JobLife::Terminated | JobLife::Deleted)) {

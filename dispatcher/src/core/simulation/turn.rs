@@ -10,7 +10,7 @@ use broker_config::{
 
 use crate::{
     core::{
-        AskAnswer, Core, Effect, EndCause, Event,
+        AskAnswer, Core, Effect, EndCause, Event, Node,
         simulation::{
             agent::Mail,
             broker::{Message, Told},
@@ -83,7 +83,8 @@ impl Turn<'_> {
     }
 
     fn join(&mut self, from: From, ticket: u64, node: NodeId, epoch: Option<Epoch>) {
-        let row = self.world.rows.nodes.get_mut(&node).filter(|row| epoch.is_none_or(|epoch| epoch == row.epoch));
+        let is_off = self.core.nodes().get(&node).is_some_and(Node::is_off);
+        let row = self.world.rows.nodes.get_mut(&node).filter(|row| !is_off && epoch.is_none_or(|epoch| epoch == row.epoch));
         let Some(row) = row else { return self.leaves.push(Outward::Mail(from, Mail::Leave)) };
         let keeps_runs = epoch.is_some();
         if !keeps_runs {
@@ -113,7 +114,7 @@ impl Turn<'_> {
                 self.world.observe(Fact::Window { live: now, most });
             }
             for effect in effects {
-                self.mark(&effect);
+                self.mark_effect(&effect);
                 if !matches!(effect, Effect::Beaten { .. }) {
                     self.world.note(format!("  -> {effect:?}"));
                 }
@@ -122,7 +123,7 @@ impl Turn<'_> {
         }
     }
 
-    fn mark(&mut self, effect: &Effect) {
+    fn mark_effect(&mut self, effect: &Effect) {
         let kind = match effect {
             Effect::Republish { .. } => "published again",
             Effect::Release { slots, .. } if *slots > 1 => "released wide",
@@ -155,6 +156,13 @@ impl Turn<'_> {
         &mut row.or_insert(JobRow { priority: 0, max_parallel: -1, state: JobLife::Deleted, counts: Counts::default() }).counts
     }
 
+    /// Nothing of a job that does not run may be released or start.
+    fn check_job(&mut self, job: JobUid, key: AttemptKey) {
+        if self.world.rows.jobs.get(&job).is_none_or(|row| row.state != JobLife::Active) {
+            self.world.observe(Fact::Disobeyed { key });
+        }
+    }
+
     fn publish(&mut self, key: AttemptKey, slots: u32, starts_now: bool) {
         self.leaves.push(Outward::Publish(Message { key, slots, starts_now, is_redelivered: false }));
     }
@@ -165,8 +173,9 @@ impl Turn<'_> {
                 let tasks = self.world.rows.next_ready(job, count as usize);
                 pending.push_back(Event::Fetched { job, asked: count, tasks });
             }
-            Effect::Release { key, slots, .. } => {
+            Effect::Release { job, key, slots } => {
                 self.world.observe(Fact::Released { key });
+                self.check_job(job, key);
                 if let Some(row) = self.world.rows.tasks.get_mut(&key.uid) {
                     (row.is_ready, row.is_live, row.is_in_outbox) = (false, true, true);
                     (row.facts.attempt, row.facts.fence) = (key.attempt, key.fence);
@@ -181,6 +190,7 @@ impl Turn<'_> {
             }
             Effect::Start { job, run, node, epoch, .. } => {
                 self.world.observe(Fact::Owned { run });
+                self.check_job(job, run.key());
                 if let Some(row) = self.world.rows.tasks.get_mut(&run.uid) {
                     (row.state, row.owner) = (TaskState::Running, Some((run.run, node, epoch)));
                 }
@@ -217,11 +227,18 @@ impl Turn<'_> {
                     row.state = state;
                 }
             }
+            Effect::Turned { node, turn } => {
+                self.world.mark(if turn.is_some() { "turn begun" } else { "turn over" });
+                if let Some(row) = self.world.rows.nodes.get_mut(&node) {
+                    (row.turn, row.is_drained) = (turn, false);
+                }
+            }
             Effect::Drained { node } => {
                 if let Some(row) = self.world.rows.nodes.get_mut(&node) {
                     row.is_drained = true;
+                    let what = if row.drain.is_some() { What::RemoveNode(node) } else { What::StopNode(node) };
+                    self.leaves.push(Outward::Later(2_000, what));
                 }
-                self.leaves.push(Outward::Later(2_000, What::RemoveNode(node)));
             }
             Effect::Answer(answer) => {
                 if let (Some(from), Some(run)) = (self.from, self.ask) {

@@ -2,13 +2,16 @@
 
 use broker_config::ids::NodeId;
 
-use crate::core::simulation::{
-    agent::Mail,
-    checker::Fact,
-    commands::{Command, Reply},
-    dispatcher::Input,
-    plan::Trouble,
-    world::{Order, What, World},
+use crate::core::{
+    Turn,
+    simulation::{
+        agent::Mail,
+        checker::Fact,
+        commands::{Command, Reply},
+        dispatcher::Input,
+        plan::Trouble,
+        world::{Order, What, World},
+    },
 };
 
 /// An unanswered command is sent again after this long.
@@ -69,8 +72,8 @@ impl World {
         for name in reply.created {
             self.observe(Fact::Acknowledged { name });
         }
-        if let Some(uid) = reply.cancelled {
-            self.observe(Fact::CancelAcknowledged { uid });
+        if let Some((uid, life)) = reply.cancelled {
+            self.observe(Fact::CancelAcknowledged { uid, life });
         }
     }
 
@@ -83,6 +86,26 @@ impl World {
         }
         if self.rows.nodes.contains_key(&node) {
             self.order(10, Command::Gone(node));
+        }
+    }
+
+    /// The provider stops a resting node, and somebody may want it back.
+    pub fn stop_node(&mut self, node: NodeId) {
+        let rests = |row: &crate::core::simulation::rows::NodeRow| matches!(row.turn, Some(Turn::Deallocate { .. })) && row.drain.is_none();
+        if !self.rows.nodes.get(&node).is_some_and(rests) {
+            return;
+        }
+        for agent in 0..self.agents.len() {
+            if self.agents[agent].node == node {
+                self.agent_dies(agent, None);
+            }
+        }
+        self.mark("stopped");
+        self.order(10, Command::Stopped(node.clone()));
+        if self.random.chance(700) {
+            let ms = self.random.between(5_000, 60_000);
+            self.order(ms, Command::Turn(node.clone(), Turn::Start));
+            self.after(ms + 5_000, What::StartAgent(node));
         }
     }
 
@@ -173,6 +196,11 @@ impl World {
                     self.order(1, Command::Drain(node, option));
                 }
             }
+            Trouble::Turn(turn) => {
+                if let Some(node) = self.some_node() {
+                    self.order(1, Command::Turn(node, turn));
+                }
+            }
             Trouble::NodeAdded => self.add_node(1),
             Trouble::Hold(ms) => {
                 if let Some(node) = self.some_node() {
@@ -181,6 +209,7 @@ impl World {
                 }
             }
             Trouble::Cancel => self.order(1, Command::Cancel(task)),
+            Trouble::Reactivated => self.order(1, Command::Reactivate(task)),
             Trouble::Delete => self.order(1, Command::Delete(task)),
             Trouble::JobChanged(priority, max_parallel) => self.order(1, Command::Change(job, priority, max_parallel)),
             Trouble::JobDisabled(how, ms) => {

@@ -65,6 +65,8 @@ pub enum What {
     StartAgent(NodeId),
     /// The provider removes a node.
     RemoveNode(NodeId),
+    /// The provider stops a node that rests.
+    StopNode(NodeId),
     /// Faults end.
     Quiet,
     /// Has everything ended?
@@ -228,6 +230,7 @@ impl World {
             What::Trouble(index) => self.on_trouble(self.plan.troubles[index].1),
             What::StartAgent(node) => self.start_agent(node),
             What::RemoveNode(node) => self.remove_node(node),
+            What::StopNode(node) => self.stop_node(node),
             What::Quiet => self.on_quiet(),
             What::Look => self.look(),
         }

@@ -53,8 +53,8 @@ pub(super) fn reactivate(connection: &Connection, uid: TaskUid, fence: Fence, at
 const NOTE_POOL: &str = "UPDATE tasks SET pool = ?2 WHERE job = ?1 AND node IS NOT NULL AND pool IS NULL";
 
 const REFIT: &str = "
-UPDATE tasks SET fits = slots <= ?2, ready = (blockers = 0 AND slots <= ?2)
-WHERE job = ?1 AND state = 0 AND live = 0 AND fits <> (slots <= ?2)";
+UPDATE tasks SET fits = slots <= ?2, ready = (state = 0 AND blockers = 0 AND slots <= ?2)
+WHERE job = ?1 AND live = 0 AND fits <> (slots <= ?2)";
 
 /// A job of which nothing is live leaves a pool for one whose nodes have so many slots; how many of its tasks are ready.
 pub(super) fn move_job(connection: &Connection, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError> {

@@ -28,7 +28,7 @@ FROM pools WHERE 1";
 
 const NODES: &str = "
 SELECT pool, id, state, state_at, scheduling, address, allocated_at, booted_at, is_dedicated, tasks_run, tasks_succeeded,
-    start_task, faults, agent_version
+    start_task, faults, agent_version, recent, booted_with
 FROM nodes WHERE pool = ?";
 
 /// Runs and slots by node; only what is alive is looked at.
@@ -210,6 +210,8 @@ fn node_row(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         start_task: cells.json_if("start_task")?,
         faults: cells.list("faults")?,
         agent_version: cells.get("agent_version")?,
+        recent: cells.list("recent")?,
+        booted_with: cells.json_if("booted_with")?,
     })
 }
 
