@@ -113,9 +113,13 @@ impl<P: NodeProvider> Scaler<P> {
     async fn tend(&mut self, pool: &PoolSnapshot, instances: &Instances) {
         let decision = decide(pool, instances);
         let mut fault = None;
-        for result in
-            [self.make(&pool.pool, &decision).await, self.drain(&pool.pool, &decision).await, self.remove(&pool.pool, &decision).await]
-        {
+        let results = [
+            self.make(&pool.pool, &decision).await,
+            self.drain(&pool.pool, &decision).await,
+            self.remove(&pool.pool, &decision).await,
+            self.power(&pool.pool, &decision).await,
+        ];
+        for result in results {
             if let Err(error) = result {
                 tracing::warn!(pool = %pool.pool, error = error.fault().message, "pool not scaled as decided");
                 fault.get_or_insert_with(|| error.fault());
@@ -157,6 +161,22 @@ impl<P: NodeProvider> Scaler<P> {
             removed.extend(join_all(some.iter().map(|(node, reason)| self.remove_one(pool, node, reason))).await);
         }
         first_error(removed)
+    }
+
+    async fn power(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
+        let mut done = vec![];
+        for some in decision.stop.chunks(PARALLEL) {
+            done.extend(join_all(some.iter().map(|node| self.stop_one(pool, node))).await);
+        }
+        for some in decision.start.chunks(PARALLEL) {
+            done.extend(join_all(some.iter().map(|node| self.provider.start(pool, node))).await);
+        }
+        first_error(done)
+    }
+
+    async fn stop_one(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        self.provider.stop(pool, node).await?;
+        self.done("NodeStopped", RequestKind::NodeStopped { pool: pool.clone(), node: node.clone() }).await
     }
 
     async fn remove_one(&self, pool: &PoolId, node: &NodeId, reason: &str) -> Result<(), Error> {

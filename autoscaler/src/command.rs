@@ -1,7 +1,9 @@
 //! The `command` provider: the user's own script makes the nodes.
 //!
 //! `SCRIPT create POOL NODE` reads the join token from its stdin, `SCRIPT list` prints `POOL NODE` lines of what
-//! exists, `SCRIPT delete POOL NODE` removes. Each may be called again for the same node and must then succeed.
+//! exists, with `stopped` behind those that were stopped, `SCRIPT delete POOL NODE` removes. `SCRIPT stop POOL NODE`
+//! and `SCRIPT start POOL NODE` are asked for only when somebody deallocates a node.
+//! Each may be called again for the same node and must then succeed.
 
 use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
@@ -84,11 +86,22 @@ impl NodeProvider for Command {
     async fn list(&self) -> Result<Vec<Instance>, Error> {
         let text = self.call("list", &[], "").await?;
         let instance = |line: &str| {
-            let (pool, node) = line.trim().split_once(' ')?;
-            Some(Instance { pool: pool.parse().ok()?, node: node.trim().parse().ok()?, is_running: true })
+            let mut words = line.split_ascii_whitespace();
+            let (pool, node, more) = (words.next()?, words.next()?, words.next());
+            let is_stopped = more == Some("stopped");
+            let is_known = words.next().is_none() && (is_stopped || more.is_none());
+            is_known.then_some(Instance { pool: pool.parse().ok()?, node: node.parse().ok()?, is_running: !is_stopped, is_stopped })
         };
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         lines.map(|line| instance(line).ok_or_else(|| Error::ScriptLine { line: line.chars().take(120).collect() })).collect()
+    }
+
+    async fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        self.call("stop", &[pool.as_str(), node.as_str()], "").await.map(drop)
+    }
+
+    async fn start(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        self.call("start", &[pool.as_str(), node.as_str()], "").await.map(drop)
     }
 
     async fn delete(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {

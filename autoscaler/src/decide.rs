@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use broker_config::{
     ids::NodeId,
-    message::{NodeSnapshot, NodeTicket, PoolSnapshot},
+    message::{NodeSnapshot, NodeTicket, PoolSnapshot, Power},
     spec::QueuePolicy,
     state::{AllocationState, DeallocationOption, NodeState, PoolState},
 };
@@ -42,6 +42,10 @@ pub struct Decision {
     pub option: Option<DeallocationOption>,
     /// Nodes to be deleted now, and why.
     pub remove: Vec<(NodeId, &'static str)>,
+    /// Empty nodes to be stopped and kept.
+    pub stop: Vec<NodeId>,
+    /// Stopped nodes to be started.
+    pub start: Vec<NodeId>,
     /// In words.
     pub reason: String,
 }
@@ -70,8 +74,17 @@ pub fn decide(pool: &PoolSnapshot, instances: &Instances) -> Decision {
         option: (!drain.is_empty()).then_some(option),
         drain: if is_held { vec![] } else { drain },
         remove,
+        stop: powered(pool, Power::Stop, |_| true),
+        start: powered(pool, Power::Start, |node| {
+            instances.as_ref().is_none_or(|known| known.get(node).is_some_and(|instance| instance.is_stopped))
+        }),
         reason,
     }
+}
+
+fn powered(pool: &PoolSnapshot, power: Power, is_due: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+    let wanted = pool.nodes.iter().filter(|node| node.power == Some(power) && !leaves(node) && is_due(&node.node));
+    wanted.map(|node| node.node.clone()).collect()
 }
 
 fn leaves(node: &NodeSnapshot) -> bool {
@@ -142,7 +155,7 @@ fn expendable(pool: &PoolSnapshot, present: &[&NodeSnapshot]) -> Vec<NodeId> {
         None => true,
     };
     let usefulness = |node: &&NodeSnapshot| match node.state {
-        _ if is_broken(node) => 0,
+        _ if is_broken(node) || node.state == NodeState::Deallocated => 0,
         _ if node.runs > 0 => 3,
         NodeState::Creating | NodeState::Starting | NodeState::WaitingForStartTask => 1,
         _ => 2,
@@ -170,6 +183,7 @@ mod tests {
             is_draining: false,
             is_drained: false,
             token: (state == NodeState::Creating).then(|| "t".to_owned()),
+            power: None,
         }
     }
 
@@ -195,7 +209,7 @@ mod tests {
     }
 
     fn all(pool: &PoolSnapshot) -> Instances {
-        let instance = |node: &NodeSnapshot| Instance { pool: pool.pool.clone(), node: node.node.clone(), is_running: true };
+        let instance = |node: &NodeSnapshot| Instance { pool: pool.pool.clone(), node: node.node.clone(), is_running: true, is_stopped: false };
         Some(pool.nodes.iter().map(|node| (node.node.clone(), instance(node))).collect())
     }
 
@@ -284,6 +298,21 @@ mod tests {
         assert_eq!(decide(&seen, &Some(BTreeMap::new())).recreate, vec![NodeTicket { node: "a".parse().unwrap(), token: "t".into() }]);
         assert_eq!(decide(&seen, &all(&seen)).recreate, vec![]);
         assert_eq!(decide(&seen, &None).recreate, vec![]);
+    }
+
+    #[test]
+    fn an_empty_node_that_rests_is_stopped_and_only_a_stopped_one_is_started() {
+        let (mut resting, mut waking) = (node("a", NodeState::Deallocating, 0, 0), node("b", NodeState::Starting, 0, 0));
+        (resting.power, waking.power) = (Some(Power::Stop), Some(Power::Start));
+        let seen = pool(vec![resting, waking]);
+        let mut known = all(&seen);
+        assert_eq!((decide(&seen, &known).stop.len(), decide(&seen, &known).start.len()), (1, 0));
+        if let Some(instance) = known.as_mut().and_then(|known| known.get_mut(&"b".parse::<NodeId>().unwrap())) {
+            (instance.is_running, instance.is_stopped) = (false, true);
+        }
+        let decision = decide(&seen, &known);
+        assert_eq!((decision.stop, decision.start), (vec!["a".parse().unwrap()], vec!["b".parse().unwrap()]));
+        assert_eq!((decision.create, decision.remove.len()), (0, 0), "a resting node counts");
     }
 
     #[test]

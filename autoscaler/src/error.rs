@@ -72,7 +72,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The user's script listed something that is not `POOL NODE`.
-    #[error("provider script listed {line:?}, expected `POOL NODE`")]
+    #[error("provider script listed {line:?}, expected `POOL NODE` or `POOL NODE stopped`")]
     ScriptLine {
         /// The line.
         line: String,

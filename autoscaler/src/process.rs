@@ -2,10 +2,11 @@
 //!
 //! An agent has its own process group and a pipe from this process as its stdin, its leash: it ends when the
 //! pipe closes, so nothing outlives a parent that was killed. Each agent has a keeper here that starts it again
-//! within a second. At the start, agents of an earlier parent are ended and their nodes started again.
+//! within a second. At the start, agents of an earlier parent are ended and their nodes started again, but for
+//! those that were stopped: these keep their folder and have no keeper.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -63,6 +64,7 @@ pub struct ProcessSettings {
 pub struct Process {
     settings: Arc<ProcessSettings>,
     nodes: Mutex<HashMap<(PoolId, NodeId), Keeper>>,
+    stopped: Mutex<HashSet<(PoolId, NodeId)>>,
     /// All keepers, those of deleted nodes as well: whoever waited for one may have gone, its agent has not.
     keepers: TaskTracker,
 }
@@ -87,9 +89,13 @@ impl Process {
         let records = record::all(&settings.state)?;
         let left: Vec<_> = records.iter().filter_map(|record| Some((record.node.clone(), record.agent.clone()?))).collect();
         futures::future::try_join_all(left.into_iter().map(|(node, agent)| end_stranger(node, agent))).await?;
-        let provider = Process { settings: Arc::new(settings), nodes: Mutex::default(), keepers: TaskTracker::new() };
+        let provider = Process { settings: Arc::new(settings), nodes: Mutex::default(), stopped: Mutex::default(), keepers: TaskTracker::new() };
         for record in records {
-            provider.keep(&record.pool, &record.node)?;
+            if record.is_stopped {
+                provider.stopped().insert((record.pool, record.node));
+            } else {
+                provider.keep(&record.pool, &record.node)?;
+            }
         }
         Ok(provider)
     }
@@ -124,6 +130,22 @@ impl Process {
         Ok(())
     }
 
+    fn stopped(&self) -> std::sync::MutexGuard<'_, HashSet<(PoolId, NodeId)>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a node's agent, if it has one.
+    async fn end_agent(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        let keeper = self.lock().remove(&(pool.clone(), node.clone()));
+        if let Some(keeper) = keeper {
+            keeper.orders.send_replace(Order::Stop(Instant::now()));
+            if keeper.task.await.is_err() {
+                return Err(Error::Stuck { node: node.clone() });
+            }
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(PoolId, NodeId), Keeper>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +154,8 @@ impl Process {
 #[async_trait]
 impl NodeProvider for Process {
     async fn create(&self, pool: &PoolId, ticket: &NodeTicket) -> Result<(), Error> {
-        if self.lock().contains_key(&(pool.clone(), ticket.node.clone())) {
+        let key = (pool.clone(), ticket.node.clone());
+        if self.lock().contains_key(&key) || self.stopped().contains(&key) {
             return Ok(());
         }
         Folder::of(&self.settings.state, pool, &ticket.node).create(pool, &ticket.node, &ticket.token)?;
@@ -144,18 +167,37 @@ impl NodeProvider for Process {
             pool: pool.clone(),
             node: node.clone(),
             is_running: *keeper.is_running.borrow(),
+            is_stopped: false,
         };
-        Ok(self.lock().iter().map(instance).collect())
+        let mut all: Vec<Instance> = self.lock().iter().map(instance).collect();
+        let stopped = self.stopped().clone();
+        all.extend(stopped.into_iter().map(|(pool, node)| Instance { pool, node, is_running: false, is_stopped: true }));
+        Ok(all)
+    }
+
+    async fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        let key = (pool.clone(), node.clone());
+        if self.lock().contains_key(&key) {
+            // Noted last: its keeper writes as well. If this is cut off, the node is asked to stop again.
+            self.end_agent(pool, node).await?;
+            Folder::of(&self.settings.state, pool, node).stop()?;
+            self.stopped().insert(key);
+        }
+        Ok(())
+    }
+
+    async fn start(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        let is_stopped = self.stopped().contains(&(pool.clone(), node.clone()));
+        if is_stopped {
+            self.keep(pool, node)?;
+            self.stopped().remove(&(pool.clone(), node.clone()));
+        }
+        Ok(())
     }
 
     async fn delete(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
-        let keeper = self.lock().remove(&(pool.clone(), node.clone()));
-        if let Some(keeper) = keeper {
-            keeper.orders.send_replace(Order::Stop(Instant::now()));
-            if keeper.task.await.is_err() {
-                return Err(Error::Stuck { node: node.clone() });
-            }
-        }
+        self.end_agent(pool, node).await?;
+        self.stopped().remove(&(pool.clone(), node.clone()));
         let folder = Folder::of(&self.settings.state, pool, node);
         tokio::task::spawn_blocking(move || folder.remove()).await.unwrap_or_else(|_| Err(Error::Stuck { node: node.clone() }))
     }

@@ -17,8 +17,10 @@ pub struct Instance {
     pub pool: PoolId,
     /// Its tag.
     pub node: NodeId,
-    /// Whether it runs at this moment; a provider starts it again when it does not.
+    /// Whether it runs at this moment; a provider starts it again when it does not, unless it was stopped.
     pub is_running: bool,
+    /// Whether it was stopped and is kept.
+    pub is_stopped: bool,
 }
 
 /// Makes nodes and removes them.
@@ -29,6 +31,12 @@ pub trait NodeProvider: Send + Sync + 'static {
 
     /// All nodes that were made and not deleted.
     async fn list(&self) -> Result<Vec<Instance>, Error>;
+
+    /// Stops a node and keeps what it left, also across the provider's own restart; harmless when it does not exist.
+    async fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error>;
+
+    /// Starts a node that was stopped; harmless when it runs.
+    async fn start(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error>;
 
     /// Ends a node for good and removes what it left; harmless when it does not exist.
     async fn delete(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error>;
@@ -42,6 +50,14 @@ impl<P: NodeProvider + ?Sized> NodeProvider for Arc<P> {
 
     async fn list(&self) -> Result<Vec<Instance>, Error> {
         (**self).list().await
+    }
+
+    async fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        (**self).stop(pool, node).await
+    }
+
+    async fn start(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        (**self).start(pool, node).await
     }
 
     async fn delete(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {

@@ -34,6 +34,9 @@ pub(crate) struct Record {
     pub(crate) pool: PoolId,
     pub(crate) node: NodeId,
     pub(crate) agent: Option<Running>,
+    /// Whether its agent shall not run.
+    #[serde(default)]
+    pub(crate) is_stopped: bool,
 }
 
 /// A process that cannot be mistaken for a later one with the same number.
@@ -88,8 +91,19 @@ impl Folder {
 
     /// Notes the agent's process.
     pub(crate) fn write(&self, pool: &PoolId, node: &NodeId, agent: Option<Running>) -> Result<(), Error> {
-        let record = Record { v: VERSION, pool: pool.clone(), node: node.clone(), agent };
-        let bytes = serde_json::to_vec(&record).map_err(|error| self.error(error.into()))?;
+        self.put(&Record { v: VERSION, pool: pool.clone(), node: node.clone(), agent, is_stopped: false })
+    }
+
+    /// Notes that the agent shall not run; the process is still noted, so that a next start can end it.
+    pub(crate) fn stop(&self) -> Result<(), Error> {
+        let failed = |source| Error::State { path: self.0.join(FILE), source };
+        let text = fs::read(self.0.join(FILE)).map_err(failed)?;
+        let record: Record = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+        self.put(&Record { is_stopped: true, ..record })
+    }
+
+    fn put(&self, record: &Record) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(record).map_err(|error| self.error(error.into()))?;
         self.replace(FILE, &bytes)
     }
 

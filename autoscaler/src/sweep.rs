@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn only_instances_without_a_row_are_orphans_and_only_when_a_sweep_is_due() {
-        let instance = Instance { pool: "p".parse().unwrap(), node: "n".parse().unwrap(), is_running: true };
+        let instance = Instance { pool: "p".parse().unwrap(), node: "n".parse().unwrap(), is_running: true, is_stopped: false };
         let mut sweep = Sweep::default();
         assert_eq!(sweep.orphans(std::slice::from_ref(&instance), &[]), vec![instance.clone()]);
         assert_eq!(sweep.orphans(&[instance], &[]), vec![]);

@@ -62,6 +62,11 @@ async fn names(provider: &impl NodeProvider) -> Vec<(String, String)> {
     names
 }
 
+async fn stopped(provider: &impl NodeProvider) -> Vec<(String, String)> {
+    let stopped = provider.list().await.unwrap().into_iter().filter(|instance| instance.is_stopped && !instance.is_running);
+    stopped.map(|Instance { pool, node, .. }| (pool.to_string(), node.to_string())).collect()
+}
+
 async fn conforms(provider: &impl NodeProvider) {
     let (pool, other): (PoolId, PoolId) = ("p".parse().unwrap(), "q".parse().unwrap());
     assert_eq!(names(provider).await, vec![]);
@@ -77,6 +82,18 @@ async fn conforms(provider: &impl NodeProvider) {
     }
     assert_eq!(names(provider).await, vec![pair("p", "b"), pair("q", "a")]);
     provider.create(&pool, &ticket("a")).await.unwrap();
+    for node in ["a", "nobody"] {
+        for _ in 0..2 {
+            provider.stop(&pool, &node.parse().unwrap()).await.unwrap();
+        }
+    }
+    assert_eq!(stopped(provider).await, vec![pair("p", "a")]);
+    assert_eq!(names(provider).await, vec![pair("p", "a"), pair("p", "b"), pair("q", "a")]);
+    for _ in 0..2 {
+        provider.start(&pool, &"a".parse().unwrap()).await.unwrap();
+    }
+    assert_eq!(stopped(provider).await, vec![]);
+    provider.stop(&pool, &"b".parse().unwrap()).await.unwrap();
     for (pool, node) in [(&pool, "a"), (&pool, "b"), (&other, "a")] {
         provider.delete(pool, &node.parse::<NodeId>().unwrap()).await.unwrap();
     }
@@ -90,10 +107,35 @@ async fn the_process_provider_conforms() {
 }
 
 #[tokio::test]
+async fn a_stopped_node_rests_across_a_restart_of_its_provider_and_keeps_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pool, node): (PoolId, NodeId) = ("p".parse().unwrap(), "a".parse().unwrap());
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    provider.create(&pool, &ticket("a")).await.unwrap();
+    let pid = eventually("an agent starts", || async { starts(folder.path()).first().copied() }).await;
+    for _ in 0..2 {
+        NodeProvider::stop(&provider, &pool, &node).await.unwrap();
+        assert!(!runs(pid));
+    }
+    Process::stop(&provider, Duration::ZERO).await;
+    drop(provider);
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    assert_eq!(stopped(&provider).await.len(), 1);
+    assert_eq!(starts(folder.path()).len(), 1, "nobody started it");
+    assert!(folder.path().join("state/p/a/token").exists());
+    provider.start(&pool, &node).await.unwrap();
+    eventually("it starts again", || async { starts(folder.path()).get(1).copied() }).await;
+    provider.delete(&pool, &node).await.unwrap();
+    Process::stop(&provider, Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn the_command_provider_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let text = "set -e\ncd \"${0%/*}\"\ncase $1 in\n  create) read -r token || test secret = \"$token\"; touch \"$2 $3\";;\n  \
-                list) ls | grep ' ' || true;;\n  delete) rm -f \"$2 $3\";;\nesac\n";
+                list) ls | grep ' ' || true;;\n  delete) rm -f \"$2 $3\" \"$2 $3 stopped\";;\n  \
+                stop) test ! -e \"$2 $3\" || mv \"$2 $3\" \"$2 $3 stopped\";;\n  \
+                start) test ! -e \"$2 $3 stopped\" || mv \"$2 $3 stopped\" \"$2 $3\";;\nesac\n";
     let settings = CommandSettings { program: "/bin/sh".into(), arguments: script(folder.path(), text), timeout: PATIENCE };
     conforms(&Command::new(settings)).await;
 }

@@ -28,6 +28,8 @@ enum Deed {
     Created(String),
     Drained(String),
     Deleted(String),
+    Stopped(String),
+    Started(String),
     Gone(String),
 }
 
@@ -46,8 +48,18 @@ impl NodeProvider for Notes {
     }
 
     async fn list(&self) -> Result<Vec<Instance>, Error> {
-        let instance = |node: &String| Instance { pool: "p".parse().unwrap(), node: node.parse().unwrap(), is_running: true };
+        let instance = |node: &String| Instance { pool: "p".parse().unwrap(), node: node.parse().unwrap(), is_running: true, is_stopped: false };
         Ok(self.nodes.lock().unwrap().iter().map(instance).collect())
+    }
+
+    async fn stop(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        self.deeds.send(Deed::Stopped(node.to_string())).unwrap();
+        Ok(())
+    }
+
+    async fn start(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+        self.deeds.send(Deed::Started(node.to_string())).unwrap();
+        Ok(())
     }
 
     async fn delete(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
@@ -118,6 +130,7 @@ fn idle(node: NodeId) -> NodeSnapshot {
         is_draining: false,
         is_drained: false,
         token: None,
+        power: None,
     }
 }
 

@@ -350,6 +350,11 @@ pub enum NodeOrder {
         /// How to deal with them.
         option: DeallocationOption,
     },
+    /// The same, then end: its supervisor starts it again.
+    Restart {
+        /// How to deal with the runs.
+        option: DeallocationOption,
+    },
     /// This node or epoch is not known: join again.
     Rejoin,
     /// A newer agent has this node's name, or the node was removed: stop everything and exit.
@@ -440,6 +445,17 @@ pub enum FileRequest {
         /// The key.
         key: String,
     },
+    /// Upload the agent's own log to a container of the blob store, in the background.
+    UploadLogs {
+        /// `s3://bucket/prefix`, or the endpoint's own URL.
+        container_url: String,
+        /// The folder below it.
+        directory: String,
+        /// Logs that end before are left out.
+        from: Timestamp,
+        /// Logs that begin after are left out.
+        until: Option<Timestamp>,
+    },
     /// Remove a file or directory.
     Delete {
         /// The entry.
@@ -469,6 +485,11 @@ pub enum FileReply {
         /// The bytes.
         #[serde(with = "bytes_or_text")]
         bytes: Vec<u8>,
+    },
+    /// So many logs are on their way.
+    Uploading {
+        /// Files.
+        files: u32,
     },
     /// Nothing has this path.
     NotFound,
@@ -547,6 +568,13 @@ pub enum RequestKind {
         node: NodeId,
         /// Why, for the record.
         reason: String,
+    },
+    /// The provider has stopped an empty node and keeps it.
+    NodeStopped {
+        /// The pool.
+        pool: PoolId,
+        /// The node.
+        node: NodeId,
     },
     /// The decision of an evaluation, for people to read.
     Decision {
@@ -658,6 +686,9 @@ pub struct Joined {
     pub is_dedicated: bool,
     /// What the node shall do.
     pub order: NodeOrder,
+    /// Whether the node is set up anew: its folders are emptied before anything runs.
+    #[serde(default)]
+    pub is_reimaged: bool,
 }
 
 /// What to do with a delivery.
@@ -733,6 +764,19 @@ pub struct NodeSnapshot {
     pub is_drained: bool,
     /// The join token while it is being created: creation may be tried again.
     pub token: Option<String>,
+    /// What its provider shall do with its machine now.
+    #[serde(default)]
+    pub power: Option<Power>,
+}
+
+/// What a provider shall do with a node's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    /// Stop it and keep it: the node is empty.
+    Stop,
+    /// Start it, if it is stopped.
+    Start,
 }
 
 /// A node to be created.

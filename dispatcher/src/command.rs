@@ -56,6 +56,28 @@ pub enum Command {
         /// The request's condition.
         condition: Condition,
     },
+    /// Switch scheduling on a node.
+    SwitchScheduling {
+        /// The pool.
+        pool: PoolId,
+        /// The node.
+        node: NodeId,
+        /// On or off.
+        enabled: bool,
+        /// What becomes of running tasks when it is switched off.
+        option: DeallocationOption,
+    },
+    /// Let a node start again, or rest.
+    TurnNode {
+        /// The pool.
+        pool: PoolId,
+        /// The node.
+        node: NodeId,
+        /// What it shall do.
+        kind: TurnKind,
+        /// What becomes of running tasks.
+        option: DeallocationOption,
+    },
     /// Add a job.
     CreateJob(Box<NewJob>),
     /// Run nothing of a job until it is enabled.
@@ -78,6 +100,19 @@ pub enum Command {
     TerminateTask(JobId, TaskId, Condition),
     /// Remove a task.
     DeleteTask(JobId, TaskId, Condition),
+}
+
+/// What a node can be asked beside running tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnKind {
+    /// End and start again.
+    Reboot,
+    /// The same with empty folders.
+    Reimage,
+    /// Be stopped and kept.
+    Deallocate,
+    /// Be started after that.
+    Start,
 }
 
 /// What a command did.

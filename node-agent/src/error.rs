@@ -40,6 +40,9 @@ pub enum AgentError {
     /// The dispatcher does not want this node.
     #[error("the dispatcher refused the node: {} ({})", .0.message, .0.code)]
     Refused(Fault),
+    /// The dispatcher wants the node to start again; its supervisor does that.
+    #[error("the node was told to start again")]
+    Restarts,
     /// A newer agent has this node's name, or the node was removed.
     #[error("the node was removed, or a newer agent has its name")]
     Dismissed,

@@ -15,7 +15,7 @@ use broker_config::{
 };
 use rustix::fs::{FileType, Stat};
 
-use crate::{beneath::Folder, path::RelativePath, room::Room, root::PUBLIC};
+use crate::{beneath::Folder, logs, path::RelativePath, room::Room, root::PUBLIC};
 
 /// Entries of one answer at most.
 const ENTRIES_MAX: usize = 1000;
@@ -28,6 +28,9 @@ const DEPTH_MAX: usize = 128;
 pub async fn answer(room: Arc<Room>, request: FileRequest) -> FileReply {
     if let FileRequest::Upload { path, key } = &request {
         return upload(&room, path, key).await.unwrap_or_else(reply_to_error);
+    }
+    if let FileRequest::UploadLogs { container_url, directory, from, until } = &request {
+        return logs::upload(room, container_url, directory, *from, *until);
     }
     let answered = tokio::task::spawn_blocking(move || answer_blocking(room.root.path(), request)).await;
     match answered {
@@ -70,7 +73,7 @@ fn answer_blocking(root: &Path, request: FileRequest) -> io::Result<FileReply> {
             Ok(FileReply::Chunk { entry: entry(path, &stat), bytes })
         }
         FileRequest::Delete { path, recursive } => delete(root, path, recursive),
-        FileRequest::Upload { .. } => Ok(refused("InvalidInput", "uploads are answered elsewhere")),
+        FileRequest::Upload { .. } | FileRequest::UploadLogs { .. } => Ok(refused("InvalidInput", "uploads are answered elsewhere")),
     }
 }
 

@@ -14,11 +14,13 @@ mod files;
 mod gate;
 mod guardian;
 mod join;
+mod logs;
 mod outbox;
 mod outputs;
 mod path;
 mod pattern;
 mod process;
+mod reimage;
 mod revoked;
 mod room;
 mod root;
@@ -86,6 +88,9 @@ async fn begin(settings: Settings, root: Root) -> Result<Parts, AgentError> {
     let caller = link.caller().await?;
     let blobs = settings.blobs.clone().map(Blobs::new).transpose()?;
     let joined = join::join(caller.clone(), settings.clone(), root.clone(), None).await?;
+    if joined.is_reimaged {
+        reimage::empty(&root).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
+    }
     let facts = NodeFacts {
         pool: settings.pool.clone(),
         node: settings.node.clone(),

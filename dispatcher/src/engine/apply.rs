@@ -16,7 +16,7 @@ use crate::{
     engine::{Output, world::World},
     store::{
         StoreError,
-        records::{Candidate, Ending},
+        records::{Candidate, Ending, RECENT_MAX},
         rows::Counts,
     },
 };
@@ -69,6 +69,7 @@ impl World {
                 Effect::Start { job, run, node, epoch, at } => {
                     let version = self.next_version();
                     self.store.start(run.uid, run.run, &node, epoch, at, version)?;
+                    self.note_recent(pool, node, run.uid);
                     let slots = if self.is_wide(pool, run.uid) { self.task_slots(run.uid)? } else { 1 };
                     self.count(job, slots, |counts, n| {
                         (counts.active, counts.running) = (counts.active.saturating_sub(n), counts.running + n)
@@ -97,6 +98,14 @@ impl World {
                 Effect::Revoke(key) => self.control(topology::pool_control_key(pool), ControlKind::Revoke { key }),
                 Effect::Stop { node, run, verdict } => self.control(topology::node_key(pool, &node), ControlKind::Stop { run, verdict }),
                 Effect::NodeState { node, state } => self.note_node(pool, &node, state, now),
+                Effect::Turned { node, turn } => {
+                    if let Some(entry) = self.pools.get_mut(pool)
+                        && let Some(record) = entry.nodes.get_mut(&node)
+                    {
+                        (record.turn, record.is_drained) = (turn, false);
+                        entry.dirty_nodes.insert(node);
+                    }
+                }
                 Effect::Drained { node } => {
                     if let Some(entry) = self.pools.get_mut(pool)
                         && let Some(record) = entry.nodes.get_mut(&node)
@@ -123,6 +132,19 @@ impl World {
             let nodes = if is_busy(state) && is_busy(record.state) { &mut entry.stale_nodes } else { &mut entry.dirty_nodes };
             nodes.insert(node.clone());
             (record.state, record.state_at) = (state, now);
+        }
+    }
+
+    fn note_recent(&mut self, pool: &PoolId, node: NodeId, uid: TaskUid) {
+        if let Some(entry) = self.pools.get_mut(pool)
+            && let Some(record) = entry.nodes.get_mut(&node)
+        {
+            record.recent.retain(|known| *known != uid);
+            if record.recent.len() >= RECENT_MAX {
+                record.recent.remove(0);
+            }
+            record.recent.push(uid);
+            entry.stale_nodes.insert(node);
         }
     }
 

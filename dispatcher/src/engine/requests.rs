@@ -87,6 +87,10 @@ impl World {
                 Reply::Done
             }
             RequestKind::NodeGone { pool, node, reason } => self.node_gone(&pool, &node, &reason, now)?,
+            RequestKind::NodeStopped { pool, node } => {
+                self.node_stopped(&pool, node, now)?;
+                Reply::Done
+            }
             RequestKind::Decision { pool, target, reason, fault } => self.decision(&pool, target, reason, fault, now),
         };
         self.outputs.push(Output::Reply(back, Box::new(ReplyMessage { v: VERSION, what: reply })));
@@ -119,11 +123,15 @@ impl World {
         if !by_secret && !same(&join.token, &node.token) {
             return Ok(refused("AuthenticationFailed", "the join token is wrong"));
         }
+        if entry.core.nodes().get(&join.node).is_some_and(|facts| facts.is_off()) {
+            return Ok(refused("NodeDeallocated", format!("node {} of pool {} is deallocated; start it first", join.node, join.pool)));
+        }
         let keeps_runs = join.epoch.is_some_and(|epoch| epoch == node.epoch);
         if !keeps_runs {
             node.epoch = Epoch(node.epoch.0 + 1);
             node.booted_at = Some(now);
             node.start_task = None;
+            node.booted_with = entry.record.start_task.clone();
             node.faults.clear();
             node.is_drained = false;
         }
@@ -134,6 +142,8 @@ impl World {
         let (slots, fill, start_task) = (entry.record.slots_per_node, entry.record.fill, entry.record.start_task.clone());
         self.step(&join.pool, Event::Joined { node: join.node.clone(), epoch, keeps_runs }, now)?;
         let order = self.pools.get(&join.pool).map_or(broker_config::message::NodeOrder::Leave, |entry| entry.core.order(&join.node));
+        let facts = self.pools.get(&join.pool).and_then(|entry| entry.core.nodes().get(&join.node));
+        let is_reimaged = facts.is_some_and(|facts| facts.is_reimaged());
         Ok(Reply::Joined(Joined {
             epoch,
             credential,
@@ -147,6 +157,7 @@ impl World {
             lease_ms: self.timers.lease_ms.unsigned_abs(),
             is_dedicated,
             order,
+            is_reimaged,
         }))
     }
 
@@ -198,6 +209,7 @@ impl World {
                             is_draining: node.drain.is_some(),
                             is_drained: node.is_drained,
                             token: (node.state == NodeState::Creating).then(|| node.token.clone()),
+                            power: facts.and_then(|facts| facts.power()),
                         }
                     })
                     .collect();
@@ -283,6 +295,7 @@ fn new_node(id: NodeId, token: String, rank: u32, now: Timestamp) -> NodeRecord 
         scheduling: SchedulingState::Enabled,
         drain: None,
         is_drained: false,
+        turn: None,
         address: None,
         allocated_at: now,
         booted_at: None,
@@ -290,6 +303,8 @@ fn new_node(id: NodeId, token: String, rank: u32, now: Timestamp) -> NodeRecord 
         rank,
         tasks_run: 0,
         tasks_succeeded: 0,
+        recent: vec![],
+        booted_with: None,
         start_task: None,
         faults: vec![],
         agent_version: None,

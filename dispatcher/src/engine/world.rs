@@ -117,7 +117,10 @@ impl World {
             core.set_job_order(record.job_order);
             for node in &nodes {
                 let is_enabled = node.scheduling == SchedulingState::Enabled;
-                core.restore_node(node.id.clone(), Node::restored(node.epoch, node.state, is_enabled, node.drain, node.is_drained, now));
+                core.restore_node(
+                    node.id.clone(),
+                    Node::restored(node.epoch, node.state, is_enabled, (node.drain, node.is_drained), node.turn, now),
+                );
             }
             self.outputs.push(Output::Declare(record.id.clone(), None));
             let nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
@@ -219,6 +222,8 @@ impl World {
             Command::UpdatePool(pool, change, condition) => self.update_pool(&pool, *change, &condition, now)?,
             Command::SetPolicy(pool, policy) => self.set_policy(&pool, policy, now)?,
             Command::RemoveNodes { pool, nodes, option, condition } => self.remove_nodes(&pool, &nodes, option, &condition, now)?,
+            Command::SwitchScheduling { pool, node, enabled, option } => self.switch_scheduling(&pool, &node, enabled, option, now)?,
+            Command::TurnNode { pool, node, kind, option } => self.turn_node(&pool, &node, kind, option, now)?,
             Command::CreateJob(job) => self.create_job(*job, now)?,
             Command::DisableJob(job, option, condition) => self.disable_job(&job, option, &condition, now)?,
             Command::EnableJob(job, condition) => self.enable_job(&job, &condition, now)?,

@@ -22,6 +22,7 @@ mod json;
 mod listen;
 mod lists;
 mod node_files;
+mod node_orders;
 mod nodes;
 mod odata;
 mod pool_body;

@@ -144,6 +144,7 @@ pub(crate) struct Agent {
     beating: Later<()>,
     joining: Later<Result<Joined, AgentError>>,
     is_dismissed: bool,
+    is_restarting: bool,
     is_leaving: bool,
 }
 
@@ -199,6 +200,7 @@ impl Agent {
             beating: Later::new(),
             joining: Later::new(),
             is_dismissed: false,
+            is_restarting: false,
             is_leaving: false,
         };
         (agent, ended)
@@ -264,6 +266,11 @@ impl Agent {
             if self.is_dismissed {
                 self.leave();
                 return Err(AgentError::Dismissed);
+            }
+            if self.is_restarting && farewell.is_none() {
+                tracing::info!("ending to be started again");
+                self.leave();
+                return Err(AgentError::Restarts);
             }
             if let Some(since) = farewell
                 && ((self.live.is_empty() && self.outbox.is_told()) || since.elapsed() > FAREWELL_MAX)

@@ -71,7 +71,7 @@ impl Agent {
                 }
                 return;
             }
-            NodeOrder::Work | NodeOrder::Hold | NodeOrder::Drain { .. } => {}
+            NodeOrder::Work | NodeOrder::Hold | NodeOrder::Drain { .. } | NodeOrder::Restart { .. } => {}
         }
         let is_new = self.order != order;
         self.order = order;
@@ -79,10 +79,10 @@ impl Agent {
         if self.capacity.is_consuming() != accepts {
             self.accept(accepts);
         }
-        if let NodeOrder::Drain { option } = order
+        if let NodeOrder::Drain { option } | NodeOrder::Restart { option } = order
             && is_new
         {
-            tracing::info!(?option, runs = self.live.len(), "draining");
+            tracing::info!(?order, runs = self.live.len(), "draining");
             self.is_drained_told = false;
             if matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
                 self.live.values().for_each(|live| live.reins.stop.cancel());
@@ -100,12 +100,16 @@ impl Agent {
         }
     }
 
-    /// Tells once that a drain is complete, after every end.
+    /// Once all ends are told, tells that a drain is complete, or ends to be started again.
     pub(super) fn finish_drain(&mut self) {
-        let is_draining = matches!(self.order, NodeOrder::Drain { .. });
-        if is_draining && !self.is_drained_told && self.live.is_empty() && self.wide.is_none() && self.outbox.is_told() {
-            self.is_drained_told = true;
-            self.report(NodeState::Idle, None, true);
+        let is_empty = self.live.is_empty() && self.wide.is_none() && self.outbox.is_told();
+        match self.order {
+            NodeOrder::Drain { .. } if is_empty && !self.is_drained_told => {
+                self.is_drained_told = true;
+                self.report(NodeState::Idle, None, true);
+            }
+            NodeOrder::Restart { .. } => self.is_restarting = is_empty,
+            _ => {}
         }
     }
 

@@ -7,7 +7,7 @@ use broker_config::{
     state::DeallocationOption,
     topology,
 };
-use node_agent::Ending;
+use node_agent::{AgentError, Ending};
 
 use crate::stage::{Stage, key, pool, task};
 
@@ -118,6 +118,19 @@ async fn a_drain_with_requeue_stops_runs_and_says_so_last() {
     assert!(!stage.queue_is_empty().await);
     stage.say(|script| script.order = NodeOrder::Work);
     assert_eq!(stage.finished().await.uid.0, 2);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_restart_lets_runs_end_by_its_option_and_then_ends_the_agent() {
+    let mut stage = Stage::with_agent(2).await;
+    stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done; exit 7'")).await;
+    stage.started().await;
+    stage.say(|script| script.order = NodeOrder::Restart { option: DeallocationOption::TaskCompletion });
+    stage.beat(|beat| !beat.is_consuming && beat.live.len() == 1).await;
+    std::fs::write(stage.root().join("shared/go"), "").unwrap();
+    assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 7 });
+    assert!(matches!(stage.agent_ends().await, Err(AgentError::Restarts)));
     stage.strike().await;
 }
 

@@ -36,6 +36,7 @@ pub struct Script {
     pub answers: VecDeque<Answer>,
     pub may_publish: bool,
     pub order: NodeOrder,
+    pub is_reimaged: bool,
     pub boot: u64,
     pub records: bool,
     pub fenced: Vec<broker_config::ids::RunId>,
@@ -88,6 +89,7 @@ impl Stage {
             answers: VecDeque::new(),
             may_publish: true,
             order: NodeOrder::Work,
+            is_reimaged: false,
             boot: 1,
             records: true,
             fenced: vec![],
@@ -303,6 +305,7 @@ async fn answer_asks(link: Link, mut asks: Consumer, script: Arc<Mutex<Script>>,
                     lease_ms: 60_000,
                     is_dedicated: true,
                     order: script.order,
+                    is_reimaged: script.is_reimaged,
                 })
             }
             RequestKind::Ask(ask) => {

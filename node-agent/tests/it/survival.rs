@@ -92,6 +92,24 @@ async fn a_rejoin_keeps_the_runs_and_says_the_old_epoch() {
 }
 
 #[tokio::test]
+async fn a_reimaged_node_starts_with_empty_folders_and_keeps_its_credential() {
+    let mut stage = Stage::set(1).await;
+    let root = stage.root();
+    fs::create_dir_all(root.join("workitems/old/job-1/t")).unwrap();
+    fs::create_dir_all(root.join("shared")).unwrap();
+    fs::write(root.join("shared/data"), "old").unwrap();
+    fs::write(root.join("credential"), "credential").unwrap();
+    stage.say(|script| script.is_reimaged = true);
+    stage.start_agent();
+    stage.report().await;
+    for folder in ["shared", "workitems"] {
+        assert_eq!(fs::read_dir(root.join(folder)).unwrap().count(), 0, "{folder}");
+    }
+    assert_eq!(fs::read_to_string(root.join("credential")).unwrap(), "credential");
+    stage.strike().await;
+}
+
+#[tokio::test]
 async fn a_dismissed_agent_ends_its_runs_and_itself() {
     let mut stage = Stage::with_agent(1).await;
     stage.release(&task(1, "/bin/sleep 612")).await;
