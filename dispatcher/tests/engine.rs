@@ -1,5 +1,8 @@
 //! The engine with its real store, and agents played by hand: what leaves, what is stored, what survives.
 
+#[path = "engine/jobs.rs"]
+mod jobs;
+
 use std::{collections::HashMap, path::Path};
 
 use broker_config::{
@@ -130,8 +133,13 @@ impl Rig {
     }
 
     async fn create(&mut self, slots: u32, uses_dependencies: bool, environment: Vec<EnvironmentSetting>) {
+        self.create_pool("pool", slots).await;
+        self.call(Command::CreateJob(Box::new(Rig::new_job(uses_dependencies, environment)))).await.unwrap();
+    }
+
+    async fn create_pool(&mut self, name: &str, slots: u32) {
         let new = NewPool {
-            id: pool(),
+            id: name.parse().unwrap(),
             document: "{}".into(),
             slots_per_node: slots,
             fill: FillType::Spread,
@@ -143,7 +151,10 @@ impl Rig {
             policy: None,
         };
         self.call(Command::CreatePool(Box::new(new))).await.unwrap();
-        let new = NewJob {
+    }
+
+    fn new_job(uses_dependencies: bool, environment: Vec<EnvironmentSetting>) -> NewJob {
+        NewJob {
             id: job(),
             document: "{}".into(),
             pool: pool(),
@@ -156,8 +167,7 @@ impl Rig {
             performs_exit_options: false,
             uses_dependencies,
             manager: None,
-        };
-        self.call(Command::CreateJob(Box::new(new))).await.unwrap();
+        }
     }
 
     async fn join(&mut self) -> Epoch {

@@ -225,15 +225,25 @@ fn protocol(table: &mut Table) {
     }
     for (method, target) in [
         ("POST", "/pools/bad-pool/enableautoscale"),
-        ("POST", "/pools/bad-pool/nodes/n/reboot"),
-        ("GET", "/pools/bad-pool/nodes/n/rdp"),
         ("POST", "/jobschedules"),
-        ("POST", "/certificates"),
-        ("DELETE", "/certificates(thumbprintAlgorithm=sha1,thumbprint=ff)"),
         ("GET", "/poolusagemetrics"),
     ] {
         table.add(format!("{method} {target}"), Wire::new(method, &versioned(target), ""), 501, "NotImplemented");
     }
+    let certificate = "/certificates(thumbprintAlgorithm=sha1,thumbprint=ff)";
+    for (method, target, code) in [
+        ("GET", "/pools/bad-pool/nodes/n/rdp", "NodeNotFound"),
+        ("GET", "/pools/bad-pool/nodes/n/extensions/e", "NodeNotFound"),
+        ("GET", certificate, "CertificateNotFound"),
+        ("DELETE", certificate, "CertificateNotFound"),
+    ] {
+        table.add(format!("{method} {target}"), Wire::new(method, &versioned(target), ""), 404, code);
+    }
+    table.post("/certificates", json!({"thumbprint": "ff"}), 400, "MissingRequiredProperty");
+    table.post("/jobs/bad-job/disable", json!({}), 400, "MissingRequiredProperty");
+    table.post("/jobs/bad-job/disable", json!({"disableTasks": "later"}), 400, "InvalidPropertyValue");
+    table.post("/jobs/bad-job/disable", json!({"disableTasks": 1}), 400, "InvalidPropertyValue");
+    table.post("/jobs/bad-job/enable", json!({}), 409, "OperationInvalidForCurrentState");
 }
 
 fn queries(table: &mut Table) {
@@ -449,7 +459,8 @@ fn jobs(table: &mut Table) {
         (("commonEnvironmentSettings", json!([{"value": "x"}])), "MissingRequiredProperty"),
         (("commonEnvironmentSettings", json!([{"name": "A=B", "value": "x"}])), "InvalidPropertyValue"),
         (("commonEnvironmentSettings", json!([{"name": "", "value": "x"}])), "InvalidPropertyValue"),
-        (("jobManagerTask", json!({"id": "m", "commandLine": "x"})), "UnsupportedProperty"),
+        (("jobManagerTask", json!({"id": "m"})), "MissingRequiredProperty"),
+        (("jobManagerTask", json!({"id": "m", "commandLine": "x", "runExclusive": 2})), "InvalidPropertyValue"),
         (("jobPreparationTask", json!({"commandLine": "x"})), "UnsupportedProperty"),
         (("networkConfiguration", json!({"subnetId": "s"})), "UnsupportedProperty"),
     ] {
@@ -458,7 +469,7 @@ fn jobs(table: &mut Table) {
     table.post("/jobs", job(&[("poolInfo", json!({"poolId": "no-pool"}))]), 404, "PoolNotFound");
     table.post("/jobs", job(&[("id", json!("Bad-Job"))]), 409, "JobExists");
     table.send("PATCH", "/jobs/bad-job", &json!({"priority": 5000}), 400, "InvalidPropertyValue");
-    table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": {"poolId": "other"}}), 400, "UnsupportedProperty");
+    table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": {"poolId": "other"}}), 409, "OperationInvalidForCurrentState");
     table.send("PATCH", "/jobs/bad-job", &Null, 400, "InvalidRequestBody");
     table.send("PATCH", "/jobs/no-job", &json!({"priority": 1}), 404, "JobNotFound");
     table.send("PUT", "/jobs/bad-job", &json!({"priority": 1}), 400, "MissingRequiredProperty");
@@ -551,8 +562,6 @@ fn tasks(table: &mut Table) {
     table.post(collection, json!({"value": []}), 400, "InvalidPropertyValue");
     table.post(collection, json!({"value": {}}), 400, "InvalidPropertyValue");
     table.post(collection, json!({"value": [5]}), 400, "InvalidPropertyValue");
-    table.post(collection, json!({"value": [{"commandLine": "x"}]}), 400, "MissingRequiredProperty");
-    table.post(collection, json!({"value": [task(&[]), {"id": "b"}]}), 400, "MissingRequiredProperty");
     table.post(
         collection,
         json!({"value": (0..101).map(|n| task(&[("id", json!(format!("never-{n}")))])).collect::<Vec<_>>()}),

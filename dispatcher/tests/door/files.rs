@@ -82,6 +82,7 @@ async fn reply(files: &mut BTreeMap<String, Vec<u8>>, blobs: &Blobs, request: Fi
             None => FileReply::NotFound,
             Some(bytes) => FileReply::Entry(entry(&path, bytes.len() as u64, false)),
         },
+        FileRequest::UploadLogs { .. } => FileReply::NotFound,
     }
 }
 
