@@ -23,6 +23,10 @@ pub enum Kind {
     Number(Field),
     /// `success` or `failure`.
     Result(Field),
+    /// Text that is the same or not.
+    Label(Field),
+    /// True or false.
+    Flag(Field),
     /// Always this.
     Always(bool),
 }
@@ -39,6 +43,8 @@ pub const POOLS: Properties = &[
     ("allocationStateTransitionTime", Kind::Time(Field::AllocationAt)),
     ("creationTime", Kind::Time(Field::CreatedAt)),
     ("lastModified", Kind::Time(Field::ModifiedAt)),
+    ("vmSize", Kind::Label(Field::VmSize)),
+    ("enableInterNodeCommunication", Kind::Flag(Field::InterNode)),
     ("enableAutoScale", Kind::Always(false)),
 ];
 
@@ -49,6 +55,11 @@ pub const NODES: Properties = &[
     ("stateTransitionTime", Kind::Time(Field::StateAt)),
     ("lastBootTime", Kind::Time(Field::BootedAt)),
     ("allocationTime", Kind::Time(Field::AllocatedAt)),
+    ("startTaskInfo/state", Kind::Word(Field::StartState, |word| ["running", "completed"].iter().any(|known| known.eq_ignore_ascii_case(word)))),
+    ("startTaskInfo/result", Kind::Result(Field::HasSucceeded)),
+    ("startTaskInfo/exitCode", Kind::Number(Field::ExitCode)),
+    ("startTaskInfo/startTime", Kind::Time(Field::StartedAt)),
+    ("startTaskInfo/endTime", Kind::Time(Field::EndedAt)),
 ];
 
 /// Jobs.
@@ -156,13 +167,21 @@ fn compare(path: &str, operator: Operator, literal: &Literal, kind: Kind) -> Res
                 _ => Err(format!("'{text}' is not a value of {path}.")),
             }
         }
+        (Kind::Label(field), Literal::Text(text)) => {
+            only_equality()?;
+            store(field, Value::Text(text.clone()))
+        }
+        (Kind::Flag(field), Literal::Flag(flag)) => {
+            only_equality()?;
+            store(field, Value::Number(i64::from(*flag)))
+        }
         (Kind::Always(value), Literal::Flag(flag)) => {
             only_equality()?;
             Ok(Compiled::Constant((value == *flag) == (operator == Operator::Eq)))
         }
         (Kind::Time(_), _) => Err(format!("{path} is compared with a time, such as DateTime'2026-11-23T19:00:00Z'.")),
         (Kind::Number(_), _) => Err(format!("{path} is compared with a number.")),
-        (Kind::Always(_), _) => Err(format!("{path} is compared with true or false.")),
+        (Kind::Flag(_) | Kind::Always(_), _) => Err(format!("{path} is compared with true or false.")),
         _ => Err(format!("{path} is compared with a text in single quotes.")),
     }
 }

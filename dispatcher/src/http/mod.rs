@@ -35,6 +35,7 @@ mod query;
 mod retired;
 mod routes;
 mod shared_body;
+mod start_tasks;
 mod task_body;
 mod task_collection;
 mod task_files;

@@ -1,10 +1,8 @@
 //! Nodes: list and get.
 
-use broker_config::{
-    ids::{NodeId, PoolId},
-    message::{Outcome, StartTaskEnd},
-};
+use broker_config::ids::{JobId, NodeId, PoolId};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
     http::{
@@ -14,10 +12,12 @@ use crate::{
         error::{not_found, store_failed},
         filter::{NODES, compile},
         lists::{self, Paging, ROWS_MAX, shape},
+        odata::Select,
         pools::{NameValue, details},
+        start_tasks, tasks,
     },
     refusal::{Code, Refusal},
-    store::rows::NodeRow,
+    store::rows::{NodeRow, TaskRow},
 };
 
 #[rustfmt::skip]
@@ -45,51 +45,29 @@ struct AgentInfo<'a> {
 }
 
 #[derive(Serialize)]
-struct FailureInfo<'a> {
-    category: &'static str,
-    code: &'a str,
-    message: String,
-}
-
-#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StartTaskInfo<'a> {
-    state: &'static str,
-    start_time: Iso,
-    end_time: Iso,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure_info: Option<FailureInfo<'a>>,
-    retry_count: u32,
-    result: &'static str,
+struct RecentTask<'a> {
+    task_url: String,
+    job_id: &'a str,
+    task_id: &'a str,
+    task_state: &'static str,
+    execution_info: tasks::ExecutionInfo<'a>,
 }
 
-fn start_task(end: &StartTaskEnd) -> StartTaskInfo<'_> {
-    let failed = |category, code, message: String| Some(FailureInfo { category, code, message });
-    let user = "usererror";
-    let (exit_code, failure_info) = match &end.outcome {
-        Outcome::Exit { code: 0 } => (Some(0), None),
-        Outcome::Exit { code } => (Some(*code), failed(user, "FailureExitCode", format!("The start task exited with code {code}."))),
-        Outcome::Signal { number } => (None, failed(user, "FailureExitCode", format!("Signal {number} ended the start task."))),
-        Outcome::Timeout { limit_ms } => (None, failed(user, "TaskEnded", format!("The start task ran longer than {limit_ms} ms."))),
-        Outcome::Stopped => (None, failed("servererror", "TaskEnded", "The start task was stopped.".to_owned())),
-        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Upload { code, fault } => (*code, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Node(fault) => (None, failed("servererror", fault.code.as_str(), fault.message.clone())),
-    };
-    StartTaskInfo {
-        state: "completed",
-        start_time: Iso(end.started_at),
-        end_time: Iso(end.ended_at),
-        exit_code,
-        result: if failure_info.is_none() { "success" } else { "failure" },
-        failure_info,
-        retry_count: end.retries,
-    }
+type Recent = Vec<(JobId, TaskRow)>;
+
+fn recent<'a>(call: &Call, rows: &'a [(JobId, TaskRow)]) -> Vec<RecentTask<'a>> {
+    let shown = rows.iter().rev().map(|(job, row)| RecentTask {
+        task_url: tasks::url(call, job, &row.id),
+        job_id: job.as_str(),
+        task_id: row.id.as_str(),
+        task_state: row.state.as_str(),
+        execution_info: tasks::execution(row),
+    });
+    shown.collect()
 }
 
-fn show(fields: Fields<'_>, call: &Call, vm_size: Option<&str>, row: &NodeRow) -> Vec<u8> {
+fn show(fields: Fields<'_>, call: &Call, machine: &Machine, row: &NodeRow, tasks: &[(JobId, TaskRow)]) -> Vec<u8> {
     let faults = row.faults.iter();
     let errors: Vec<_> =
         faults.map(|fault| NodeError { code: &fault.code, message: &fault.message, error_details: details(&fault.details) }).collect();
@@ -104,28 +82,43 @@ fn show(fields: Fields<'_>, call: &Call, vm_size: Option<&str>, row: &NodeRow) -
         .add("allocationTime", &Iso(row.allocated_at))
         .add_some("ipAddress", row.address.as_deref())
         .add("affinityId", row.id.as_str())
-        .add_some("vmSize", vm_size)
+        .add_some("vmSize", machine.vm_size.as_deref())
         .add("totalTasksRun", &row.tasks_run)
         .add("runningTasksCount", &row.running_tasks)
         .add("runningTaskSlotsCount", &row.running_slots)
         .add("totalTasksSucceeded", &row.tasks_succeeded)
-        .add_some("startTaskInfo", row.start_task.as_ref().map(start_task))
+        .add_some("recentTasks", Some(recent(call, tasks)).filter(|tasks| !tasks.is_empty()))
+        .add_some("startTask", row.booted_with.as_ref())
+        .add_some("startTaskInfo", start_tasks::info(row))
         .add_some("errors", Some(errors).filter(|errors| !errors.is_empty()))
         .add("isDedicated", &row.is_dedicated)
         .add_some(
             "nodeAgentInfo",
             agent.map(|version| AgentInfo { version, last_update_time: Iso(row.booted_at.unwrap_or(row.allocated_at)) }),
         )
+        .add_some("virtualMachineInfo", machine.virtual_machine_configuration.image_reference.as_ref().map(|image| json!({"imageReference": image})))
         .finish()
 }
 
-fn vm_size(document: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Sized {
-        vm_size: Option<String>,
-    }
-    serde_json::from_str::<Sized>(document).ok()?.vm_size
+/// What a pool's document says of its nodes.
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Machine {
+    vm_size: Option<String>,
+    virtual_machine_configuration: MachineConfiguration,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MachineConfiguration {
+    image_reference: Option<Value>,
+}
+
+fn machine(document: &str) -> Machine {
+    serde_json::from_str(document).unwrap_or_else(|error| {
+        tracing::warn!(%error, "a pool's document cannot be read");
+        Machine::default()
+    })
 }
 
 impl Door {
@@ -136,6 +129,14 @@ impl Door {
             None => self.pool(pool).await.and_then(|_| Err(not_found(Code::NodeNotFound, node))),
         }
     }
+
+    /// The last tasks of a node, when they are asked for.
+    async fn recent(&self, row: &NodeRow, select: Option<&Select>) -> Result<Recent, Refusal> {
+        if row.recent.is_empty() || !select.is_none_or(|select| select.has("recentTasks")) {
+            return Ok(Vec::new());
+        }
+        self.read.tasks_by_number(row.recent.clone()).await.map_err(store_failed)
+    }
 }
 
 /// One node.
@@ -144,7 +145,8 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let pool = door.pool(&call.pool()?).await?;
     let row = door.node(&pool.id, &call.node()?).await?;
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#nodes/@Element", call.base));
-    Ok(Answer::json(show(fields, call, vm_size(&pool.document).as_deref(), &row)))
+    let recent = door.recent(&row, select.as_ref()).await?;
+    Ok(Answer::json(show(fields, call, &machine(&pool.document), &row, &recent)))
 }
 
 /// A page of a pool's nodes.
@@ -157,9 +159,14 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         None => Vec::new(),
         Some(page) => door.read.nodes(&pool.id, page).await.map_err(store_failed)?,
     };
-    let size = vm_size(&pool.document);
-    let show = |row: &NodeRow| show(Fields::new(select.as_ref()), call, size.as_deref(), row);
-    Ok(paging.answer(call, "nodes", &rows, |row| row.id.as_str(), show))
+    let machine = machine(&pool.document);
+    let mut shown = Vec::with_capacity(rows.len());
+    for row in rows {
+        let recent = door.recent(&row, select.as_ref()).await?;
+        shown.push((row, recent));
+    }
+    let show = |(row, recent): &(NodeRow, Recent)| show(Fields::new(select.as_ref()), call, &machine, row, recent);
+    Ok(paging.answer(call, "nodes", &shown, |(row, _)| row.id.as_str(), show))
 }
 
 /// Nodes have no extensions.

@@ -44,9 +44,10 @@ struct FailureInfo<'a> {
     details: Vec<NameValue<'a>>,
 }
 
+/// What is known of a task's runs, as Azure shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ExecutionInfo<'a> {
+pub struct ExecutionInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     start_time: Option<Iso>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +87,8 @@ pub fn directory(job: &JobId, task: &TaskId) -> String {
     format!("workitems/{}/{task}", job.folder())
 }
 
-fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
+/// What is known of a task's runs.
+pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     let failure = row.failure.as_ref();
     ExecutionInfo {
         start_time: row.started_at.map(Iso),

@@ -33,6 +33,11 @@ pub enum Field {
     AllocatedAt,
     /// The pool of a job.
     Pool,
+    VmSize,
+    /// 1 when nodes may talk to each other.
+    InterNode,
+    /// Of a node's start task.
+    StartState,
 }
 
 /// How values are compared.

@@ -1,7 +1,7 @@
 //! The reading half of the store: what doors ask, by key and by page.
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+use broker_config::ids::{JobId, NodeId, PoolId, TaskId, TaskUid};
 
 use crate::store::{
     StoreError,
@@ -37,6 +37,8 @@ pub trait Read: Send + Sync {
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
     /// One task.
     async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError>;
+    /// These tasks with their jobs' names, in this order; those that are gone are left out.
+    async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
     async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError>;
 }

@@ -42,6 +42,20 @@ fn column(list: List, field: Field) -> Column {
         (List::Nodes, Field::AllocatedAt) => Number("allocated_at"),
         (List::Nodes, Field::BootedAt) => Number("booted_at"),
         (List::Jobs, Field::Pool) => Text("pool"),
+        (List::Pools, Field::VmSize) => Text("json_extract(document, '$.vmSize')"),
+        (List::Pools, Field::InterNode) => Number("json_extract(document, '$.enableInterNodeCommunication')"),
+        (List::Nodes, Field::StartState) => {
+            Text("(CASE WHEN start_task IS NOT NULL THEN 'completed' WHEN booted_with IS NOT NULL THEN 'running' END)")
+        }
+        (List::Nodes, Field::StartedAt) => {
+            Number("COALESCE(json_extract(start_task, '$.started_at'), CASE WHEN booted_with IS NOT NULL THEN booted_at END)")
+        }
+        (List::Nodes, Field::EndedAt) => Number("json_extract(start_task, '$.ended_at')"),
+        (List::Nodes, Field::ExitCode) => Number("json_extract(start_task, '$.outcome.code')"),
+        (List::Nodes, Field::HasSucceeded) => Number(
+            "(CASE WHEN start_task IS NOT NULL THEN \
+             json_extract(start_task, '$.outcome.kind') = 'exit' AND json_extract(start_task, '$.outcome.code') = 0 END)",
+        ),
         (List::Tasks, Field::StartedAt) => Number("started_at"),
         (List::Jobs | List::Tasks, Field::EndedAt) => Number("ended_at"),
         (List::Tasks, Field::ExitCode) => Number("exit_code"),

@@ -159,6 +159,22 @@ pub(super) fn task(connection: &Connection, job: &JobId, id: &TaskId) -> Result<
     }
 }
 
+/// Tasks by number with their jobs' names, in the order of the numbers.
+pub(super) fn tasks_by_number(connection: &Connection, uids: &[TaskUid]) -> Result<Vec<(JobId, TaskRow)>, StoreError> {
+    let mut found = Vec::with_capacity(uids.len());
+    let mut names = connection.prepare_cached("SELECT j.id, t.id FROM tasks t JOIN jobs j ON j.uid = t.job WHERE t.uid = ?1")?;
+    for uid in uids {
+        let mut rows = names.query([uid.0.cast_signed()])?;
+        let Some(row) = rows.next()? else { continue };
+        let mut cells = Cells::new(row, "tasks");
+        let (job, id): (JobId, TaskId) = (cells.name("job")?, cells.name("id")?);
+        if let Some(row) = task(connection, &job, &id)? {
+            found.push((job, row));
+        }
+    }
+    Ok(found)
+}
+
 /// A page of a job's tasks; nothing when there is no such job.
 pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {
     match job_uid(connection, job)? {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+use broker_config::ids::{JobId, NodeId, PoolId, TaskId, TaskUid};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
@@ -115,6 +115,10 @@ impl Read for SqliteReader {
     async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError> {
         let (job, task) = (job.clone(), task.clone());
         self.read(move |connection| pages::task(connection, &job, &task)).await
+    }
+
+    async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError> {
+        self.read(move |connection| pages::tasks_by_number(connection, &uids)).await
     }
 
     async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {

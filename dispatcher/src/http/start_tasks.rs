@@ -1,0 +1,63 @@
+//! How a node's start task is shown.
+
+use broker_config::message::{Outcome, StartTaskEnd};
+use serde::Serialize;
+
+use crate::{http::answer::Iso, store::rows::NodeRow};
+
+#[derive(Serialize)]
+struct FailureInfo<'a> {
+    category: &'static str,
+    code: &'a str,
+    message: String,
+}
+
+/// How a node's start task goes or went.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartTaskInfo<'a> {
+    state: &'static str,
+    start_time: Iso,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_info: Option<FailureInfo<'a>>,
+    retry_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
+}
+
+/// How a node's start task goes or went; nothing when it has none.
+pub fn info(row: &NodeRow) -> Option<StartTaskInfo<'_>> {
+    if let Some(end) = &row.start_task {
+        return Some(ended(end));
+    }
+    let start_time = Iso(row.booted_with.as_ref().and(row.booted_at)?);
+    Some(StartTaskInfo { state: "running", start_time, end_time: None, exit_code: None, failure_info: None, retry_count: 0, result: None })
+}
+
+fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
+    let failed = |category, code, message: String| Some(FailureInfo { category, code, message });
+    let user = "usererror";
+    let (exit_code, failure_info) = match &end.outcome {
+        Outcome::Exit { code: 0 } => (Some(0), None),
+        Outcome::Exit { code } => (Some(*code), failed(user, "FailureExitCode", format!("The start task exited with code {code}."))),
+        Outcome::Signal { number } => (None, failed(user, "FailureExitCode", format!("Signal {number} ended the start task."))),
+        Outcome::Timeout { limit_ms } => (None, failed(user, "TaskEnded", format!("The start task ran longer than {limit_ms} ms."))),
+        Outcome::Stopped => (None, failed("servererror", "TaskEnded", "The start task was stopped.".to_owned())),
+        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, failed(user, fault.code.as_str(), fault.message.clone())),
+        Outcome::Upload { code, fault } => (*code, failed(user, fault.code.as_str(), fault.message.clone())),
+        Outcome::Node(fault) => (None, failed("servererror", fault.code.as_str(), fault.message.clone())),
+    };
+    StartTaskInfo {
+        state: "completed",
+        start_time: Iso(end.started_at),
+        end_time: Some(Iso(end.ended_at)),
+        exit_code,
+        result: Some(if failure_info.is_none() { "success" } else { "failure" }),
+        failure_info,
+        retry_count: end.retries,
+    }
+}
