@@ -12,6 +12,8 @@
 //! ```
 
 mod attempts;
+mod effect;
+mod event;
 mod nodes;
 mod planted;
 mod reconcile;
@@ -25,19 +27,17 @@ mod window;
 use std::collections::{BTreeMap, HashMap};
 
 use broker_config::{
-    ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, RunId, RunKey, TaskUid},
-    message::{Answer, Beat, Finished, NodeOrder, NodeReport, Started, Verdict},
-    state::{DeallocationOption, NodeState},
+    ids::{JobUid, NodeId, TaskUid},
     time::Timestamp,
 };
 
 pub use attempts::{Attempt, Phase};
+pub use effect::{AskAnswer, Effect, EndCause};
+pub use event::{Event, JobStop, Ready};
 pub use nodes::Node;
 pub use planted::Bug;
 pub use turns::{RESTART_MS, Turn};
 pub use window::{JobOrder, Window};
-
-use crate::store::records::RequeueCause;
 
 /// A task whose node died under it is counted; from this count on it runs alone on a node.
 pub const CRASHES_ALONE: u32 = 2;
@@ -100,378 +100,6 @@ pub struct Job {
     pub waiting: u64,
     /// Attempts that are released or run.
     pub live: u32,
-}
-
-/// A task that is about to be released, without what the rules do not need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ready {
-    /// The task.
-    pub uid: TaskUid,
-    /// Attempts so far.
-    pub attempt: u32,
-    /// Its present fence.
-    pub fence: Fence,
-    /// Slots it takes.
-    pub slots: u32,
-    /// Started attempts whose node died.
-    pub crashes: u32,
-    /// Retries spent.
-    pub retries: u32,
-    /// Retries allowed; -1 is no limit.
-    pub retries_max: i32,
-}
-
-/// How a job stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobStop {
-    /// Running tasks are queued again.
-    Requeue,
-    /// Running tasks are completed; waiting ones stay as they are.
-    End,
-    /// Running tasks go on; those that have not started are taken back.
-    Wait,
-    /// Everything goes.
-    Delete,
-}
-
-/// What happens to a pool.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A job is there, or changed.
-    Job {
-        /// The job.
-        job: JobUid,
-        /// Larger first.
-        priority: i32,
-        /// -1 is no limit.
-        max_parallel: i32,
-        /// Whether its tasks may be released.
-        runs: bool,
-    },
-    /// A job's live attempts end.
-    JobStopped {
-        /// The job.
-        job: JobUid,
-        /// In which way.
-        stop: JobStop,
-    },
-    /// Tasks were added and are ready, in their order.
-    Added {
-        /// The job.
-        job: JobUid,
-        /// The tasks.
-        tasks: Vec<Ready>,
-    },
-    /// Rows became ready in the store: dependencies were satisfied.
-    Unblocked {
-        /// The job.
-        job: JobUid,
-        /// How many.
-        count: u64,
-    },
-    /// A waiting, ready row is gone: ended or deleted.
-    Withdrawn {
-        /// The job.
-        job: JobUid,
-    },
-    /// The store hands over what a `Fetch` asked for; fewer rows than asked means no more are ready.
-    Fetched {
-        /// The job.
-        job: JobUid,
-        /// How many were asked for.
-        asked: u32,
-        /// The tasks, lowest number first.
-        tasks: Vec<Ready>,
-    },
-    /// The window may have opened: release what fits.
-    Fill,
-    /// The broker has confirmed an attempt's publish.
-    Published(AttemptKey),
-    /// It has not.
-    PublishFailed(AttemptKey),
-    /// A run began.
-    Started {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// The run.
-        started: Started,
-    },
-    /// A run ended.
-    Finished {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// The end.
-        finished: Box<Finished>,
-    },
-    /// May this delivery run?
-    Ask {
-        /// The run that would.
-        run: RunKey,
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-    },
-    /// May this run upload?
-    MayPublish {
-        /// The run.
-        run: RunKey,
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-    },
-    /// How often a task that is released or runs may be tried again has changed.
-    Limits {
-        /// The task.
-        uid: TaskUid,
-        /// -1 is no limit.
-        retries_max: i32,
-    },
-    /// A person ends a task that is released or runs.
-    Cancel {
-        /// The task.
-        uid: TaskUid,
-        /// Its record goes, too.
-        delete: bool,
-    },
-    /// A node was asked for.
-    NodeAdded {
-        /// The node.
-        node: NodeId,
-    },
-    /// An agent joined.
-    Joined {
-        /// The node.
-        node: NodeId,
-        /// Its new start, or the old one when the process goes on.
-        epoch: Epoch,
-        /// Whether the process, and so its runs, go on.
-        keeps_runs: bool,
-    },
-    /// An agent tells its own state.
-    Reported {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// What it says.
-        report: NodeReport,
-    },
-    /// An agent is alive.
-    Beat(Beat),
-    /// A node shall be emptied.
-    Drain {
-        /// The node.
-        node: NodeId,
-        /// How.
-        option: DeallocationOption,
-    },
-    /// Scheduling on a node is switched.
-    Scheduling {
-        /// The node.
-        node: NodeId,
-        /// On or off.
-        enabled: bool,
-        /// What becomes of what runs when it is switched off.
-        option: DeallocationOption,
-    },
-    /// A node is asked to start again or to rest.
-    Turn {
-        /// The node.
-        node: NodeId,
-        /// For what.
-        turn: Turn,
-    },
-    /// The provider has stopped a node that rests.
-    NodeStopped {
-        /// The node.
-        node: NodeId,
-    },
-    /// A node is gone for good.
-    NodeGone {
-        /// The node.
-        node: NodeId,
-    },
-    /// Time passes.
-    Tick {
-        /// Events wait unread: nobody is reaped meanwhile.
-        events_behind: bool,
-        /// Messages ready in the pool's queue, when known.
-        queue_ready: Option<u32>,
-    },
-}
-
-/// What follows; all effects of a step belong in one transaction.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Read the next ready rows of a job and come back with [`Event::Fetched`].
-    Fetch {
-        /// The job.
-        job: JobUid,
-        /// Rows at most.
-        count: u32,
-    },
-    /// Store the attempt with an outbox row, then publish it with `start: now`.
-    Release {
-        /// The job.
-        job: JobUid,
-        /// The attempt.
-        key: AttemptKey,
-        /// Slots it reserves; more than one travels on the wide queue.
-        slots: u32,
-    },
-    /// Publish it again with `start: ask`.
-    Republish {
-        /// The attempt.
-        key: AttemptKey,
-        /// Slots it reserves.
-        slots: u32,
-    },
-    /// The outbox row goes.
-    Published {
-        /// The task.
-        uid: TaskUid,
-    },
-    /// A run owns the attempt.
-    Start {
-        /// The job.
-        job: JobUid,
-        /// The run.
-        run: RunKey,
-        /// Its node.
-        node: NodeId,
-        /// The node's start.
-        epoch: Epoch,
-        /// When.
-        at: Timestamp,
-    },
-    /// Ready again.
-    Requeue {
-        /// The job.
-        job: JobUid,
-        /// The task.
-        uid: TaskUid,
-        /// Its new fence.
-        fence: Fence,
-        /// Why.
-        cause: RequeueCause,
-        /// Started attempts whose node died, so far.
-        crashes: u32,
-    },
-    /// Ready again, or held, as if it had never been released.
-    Unrelease {
-        /// The job.
-        job: JobUid,
-        /// The task.
-        uid: TaskUid,
-        /// Its new fence.
-        fence: Fence,
-    },
-    /// Completed.
-    End {
-        /// The job.
-        job: JobUid,
-        /// The task.
-        uid: TaskUid,
-        /// Its last fence.
-        fence: Fence,
-        /// Whether it counted as running.
-        was_running: bool,
-        /// The node that ran it.
-        node: Option<NodeId>,
-        /// Why.
-        cause: EndCause,
-    },
-    /// The row of a live task goes.
-    Delete {
-        /// The job.
-        job: JobUid,
-        /// The task.
-        uid: TaskUid,
-        /// Whether it counted as running.
-        was_running: bool,
-    },
-    /// Tell the pool's agents not to start an attempt.
-    Revoke(AttemptKey),
-    /// Tell a node to end a run.
-    Stop {
-        /// The node.
-        node: NodeId,
-        /// The run.
-        run: RunId,
-        /// Why.
-        verdict: Verdict,
-    },
-    /// A node's state changed.
-    NodeState {
-        /// The node.
-        node: NodeId,
-        /// Its new state.
-        state: NodeState,
-    },
-    /// A node was asked for something beside running tasks, or has done it.
-    Turned {
-        /// The node.
-        node: NodeId,
-        /// What, or nothing when it is over.
-        turn: Option<Turn>,
-    },
-    /// A node confirmed that it holds nothing.
-    Drained {
-        /// The node.
-        node: NodeId,
-    },
-    /// The answer to an ask.
-    Answer(AskAnswer),
-    /// The answer to a may-publish.
-    MayPublish(bool),
-    /// The answer to a beat.
-    Beaten {
-        /// One for each run that is not simply fine.
-        verdicts: Vec<(RunId, Verdict)>,
-        /// What the node shall do.
-        order: NodeOrder,
-    },
-}
-
-/// An answer without the spec, which is the engine's to add.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AskAnswer {
-    /// Run it.
-    Run,
-    /// That run of yours has it.
-    Resume(RunId),
-    /// Forget it.
-    Drop,
-    /// Ask again later.
-    Wait(u64),
-}
-
-impl From<AskAnswer> for Answer {
-    fn from(answer: AskAnswer) -> Answer {
-        match answer {
-            AskAnswer::Run => Answer::Run { spec: None },
-            AskAnswer::Resume(run) => Answer::Resume { run },
-            AskAnswer::Drop => Answer::Drop,
-            AskAnswer::Wait(ms) => Answer::Wait { ms },
-        }
-    }
-}
-
-/// Why a task is completed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum EndCause {
-    /// Its run ended.
-    Finished(Box<Finished>),
-    /// A person, its job or its node's drain ended it.
-    Ended,
-    /// Its node died under it too often.
-    Crashes(u32),
 }
 
 impl Core {
@@ -562,6 +190,13 @@ impl Core {
     /// A job's rows when the dispatcher starts.
     pub fn restore_waiting(&mut self, job: JobUid, waiting: u64) {
         self.wait(job, waiting);
+    }
+
+    /// A job's rows after the pool's nodes have other slots.
+    pub fn recount_waiting(&mut self, job: JobUid, waiting: u64) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.waiting = waiting;
+        }
     }
 
     /// A job that is gone.

@@ -205,7 +205,8 @@ impl World {
                 .hint("Disable the job and wait until its state is disabled.")));
         }
         let slots_per_node = or_refuse!(self.slots_of_usable_pool(&pool));
-        let ready = self.store.move_job(uid, &from, slots_per_node)?;
+        self.store.leave_pool(uid, &from)?;
+        let ready = self.store.refit(uid, slots_per_node)?;
         if let Some(old) = self.pools.get_mut(&from) {
             old.core.forget_job(uid);
         }
@@ -214,6 +215,17 @@ impl World {
         }
         self.attach(uid, now);
         Ok(Ok(()))
+    }
+
+    /// Tasks that a pool's nodes had no room for may fit now, or the other way round.
+    pub(super) fn refit_jobs(&mut self, pool: &PoolId) -> Result<(), StoreError> {
+        let Some(entry) = self.pools.get_mut(pool) else { return Ok(()) };
+        for uid in self.jobs.iter().filter(|(_, job)| job.record.pool == *pool).map(|(uid, _)| *uid) {
+            let ready = self.store.refit(uid, entry.record.slots_per_node)?;
+            entry.core.recount_waiting(uid, ready);
+            entry.is_touched = true;
+        }
+        Ok(())
     }
 
     fn job_done(&self, uid: JobUid, now: Timestamp) -> Done {

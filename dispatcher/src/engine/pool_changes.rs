@@ -39,6 +39,9 @@ impl World {
             entry.core.set_job_order(order);
         }
         let done = self.changed(pool, now);
+        if change.slots_per_node.is_some() {
+            self.refit_jobs(pool)?;
+        }
         self.merge_document(pool, change.fields)?;
         Ok(Ok(done))
     }

@@ -84,6 +84,7 @@ impl World {
         for job in jobs {
             self.attach(job, now);
         }
+        self.refit_jobs(&id)?;
         Ok(Ok(done))
     }
 

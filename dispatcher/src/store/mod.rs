@@ -126,8 +126,10 @@ pub trait Store: Send {
     fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError>;
     /// A failed task is active again, its end forgotten and its retries unspent; whether it may run at once.
     fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError>;
-    /// A job of which nothing is live leaves a pool for one whose nodes have so many slots; how many of its tasks are ready.
-    fn move_job(&mut self, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError>;
+    /// A job of which nothing is live leaves a pool; its tasks remember where they ran.
+    fn leave_pool(&mut self, job: JobUid, pool: &PoolId) -> Result<(), StoreError>;
+    /// The nodes of a job's pool have so many slots now; how many of its tasks are ready.
+    fn refit(&mut self, job: JobUid, slots_max: u32) -> Result<u64, StoreError>;
     /// A task ended so that those depending on it may run; the tasks that became ready.
     fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError>;
     /// What the task's end does, if it says.

@@ -185,3 +185,37 @@ async fn a_failed_task_runs_again_with_all_its_retries() {
     assert_eq!(again.code, Code::TaskSucceeded);
     rig.close().await;
 }
+
+#[tokio::test]
+async fn a_job_that_is_out_of_time_ends_with_that_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    rig.create_pool("pool", 1).await;
+    let mut new = Rig::new_job(false, vec![]);
+    new.max_wall_clock = Some(broker_config::period::Period::from_ms(0));
+    rig.call(Command::CreateJob(Box::new(new))).await.unwrap();
+    rig.add(vec![plain("t")]).await;
+    while row(&rig).await.state == JobState::Active {
+        tick(&mut rig).await;
+    }
+    assert_eq!(row(&rig).await.terminate_reason.as_deref(), Some("MaxWallClockTimeExpiry"));
+    tick(&mut rig).await;
+    assert_eq!((row(&rig).await.state, rig.counts().await.active), (JobState::Completed, 1));
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn tasks_too_wide_for_their_pool_run_when_they_fit_the_next_one_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    rig.create(1, false, vec![]).await;
+    let mut wide = plain("wide");
+    wide.spec.required_slots = Some(2);
+    rig.add(vec![wide]).await;
+    rig.call(Command::DeletePool(pool(), Condition::default())).await.unwrap();
+    tick(&mut rig).await;
+    rig.create_pool("pool", 2).await;
+    rig.join().await;
+    assert_eq!(rig.published.iter().map(|message| (message.task.as_str(), message.slots)).collect::<Vec<_>>(), [("wide", 2)]);
+    rig.close().await;
+}

@@ -76,10 +76,12 @@ pub fn a_moved_job_takes_what_fits_and_remembers_where_its_tasks_ran(place: &dyn
     bench.insert("misfit", |task| (task.slots, task.fits) = (2, false));
     bench.insert("plain", |_| {});
     let job = bench.job;
-    assert_eq!(bench.write(|store| store.move_job(job, &id("old"), 2)), 2);
+    bench.write(|store| store.leave_pool(job, &id("old")));
+    assert_eq!(bench.write(|store| store.refit(job, 2)), 2);
     assert_eq!(bench.ready(), ["misfit", "plain"]);
     assert_eq!(bench.row("ran").pool, Some(id("old")));
     assert_eq!(bench.row("plain").pool, None);
-    assert_eq!(bench.write(|store| store.move_job(job, &id("older"), 8)), 3);
+    bench.write(|store| store.leave_pool(job, &id("older")));
+    assert_eq!(bench.write(|store| store.refit(job, 8)), 3);
     assert_eq!(bench.row("ran").pool, Some(id("old")), "where it ran does not change");
 }

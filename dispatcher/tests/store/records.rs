@@ -115,7 +115,7 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
         terminate_reason: Some("AllTasksCompleted".to_owned()),
         tasks: counts(10),
         slots: counts(20),
-        ..job(900, "s:full")
+        ..job(900, "s:job-1")
     };
     bench.write(|store| store.put_job(&record, Some(r#"{"b":2}"#)));
     let loaded = bench.store.load().unwrap();

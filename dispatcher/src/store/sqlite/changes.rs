@@ -56,10 +56,14 @@ const REFIT: &str = "
 UPDATE tasks SET fits = slots <= ?2, ready = (state = 0 AND blockers = 0 AND slots <= ?2)
 WHERE job = ?1 AND live = 0 AND fits <> (slots <= ?2)";
 
-/// A job of which nothing is live leaves a pool for one whose nodes have so many slots; how many of its tasks are ready.
-pub(super) fn move_job(connection: &Connection, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError> {
-    let number = job.0.cast_signed();
-    connection.prepare_cached(NOTE_POOL)?.execute(params![number, from.as_str()])?;
-    connection.prepare_cached(REFIT)?.execute((number, slots_max))?;
+/// A job of which nothing is live leaves a pool.
+pub(super) fn leave_pool(connection: &Connection, job: JobUid, pool: &PoolId) -> Result<(), StoreError> {
+    connection.prepare_cached(NOTE_POOL)?.execute(params![job.0.cast_signed(), pool.as_str()])?;
+    Ok(())
+}
+
+/// The nodes of a job's pool have so many slots now; how many of its tasks are ready.
+pub(super) fn refit(connection: &Connection, job: JobUid, slots_max: u32) -> Result<u64, StoreError> {
+    connection.prepare_cached(REFIT)?.execute((job.0.cast_signed(), slots_max))?;
     super::jobs::ready(connection, job)
 }

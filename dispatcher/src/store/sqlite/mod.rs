@@ -223,8 +223,12 @@ impl Store for SqliteStore {
         changes::reactivate(&self.connection, uid, fence, at, version)
     }
 
-    fn move_job(&mut self, job: JobUid, from: &PoolId, slots_max: u32) -> Result<u64, StoreError> {
-        changes::move_job(&self.connection, job, from, slots_max)
+    fn leave_pool(&mut self, job: JobUid, pool: &PoolId) -> Result<(), StoreError> {
+        changes::leave_pool(&self.connection, job, pool)
+    }
+
+    fn refit(&mut self, job: JobUid, slots_max: u32) -> Result<u64, StoreError> {
+        changes::refit(&self.connection, job, slots_max)
     }
 
     fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError> {
