@@ -209,7 +209,8 @@ mod tests {
     }
 
     fn all(pool: &PoolSnapshot) -> Instances {
-        let instance = |node: &NodeSnapshot| Instance { pool: pool.pool.clone(), node: node.node.clone(), is_running: true, is_stopped: false };
+        let instance =
+            |node: &NodeSnapshot| Instance { pool: pool.pool.clone(), node: node.node.clone(), is_running: true, is_stopped: false };
         Some(pool.nodes.iter().map(|node| (node.node.clone(), instance(node))).collect())
     }
 

@@ -89,7 +89,8 @@ impl Process {
         let records = record::all(&settings.state)?;
         let left: Vec<_> = records.iter().filter_map(|record| Some((record.node.clone(), record.agent.clone()?))).collect();
         futures::future::try_join_all(left.into_iter().map(|(node, agent)| end_stranger(node, agent))).await?;
-        let provider = Process { settings: Arc::new(settings), nodes: Mutex::default(), stopped: Mutex::default(), keepers: TaskTracker::new() };
+        let provider =
+            Process { settings: Arc::new(settings), nodes: Mutex::default(), stopped: Mutex::default(), keepers: TaskTracker::new() };
         for record in records {
             if record.is_stopped {
                 provider.stopped().insert((record.pool, record.node));

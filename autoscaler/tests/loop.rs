@@ -48,7 +48,8 @@ impl NodeProvider for Notes {
     }
 
     async fn list(&self) -> Result<Vec<Instance>, Error> {
-        let instance = |node: &String| Instance { pool: "p".parse().unwrap(), node: node.parse().unwrap(), is_running: true, is_stopped: false };
+        let instance =
+            |node: &String| Instance { pool: "p".parse().unwrap(), node: node.parse().unwrap(), is_running: true, is_stopped: false };
         Ok(self.nodes.lock().unwrap().iter().map(instance).collect())
     }
 

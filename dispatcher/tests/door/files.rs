@@ -204,6 +204,17 @@ fn an_ended_task_shows_its_streams_its_files_and_its_end() {
     assert_eq!(task["nodeInfo"]["taskRootDirectory"], ROOT);
     assert_eq!(task["nodeInfo"]["taskRootDirectoryUrl"], format!("{}/pools/pool/nodes/n1/files/{ROOT}", house.account.url));
 
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let recent = loop {
+        let node = house.get("/pools/Pool/nodes/n1?$select=recentTasks");
+        match node.get("recentTasks") {
+            Some(tasks) => break tasks.clone(),
+            None => assert!(std::time::Instant::now() < deadline, "a node's figures are written within a second"),
+        }
+    };
+    assert_eq!((&recent[0]["taskId"], &recent[0]["jobId"], &recent[0]["taskState"]), (&json!("t"), &json!("Job"), &json!("completed")));
+    assert_eq!((&recent[0]["taskUrl"], &recent[0]["executionInfo"]["exitCode"]), (&task["url"], &json!(3)));
+
     let got = read(&house, "stdout.txt", None);
     assert_eq!((got.status, got.body.as_slice()), (200, &b"from the bucket"[..]));
     assert_eq!(read(&house, "stdout.txt", Some("bytes=5-7")).body, b"the");

@@ -3,10 +3,13 @@
 #[path = "../../../tests/it/bad_input.rs"]
 mod bad_input;
 mod changes;
+mod clients;
 mod files;
 mod house;
 mod jobs;
 mod lists;
+mod nodes;
+mod pool_changes;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
 mod task_changes;

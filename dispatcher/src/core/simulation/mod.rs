@@ -40,7 +40,7 @@ const SEEDS_PER_BUG_MAX: u64 = 2_000;
 type Marks = BTreeMap<&'static str, u64>;
 
 /// What has to happen in an ordinary test run, or the worlds are too kind.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 29] = [
     "answered drop",
     "answered resume",
     "answered run",
@@ -65,6 +65,9 @@ const KINDS: [&str; 26] = [
     "stranger's beat",
     "taken back",
     "told to leave",
+    "restarted",
+    "stopped",
+    "turn over",
     "twin",
     "upload refused",
 ];

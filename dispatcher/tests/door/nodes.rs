@@ -1,0 +1,288 @@
+//! Orders to nodes, with an agent and a provider played by hand: states at once, codes, and what the agent is told.
+
+use std::time::{Duration, Instant};
+
+use broker_config::{
+    amqp::{Caller, Link, Outgoing},
+    ids::Epoch,
+    message::{
+        AgentEvent, EventBatch, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage, Request,
+        RequestKind, StartTaskEnd, VERSION,
+    },
+    state::{DeallocationOption, NodeState},
+    time::Timestamp,
+    topology,
+};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::house::House;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An agent that does nothing by itself.
+pub struct Puppet {
+    runtime: Runtime,
+    link: Link,
+    caller: Caller,
+    pub joined: Joined,
+}
+
+async fn request(caller: &Caller, key: &str, what: RequestKind) -> Reply {
+    let reply: ReplyMessage = caller.call(topology::REQUESTS, key.to_owned(), &Request { v: VERSION, what }, PATIENCE).await.unwrap();
+    reply.what
+}
+
+fn join(epoch: Option<Epoch>) -> RequestKind {
+    RequestKind::Join(Join {
+        pool: "Pool".parse().unwrap(),
+        node: "n1".parse().unwrap(),
+        token: "join".into(),
+        epoch,
+        address: "10.1.2.3".into(),
+        cores: 1,
+        version: "test".into(),
+    })
+}
+
+impl Puppet {
+    /// A new node of the pool.
+    pub fn join(house: &House) -> Puppet {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (link, caller, reply) = runtime.block_on(async {
+            let link = Link::open(house.broker.clone()).await.unwrap();
+            let caller = link.caller().await.unwrap();
+            let reply = request(&caller, "asks", join(None)).await;
+            (link, caller, reply)
+        });
+        let Reply::Joined(joined) = reply else { panic!("{reply:?}") };
+        Puppet { runtime, link, caller, joined }
+    }
+
+    fn ask(&self, key: &str, what: RequestKind) -> Reply {
+        self.runtime.block_on(request(&self.caller, key, what))
+    }
+
+    /// The agent starts anew.
+    fn restart(&mut self) -> &Joined {
+        let Reply::Joined(joined) = self.ask("asks", join(None)) else { panic!("a node that may join") };
+        self.joined = joined;
+        &self.joined
+    }
+
+    /// What the dispatcher wants of the running agent.
+    fn order(&self) -> NodeOrder {
+        let Reply::Joined(joined) = self.ask("asks", join(Some(self.joined.epoch))) else { panic!("a node that may join again") };
+        joined.order
+    }
+
+    fn tell(&self, report: NodeReport) {
+        let (pool, node) = ("Pool".parse().unwrap(), "n1".parse().unwrap());
+        let key = topology::node_key(&pool, &node);
+        let batch = EventBatch { v: VERSION, pool, node, epoch: self.joined.epoch, events: vec![AgentEvent::Node(report)] };
+        let publisher = self.link.publisher();
+        self.runtime.block_on(publisher.publish(Outgoing::message(topology::EVENTS, key, &batch).unwrap())).unwrap();
+    }
+
+    fn report(&self, state: NodeState, is_drained: bool) {
+        self.tell(NodeReport { state, start_task: None, fault: None, is_drained, at: Timestamp::now() });
+    }
+
+    /// The node as the provider's side sees it.
+    fn snapshot(&self) -> NodeSnapshot {
+        let Reply::Snapshot { pools, .. } = self.ask("scale", RequestKind::Snapshot) else { panic!("a snapshot") };
+        pools[0].nodes[0].clone()
+    }
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.link.close());
+    }
+}
+
+fn state(house: &House) -> String {
+    house.get("/pools/Pool/nodes/n1")["state"].as_str().unwrap().to_owned()
+}
+
+fn becomes(house: &House, wanted: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while state(house) != wanted {
+        assert!(Instant::now() < deadline, "the node stays {}, never {wanted}", state(house));
+    }
+}
+
+fn idle(house: &House) -> Puppet {
+    house.add_pool_and_job();
+    let puppet = Puppet::join(house);
+    puppet.report(NodeState::Idle, false);
+    becomes(house, "idle");
+    puppet
+}
+
+fn code(house: &House, order: &str, body: Value, status: u16) -> String {
+    house.send("POST", &format!("/pools/Pool/nodes/n1/{order}"), body, status).json()["code"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_reboot_is_seen_at_once_and_is_over_when_a_newer_start_joins() {
+    let house = House::open();
+    let mut puppet = idle(&house);
+    let booted = house.get("/pools/Pool/nodes/n1")["lastBootTime"].clone();
+    let got = house.send("POST", "/pools/Pool/nodes/n1/reboot", json!({"nodeRebootOption": "TaskCompletion"}), 202);
+    assert!(got.body.is_empty());
+    assert_eq!(state(&house), "rebooting");
+    assert_eq!(puppet.order(), NodeOrder::Restart { option: DeallocationOption::TaskCompletion });
+    assert_eq!(state(&house), "rebooting", "the same start is not a newer one");
+    assert_eq!(code(&house, "reboot", Value::Null, 409), "NodeBeingRebooted");
+    assert_eq!(code(&house, "deallocate", Value::Null, 409), "NodeBeingRebooted");
+    let joined = puppet.restart();
+    assert_eq!((joined.order, joined.is_reimaged), (NodeOrder::Work, false));
+    assert_eq!(state(&house), "starting");
+    assert_eq!(code(&house, "reboot", Value::Null, 409), "NodeBeingStarted");
+    puppet.report(NodeState::Idle, false);
+    becomes(&house, "idle");
+    assert_ne!(house.get("/pools/Pool/nodes/n1")["lastBootTime"], booted);
+}
+
+#[test]
+fn a_reimage_lasts_until_the_first_report_of_the_new_start() {
+    let house = House::open();
+    let mut puppet = idle(&house);
+    house.send("POST", "/pools/Pool/nodes/n1/reimage", Value::Null, 202);
+    assert_eq!(state(&house), "reimaging");
+    assert_eq!(puppet.order(), NodeOrder::Restart { option: DeallocationOption::Requeue });
+    assert!(puppet.restart().is_reimaged);
+    assert!(puppet.restart().is_reimaged, "a start that was cut off before it said so");
+    assert_eq!(state(&house), "reimaging");
+    puppet.report(NodeState::WaitingForStartTask, false);
+    becomes(&house, "waitingforstarttask");
+    assert!(!puppet.restart().is_reimaged);
+}
+
+#[test]
+fn a_deallocated_node_is_stopped_when_it_is_empty_stays_and_comes_back() {
+    let house = House::open();
+    let mut puppet = idle(&house);
+    assert_eq!(code(&house, "start", Value::Null, 409), "OperationInvalidForCurrentState");
+    house.send("POST", "/pools/Pool/nodes/n1/deallocate", json!({"nodeDeallocateOption": "terminate"}), 202);
+    assert_eq!((state(&house).as_str(), puppet.snapshot().power), ("deallocating", None));
+    assert_eq!(puppet.order(), NodeOrder::Drain { option: DeallocationOption::Terminate });
+    puppet.report(NodeState::Idle, true);
+    let deadline = Instant::now() + PATIENCE;
+    while puppet.snapshot().power != Some(Power::Stop) {
+        assert!(Instant::now() < deadline, "{:?}", puppet.snapshot());
+    }
+    let (pool, node) = ("Pool".parse().unwrap(), "n1".parse().unwrap());
+    assert_eq!(puppet.ask("scale", RequestKind::NodeStopped { pool, node }), Reply::Done);
+    assert_eq!((state(&house).as_str(), puppet.snapshot().power), ("deallocated", None));
+    assert_eq!(house.get("/pools/Pool")["currentDedicatedNodes"], 1);
+    assert!(matches!(puppet.ask("asks", join(None)), Reply::Refused(fault) if fault.code == "NodeDeallocated"));
+    assert_eq!(code(&house, "reboot", Value::Null, 409), "OperationInvalidForCurrentState");
+    house.send("POST", "/pools/Pool/nodes/n1/start", Value::Null, 202);
+    assert_eq!((state(&house).as_str(), puppet.snapshot().power), ("starting", Some(Power::Start)));
+    assert_eq!(puppet.restart().order, NodeOrder::Work);
+    assert_eq!(puppet.snapshot().power, None);
+    puppet.report(NodeState::Idle, false);
+    becomes(&house, "idle");
+}
+
+#[test]
+fn scheduling_is_switched_off_and_on() {
+    let house = House::open();
+    let puppet = idle(&house);
+    house.send("POST", "/pools/Pool/nodes/n1/disablescheduling", json!({"nodeDisableSchedulingOption": "TaskCompletion"}), 200);
+    let node = house.get("/pools/Pool/nodes/n1");
+    assert_eq!((&node["state"], &node["schedulingState"]), (&json!("offline"), &json!("disabled")));
+    assert_eq!(puppet.order(), NodeOrder::Hold);
+    assert_eq!(code(&house, "disablescheduling", Value::Null, 409), "NodeAlreadyInTargetSchedulingState");
+    house.send("POST", "/pools/Pool/nodes/n1/enablescheduling", Value::Null, 200);
+    assert_eq!((state(&house).as_str(), puppet.order()), ("idle", NodeOrder::Work));
+    assert_eq!(code(&house, "enablescheduling", Value::Null, 409), "NodeAlreadyInTargetSchedulingState");
+}
+
+#[test]
+fn wrong_orders_have_their_codes() {
+    let house = House::open();
+    let _puppet = idle(&house);
+    let logs = |more: Value| {
+        let mut body = json!({"containerUrl": "s3://user/logs", "startTime": "2026-01-01T00:00:00Z"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (order, body, status, wanted) in [
+        ("reboot", json!({"nodeRebootOption": "now"}), 400, "InvalidPropertyValue"),
+        ("reimage", json!({"nodeReimageOption": 5}), 400, "InvalidPropertyValue"),
+        ("deallocate", json!([]), 400, "InvalidRequestBody"),
+        ("disablescheduling", json!({"nodeDisableSchedulingOption": "retaineddata"}), 400, "InvalidPropertyValue"),
+        ("users", json!({}), 400, "MissingRequiredProperty"),
+        ("users", json!({"name": "x".repeat(21)}), 400, "InvalidPropertyValue"),
+        ("users", json!({"name": "u", "password": "p", "sshPublicKey": "k"}), 400, "InvalidPropertyValue"),
+        ("users", json!({"name": "u", "expiryTime": "tomorrow"}), 400, "InvalidPropertyValue"),
+        ("users", json!({"name": "u", "isAdmin": true, "password": "p"}), 409, "OperationNotValidOnNode"),
+        ("uploadbatchservicelogs", json!({"startTime": "2026-01-01T00:00:00Z"}), 400, "MissingRequiredProperty"),
+        ("uploadbatchservicelogs", json!({"containerUrl": "s3://user/x"}), 400, "MissingRequiredProperty"),
+        ("uploadbatchservicelogs", logs(json!({"containerUrl": "s3://own/x"})), 400, "InvalidPropertyValue"),
+        ("uploadbatchservicelogs", logs(json!({"startTime": "x"})), 400, "InvalidPropertyValue"),
+        ("uploadbatchservicelogs", logs(json!({"endTime": "2025-01-01T00:00:00Z"})), 400, "InvalidPropertyValue"),
+    ] {
+        assert_eq!(code(&house, order, body.clone(), status), wanted, "{order} {body}");
+    }
+    for (method, target) in [
+        ("POST", "nodes/none/reboot"),
+        ("POST", "nodes/none/reimage"),
+        ("POST", "nodes/none/deallocate"),
+        ("POST", "nodes/none/start"),
+        ("POST", "nodes/none/disablescheduling"),
+        ("POST", "nodes/none/enablescheduling"),
+        ("GET", "nodes/none/remoteloginsettings"),
+        ("DELETE", "nodes/none/users/u"),
+    ] {
+        let got = house.send(method, &format!("/pools/Pool/{target}"), Value::Null, 404);
+        assert_eq!(got.json()["code"], "NodeNotFound", "{target}");
+        let elsewhere = house.send(method, &format!("/pools/nowhere/{target}"), Value::Null, 404);
+        assert_eq!(elsewhere.json()["code"], "PoolNotFound", "{target}");
+    }
+    house.send("DELETE", "/pools/Pool/nodes/n1/users/u", Value::Null, 409);
+    house.send("PUT", "/pools/Pool/nodes/n1/users/u", json!({"password": "p"}), 409);
+    let login = house.get("/pools/Pool/nodes/n1/remoteloginsettings");
+    assert_eq!((&login["remoteLoginIPAddress"], &login["remoteLoginPort"]), (&json!("10.1.2.3"), &json!(22)));
+    assert_eq!(state(&house), "idle", "nothing of this changed the node");
+}
+
+#[test]
+fn a_node_shows_its_start_task_and_is_found_by_it() {
+    let house = House::open();
+    house.add_pool_and_job();
+    house.send("PATCH", "/pools/Pool", json!({"startTask": {"commandLine": "setup", "maxTaskRetryCount": 1}}), 200);
+    let puppet = Puppet::join(&house);
+    puppet.report(NodeState::WaitingForStartTask, false);
+    becomes(&house, "waitingforstarttask");
+    let node = house.get("/pools/Pool/nodes/n1");
+    assert_eq!((&node["startTask"]["commandLine"], &node["startTaskInfo"]["state"]), (&json!("setup"), &json!("running")));
+    assert_eq!((&node["startTaskInfo"]["startTime"], &node["startTaskInfo"]["retryCount"]), (&node["lastBootTime"], &json!(0)));
+    assert_eq!(node["virtualMachineInfo"]["imageReference"]["publisher"], "p");
+    assert_eq!((&node["vmSize"], &node["affinityId"], &node["isDedicated"]), (&json!("x"), &json!("n1"), &json!(true)));
+    let found = |filter: &str| house.get(&format!("/pools/Pool/nodes?$filter={filter}"))["value"].as_array().unwrap().len();
+    assert_eq!((found("startTaskInfo/state%20eq%20'running'"), found("startTaskInfo/result%20eq%20'failure'")), (1, 0));
+
+    house.send("PATCH", "/pools/Pool", json!({"startTask": {"commandLine": "other"}}), 200);
+    let (started_at, ended_at) = (Timestamp::now(), Timestamp::now());
+    let end = StartTaskEnd { started_at, ended_at, outcome: Outcome::Exit { code: 3 }, retries: 1 };
+    puppet.tell(NodeReport {
+        state: NodeState::StartTaskFailed,
+        start_task: Some(end),
+        fault: None,
+        is_drained: false,
+        at: Timestamp::now(),
+    });
+    becomes(&house, "starttaskfailed");
+    let node = house.get("/pools/Pool/nodes/n1");
+    assert_eq!(node["startTask"]["commandLine"], "setup", "a changed start task waits for the next start");
+    let info = &node["startTaskInfo"];
+    assert_eq!((&info["state"], &info["result"], &info["exitCode"]), (&json!("completed"), &json!("failure"), &json!(3)));
+    assert_eq!((&info["retryCount"], &info["failureInfo"]["category"]), (&json!(1), &json!("usererror")));
+    assert_eq!((found("startTaskInfo/exitCode%20ge%203"), found("startTaskInfo/result%20eq%20'success'")), (1, 0));
+    assert_eq!(found("startTaskInfo/endTime%20gt%20DateTime'2020-01-01T00:00:00Z'%20and%20startTaskInfo/state%20eq%20'completed'"), 1);
+    house.send("POST", "/pools/Pool/nodes/n1/reboot", Value::Null, 202);
+}
