@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod examples;
+mod nodes;
 mod quickstart;
 mod refusals;
 mod rest;
