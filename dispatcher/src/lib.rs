@@ -6,6 +6,7 @@
 pub mod command;
 pub mod core;
 pub mod engine;
+pub mod formula;
 pub mod http;
 pub mod refusal;
 pub mod road;
