@@ -232,7 +232,9 @@ impl World {
                 self.unblocked(job, ready, now)?;
             }
             let action = options.job_action.unwrap_or(if has_succeeded { JobAction::None } else { JobAction::Terminate });
-            if self.jobs.get(&job).is_some_and(|job| job.record.performs_exit_options) {
+            // A task that was ended because its job is being disabled has not failed by itself.
+            let is_disabling = |state| finished.is_none() && state == JobState::Disabling;
+            if self.jobs.get(&job).is_some_and(|job| job.record.performs_exit_options && !is_disabling(job.record.state)) {
                 match action {
                     JobAction::None => {}
                     JobAction::Terminate => self.stop_job(job, JobState::Terminating, Some("TaskFailed".to_owned()), JobStop::End, now)?,

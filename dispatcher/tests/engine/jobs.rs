@@ -8,7 +8,7 @@ use broker_config::{
     state::{JobState, TaskState},
 };
 use dispatcher::{
-    command::{Command, Condition, DisableOption, JobChange, NewManager},
+    command::{Command, Condition, DisableOption, ExitConditions, ExitOptions, JobAction, JobChange, NewManager},
     engine::Input,
     refusal::Code,
     store::{
@@ -217,5 +217,50 @@ async fn tasks_too_wide_for_their_pool_run_when_they_fit_the_next_one_of_its_nam
     rig.create_pool("pool", 2).await;
     rig.join().await;
     assert_eq!(rig.published.iter().map(|message| (message.task.as_str(), message.slots)).collect::<Vec<_>>(), [("wide", 2)]);
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn tasks_ended_by_disabling_do_not_end_their_job_and_failing_ones_do() {
+    for fails in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::open(folder.path());
+        rig.create_pool("pool", 1).await;
+        let new = dispatcher::command::NewJob { performs_exit_options: true, ..Rig::new_job(false, vec![]) };
+        rig.call(Command::CreateJob(Box::new(new))).await.unwrap();
+        let epoch = rig.join().await;
+        rig.add(vec![plain("t")]).await;
+        let message = rig.published.pop().unwrap();
+        rig.events(epoch, vec![started(&message, 1)]).await;
+        disable(&mut rig, if fails { DisableOption::Wait } else { DisableOption::Terminate }).await;
+        if fails {
+            rig.events(epoch, vec![finished(&message, 1, Outcome::Exit { code: 1 })]).await;
+        }
+        let expected = if fails { (JobState::Terminating, Some("TaskFailed")) } else { (JobState::Disabling, None) };
+        let job = row(&rig).await;
+        assert_eq!((job.state, job.terminate_reason.as_deref()), expected);
+        rig.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_exit_condition_disables_its_job_with_requeue() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    rig.create_pool("pool", 2).await;
+    let new = dispatcher::command::NewJob { performs_exit_options: true, ..Rig::new_job(false, vec![]) };
+    rig.call(Command::CreateJob(Box::new(new))).await.unwrap();
+    let epoch = rig.join().await;
+    let mut strict = plain("strict");
+    let options = ExitOptions { job_action: Some(JobAction::Disable), dependency_action: None };
+    strict.exit_conditions = Some(ExitConditions { otherwise: Some(options), ..ExitConditions::default() });
+    rig.add(vec![strict, plain("other")]).await;
+    let messages = std::mem::take(&mut rig.published);
+    rig.events(epoch, vec![started(&messages[0], 1), started(&messages[1], 2)]).await;
+    rig.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 1 })]).await;
+    assert_eq!(row(&rig).await.state, JobState::Disabling);
+    assert_eq!(rig.task("other").await.unwrap().requeue_count, 1);
+    tick(&mut rig).await;
+    assert_eq!(row(&rig).await.state, JobState::Disabled);
     rig.close().await;
 }
