@@ -57,9 +57,20 @@ pub fn decide(pool: &PoolSnapshot, instances: &Instances) -> Decision {
     let present: Vec<&NodeSnapshot> = pool.nodes.iter().filter(|node| !leaves(node) && !going(node)).collect();
     let count = present.len() as u32;
     let (target, reason) = target(pool, count);
-    let drain = match count.saturating_sub(target) {
-        0 => vec![],
-        surplus => expendable(pool, &present).into_iter().take(surplus as usize).collect(),
+    let surplus = |present: &[&NodeSnapshot], target: u32| -> Vec<NodeId> {
+        match (present.len() as u32).saturating_sub(target) {
+            0 => vec![],
+            surplus => expendable(pool, present).into_iter().take(surplus as usize).collect(),
+        }
+    };
+    let drain = match pool.policy {
+        None if pool.state == PoolState::Active && target <= count => {
+            let (dedicated, others): (Vec<_>, Vec<_>) = present.iter().partition(|node| node.is_dedicated);
+            let mut drain = surplus(&dedicated, pool.target_dedicated);
+            drain.extend(surplus(&others, pool.target_low_priority));
+            drain
+        }
+        _ => surplus(&present, target),
     };
     let is_held = pool.allocation == AllocationState::Stopping;
     let create = if is_held { 0 } else { target.saturating_sub(count).min(CREATE_MAX) };
@@ -182,6 +193,7 @@ mod tests {
             state_ms: idle_ms,
             is_draining: false,
             is_drained: false,
+            is_dedicated: true,
             token: (state == NodeState::Creating).then(|| "t".to_owned()),
             power: None,
         }
@@ -226,6 +238,21 @@ mod tests {
         let decision = decide(&seen, &None);
         assert_eq!((decision.create, decision.drain), (0, vec!["b".parse().unwrap()]));
         assert_eq!(decision.option, Some(DeallocationOption::Requeue));
+    }
+
+    #[test]
+    fn each_kind_of_node_has_its_own_target() {
+        let mut cheap = node("c", NodeState::Idle, 0, 10);
+        cheap.is_dedicated = false;
+        let mut seen = pool(vec![node("a", NodeState::Idle, 0, 10), node("b", NodeState::Idle, 0, 500), cheap]);
+        (seen.target_dedicated, seen.target_low_priority) = (2, 0);
+        assert_eq!(decide(&seen, &None).drain, vec!["c".parse().unwrap()]);
+        (seen.target_dedicated, seen.target_low_priority) = (1, 2);
+        let decision = decide(&seen, &None);
+        assert_eq!((decision.drain.len(), decision.create), (1, 0), "room is made first");
+        (seen.target_dedicated, seen.target_low_priority) = (2, 3);
+        let decision = decide(&seen, &None);
+        assert_eq!((decision.drain.len(), decision.create), (0, 2));
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn idle(node: NodeId) -> NodeSnapshot {
         state_ms: 0,
         is_draining: false,
         is_drained: false,
+        is_dedicated: true,
         token: None,
         power: None,
     }

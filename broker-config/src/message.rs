@@ -762,6 +762,8 @@ pub struct NodeSnapshot {
     pub is_draining: bool,
     /// Whether it has confirmed that it holds nothing.
     pub is_drained: bool,
+    /// Whether it was bought to stay; others may be taken back.
+    pub is_dedicated: bool,
     /// The join token while it is being created: creation may be tried again.
     pub token: Option<String>,
     /// What its provider shall do with its machine now.

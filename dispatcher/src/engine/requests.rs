@@ -15,7 +15,10 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     core::{AskAnswer, Effect, Event},
-    engine::{Back, Output, world::World},
+    engine::{
+        Back, Output,
+        world::{PoolEntry, World},
+    },
     store::{StoreError, records::NodeRecord},
 };
 
@@ -208,6 +211,7 @@ impl World {
                             state_ms: now.since(node.state_at) as u64,
                             is_draining: node.drain.is_some(),
                             is_drained: node.is_drained,
+                            is_dedicated: node.is_dedicated,
                             token: (node.state == NodeState::Creating).then(|| node.token.clone()),
                             power: facts.and_then(|facts| facts.power()),
                         }
@@ -238,12 +242,17 @@ impl World {
             return Ok(refused("PoolNotFound", format!("there is no active pool {pool}")));
         };
         let mut tickets = Vec::new();
+        let staying = |entry: &PoolEntry| entry.nodes.values().filter(|node| node.drain.is_none() && node.is_dedicated).count();
+        let mut dedicated =
+            if entry.record.policy.is_some() { u32::MAX } else { entry.record.target_dedicated.saturating_sub(staying(entry) as u32) };
         for _ in 0..count.min(CREATE_MAX) {
             let number = entry.record.next_node;
             entry.record.next_node += 1;
             entry.is_dirty = true;
             let Ok(id) = format!("node-{number:04}").parse::<NodeId>() else { continue };
-            let record = new_node(id.clone(), token(), number as u32, now);
+            let is_dedicated = dedicated > 0;
+            dedicated = dedicated.saturating_sub(1);
+            let record = NodeRecord { is_dedicated, ..new_node(id.clone(), token(), number as u32, now) };
             tickets.push(NodeTicket { node: id.clone(), token: record.token.clone() });
             entry.nodes.insert(id.clone(), record);
             entry.dirty_nodes.insert(id.clone());

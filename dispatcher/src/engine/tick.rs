@@ -50,11 +50,17 @@ fn settle(entry: &mut PoolEntry, now: Timestamp) -> bool {
     }
     let wanted = (record.target_dedicated + record.target_low_priority) as usize;
     let leaving = entry.nodes.values().filter(|node| node.drain.is_some()).count();
-    let there = entry.nodes.values().filter(|node| node.drain.is_none() && node.epoch.0 > 0).count();
+    let joined = |is_dedicated: bool| {
+        let there = entry.nodes.values().filter(|node| node.drain.is_none() && node.epoch.0 > 0);
+        there.filter(|node| node.is_dedicated == is_dedicated).count()
+    };
+    let (dedicated, low_priority) = (joined(true), joined(false));
+    let there = dedicated + low_priority;
     let asked_for = entry.nodes.len() - leaving;
+    let fits = there == wanted && (record.policy.is_some() || dedicated == record.target_dedicated as usize);
     let is_done = match record.allocation {
         AllocationState::Stopping => asked_for <= wanted.max(there) && leaving == 0,
-        _ => there == wanted && asked_for == wanted && leaving == 0,
+        _ => fits && asked_for == wanted && leaving == 0,
     };
     let out_of_time = record.resize_timeout.limit().is_some_and(|limit| now.since(record.allocation_at) > limit.as_millis() as i64);
     if is_done {
@@ -63,7 +69,7 @@ fn settle(entry: &mut PoolEntry, now: Timestamp) -> bool {
         let message = format!("The resize did not end in time: {there} of {wanted} nodes are there.");
         record.resize_errors = vec![Fault { code: "AllocationTimedOut".to_owned(), message, details: vec![] }];
         if record.policy.is_none() {
-            record.target_dedicated = there as u32;
+            (record.target_dedicated, record.target_low_priority) = (dedicated as u32, low_priority as u32);
         }
     } else {
         return false;

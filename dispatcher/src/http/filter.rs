@@ -55,7 +55,10 @@ pub const NODES: Properties = &[
     ("stateTransitionTime", Kind::Time(Field::StateAt)),
     ("lastBootTime", Kind::Time(Field::BootedAt)),
     ("allocationTime", Kind::Time(Field::AllocatedAt)),
-    ("startTaskInfo/state", Kind::Word(Field::StartState, |word| ["running", "completed"].iter().any(|known| known.eq_ignore_ascii_case(word)))),
+    (
+        "startTaskInfo/state",
+        Kind::Word(Field::StartState, |word| ["running", "completed"].iter().any(|known| known.eq_ignore_ascii_case(word))),
+    ),
     ("startTaskInfo/result", Kind::Result(Field::HasSucceeded)),
     ("startTaskInfo/exitCode", Kind::Number(Field::ExitCode)),
     ("startTaskInfo/startTime", Kind::Time(Field::StartedAt)),

@@ -96,7 +96,10 @@ fn show(fields: Fields<'_>, call: &Call, machine: &Machine, row: &NodeRow, tasks
             "nodeAgentInfo",
             agent.map(|version| AgentInfo { version, last_update_time: Iso(row.booted_at.unwrap_or(row.allocated_at)) }),
         )
-        .add_some("virtualMachineInfo", machine.virtual_machine_configuration.image_reference.as_ref().map(|image| json!({"imageReference": image})))
+        .add_some(
+            "virtualMachineInfo",
+            machine.virtual_machine_configuration.image_reference.as_ref().map(|image| json!({"imageReference": image})),
+        )
         .finish()
 }
 

@@ -1,5 +1,7 @@
 //! Reads a pool as it is asked for, and the bodies of its resizes.
 
+use std::collections::HashSet;
+
 use broker_config::{
     ids::{NodeId, PoolId},
     period::Period,
@@ -134,7 +136,10 @@ pub fn removal(body: Object<'_>) -> Result<(Vec<NodeId>, DeallocationOption), Re
     let list = body.list("nodeList", REMOVED_MAX)?;
     not_empty(&body, "nodeList", &list)?;
     body.period("resizeTimeout", RESIZE_LEAST)?;
-    Ok((list.texts()?, deallocation(&body, "nodeDeallocationOption")?.unwrap_or(DeallocationOption::Requeue)))
+    let mut nodes: Vec<NodeId> = list.texts()?;
+    let mut seen = HashSet::new();
+    nodes.retain(|node| seen.insert(node.clone()));
+    Ok((nodes, deallocation(&body, "nodeDeallocationOption")?.unwrap_or(DeallocationOption::Requeue)))
 }
 
 /// Reads the built-in policy.

@@ -286,3 +286,45 @@ fn a_node_shows_its_start_task_and_is_found_by_it() {
     assert_eq!(found("startTaskInfo/endTime%20gt%20DateTime'2020-01-01T00:00:00Z'%20and%20startTaskInfo/state%20eq%20'completed'"), 1);
     house.send("POST", "/pools/Pool/nodes/n1/reboot", Value::Null, 202);
 }
+
+#[test]
+fn both_kinds_of_nodes_have_their_targets_and_a_node_named_twice_leaves_once() {
+    let house = House::open();
+    let puppet = idle(&house);
+    house.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 2, "targetLowPriorityNodes": 2}), 202);
+    assert_eq!(house.send("POST", "/pools/Pool/removenodes", json!({"nodeList": ["n1"]}), 409).json()["code"], "PoolBeingResized");
+    let Reply::Nodes { nodes } = puppet.ask("scale", RequestKind::CreateNodes { pool: "Pool".parse().unwrap(), count: 3 }) else {
+        panic!("three nodes")
+    };
+    let kinds: Vec<Value> =
+        nodes.iter().map(|ticket| house.get(&format!("/pools/Pool/nodes/{}", ticket.node))["isDedicated"].clone()).collect();
+    assert_eq!(kinds, [json!(true), json!(false), json!(false)], "one dedicated node was there");
+    let counts = &house.get("/nodecounts")["value"][0];
+    assert_eq!((&counts["dedicated"]["creating"], &counts["lowPriority"]["creating"]), (&json!(1), &json!(2)));
+    house.send("POST", "/pools/Pool/stopresize", Value::Null, 202);
+    for (body, wanted) in [
+        (json!({"nodeList": []}), "InvalidPropertyValue"),
+        (json!({}), "MissingRequiredProperty"),
+        (json!({"nodeList": (0..101).map(|n| format!("n{n}")).collect::<Vec<_>>()}), "InvalidPropertyValue"),
+        (json!({"nodeList": ["n1"], "nodeDeallocationOption": "x"}), "InvalidPropertyValue"),
+        (json!({"nodeList": ["n1"], "resizeTimeout": "PT1M"}), "InvalidPropertyValue"),
+    ] {
+        assert_eq!(house.send("POST", "/pools/Pool/removenodes", body.clone(), 400).json()["code"], wanted, "{body}");
+    }
+}
+
+#[test]
+fn a_removed_node_lowers_its_target_once() {
+    let house = House::open();
+    let _puppet = idle(&house);
+    let steady = Instant::now() + PATIENCE;
+    while house.get("/pools/Pool")["allocationState"] != "steady" {
+        assert!(Instant::now() < steady, "{}", house.get("/pools/Pool"));
+    }
+    assert_eq!(house.send("POST", "/pools/Pool/removenodes", json!({"nodeList": ["none"]}), 404).json()["code"], "NodeNotFound");
+    house.send("POST", "/pools/Pool/removenodes", json!({"nodeList": ["n1", "N1"], "nodeDeallocationOption": "TaskCompletion"}), 202);
+    let pool = house.get("/pools/Pool");
+    assert_eq!((&pool["allocationState"], &pool["targetDedicatedNodes"]), (&json!("resizing"), &json!(0)));
+    assert_eq!(state(&house), "leavingpool");
+    assert_eq!(code(&house, "reboot", Value::Null, 409), "OperationInvalidForCurrentState");
+}
