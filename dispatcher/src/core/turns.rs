@@ -116,13 +116,10 @@ impl Core {
         }
         node.is_drained = false;
         self.set_turn(&id, Some(turn), effects);
-        match turn.option() {
-            Some(option @ (DeallocationOption::Requeue | DeallocationOption::Terminate)) => {
-                for uid in self.held(&id) {
-                    self.interrupt(uid, option == DeallocationOption::Requeue, effects);
-                }
+        if let Some(option @ (DeallocationOption::Requeue | DeallocationOption::Terminate)) = turn.option() {
+            for uid in self.held(&id) {
+                self.interrupt(uid, option == DeallocationOption::Requeue, effects);
             }
-            _ => {}
         }
         self.note_empty(&id, effects);
     }
