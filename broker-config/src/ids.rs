@@ -1,7 +1,7 @@
 //! Ids as types, parsed once at the edge.
 //!
-//! Names that people give (`PoolId`, `JobId`, `TaskId`, `NodeId`) keep their case and compare without it,
-//! as Azure Batch does. Numbers that we give (`TaskUid`, `Fence`, `RunId`, `Epoch`) are never reused.
+//! Names that people give (`PoolId`, `JobId`, `ScheduleId`, `TaskId`, `NodeId`) keep their case and compare
+//! without it, as Azure Batch does. Numbers that we give (`TaskUid`, `Fence`, `RunId`, `Epoch`) are never reused.
 
 use std::{fmt, hash::Hash, str::FromStr};
 
@@ -35,7 +35,7 @@ pub enum IdError {
     Run,
 }
 
-fn check(text: &str, extra: &str) -> Result<(), IdError> {
+fn check(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
@@ -43,15 +43,33 @@ fn check(text: &str, extra: &str) -> Result<(), IdError> {
     if length > ID_LENGTH_MAX {
         return Err(IdError::TooLong { length });
     }
-    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c) || extra.contains(*c);
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c);
     match text.chars().find(|c| !allowed(c)) {
         Some(character) => Err(IdError::Character { character }),
         None => Ok(()),
     }
 }
 
+/// What stands between a schedule's name and the number of one of its jobs.
+const JOB_MARK: &str = ":job-";
+
+/// The schedule's name and the number in a name that a schedule gave.
+fn numbered(text: &str) -> Option<(&str, u64)> {
+    let (schedule, number) = text.split_once(JOB_MARK)?;
+    let is_plain = !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse().ok().filter(|_| is_plain)?;
+    check(schedule).ok().map(|()| (schedule, number))
+}
+
+fn check_job(text: &str) -> Result<(), IdError> {
+    match numbered(text) {
+        Some(_) => Ok(()),
+        None => check(text),
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $extra:literal) => {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $name(std::sync::Arc<str>);
@@ -65,7 +83,7 @@ macro_rules! name {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check(text, $extra).map(|()| Self(text.into()))
+                $check(text).map(|()| Self(text.into()))
             }
         }
         impl PartialEq for $name {
@@ -119,23 +137,48 @@ macro_rules! name {
 name!(
     /// The name of a pool.
     PoolId,
-    ""
+    check
 );
 name!(
-    /// The name of a job; those of a job schedule hold a colon.
+    /// The name of a job; those that a schedule makes are `{schedule}:job-{n}`.
     JobId,
-    ":"
+    check_job
+);
+name!(
+    /// The name of a job schedule.
+    ScheduleId,
+    check
 );
 name!(
     /// The name of a task, unique in its job.
     TaskId,
-    ""
+    check
 );
 name!(
     /// The name of a node, unique in its pool; the provider's tag.
     NodeId,
-    ""
+    check
 );
+
+impl JobId {
+    /// The name of a schedule's job; they are counted from 1.
+    pub fn of_schedule(schedule: &ScheduleId, number: u64) -> JobId {
+        JobId(format!("{schedule}{JOB_MARK}{}", number.max(1)).into())
+    }
+
+    /// The schedule that made the job, if one did.
+    pub fn schedule(&self) -> Option<ScheduleId> {
+        numbered(&self.0).map(|(schedule, _)| ScheduleId(schedule.into()))
+    }
+
+    /// The folder of its tasks, below a node's `workitems`: `{job}/job-1` or `{schedule}/job-{n}`.
+    pub fn folder(&self) -> String {
+        match numbered(&self.0) {
+            Some((schedule, number)) => format!("{schedule}/job-{number}"),
+            None => format!("{self}/job-1"),
+        }
+    }
+}
 
 /// A task's number: never reused, grows with creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -265,8 +308,21 @@ mod tests {
         assert_eq!("".parse::<TaskId>().unwrap_err(), IdError::Empty);
         assert_eq!("a b".parse::<TaskId>().unwrap_err(), IdError::Character { character: ' ' });
         assert_eq!("x".repeat(65).parse::<TaskId>().unwrap_err(), IdError::TooLong { length: 65 });
-        assert!("s:job-1".parse::<JobId>().is_ok());
         assert!("s:job-1".parse::<TaskId>().is_err());
+    }
+
+    #[test]
+    fn only_names_that_a_schedule_gives_hold_a_colon() {
+        let schedule: ScheduleId = "s".repeat(64).parse().unwrap();
+        let job = JobId::of_schedule(&schedule, 12);
+        assert_eq!(job.as_str().parse::<JobId>().unwrap(), job);
+        assert_eq!((job.schedule(), job.folder()), (Some(schedule.clone()), format!("{schedule}/job-12")));
+        let plain: JobId = "job-12".parse().unwrap();
+        assert_eq!((plain.schedule(), plain.folder().as_str()), (None, "job-12/job-1"));
+        for text in ["a:b", "a:", ":job-1", "a:job-", "a:job-0", "a:job-01", "a:job-+1", "a:job-1x", "a:job-1:job-1", "a b:job-1"] {
+            assert!(text.parse::<JobId>().is_err(), "{text}");
+        }
+        assert!(format!("{}:job-1", "x".repeat(65)).parse::<JobId>().is_err());
     }
 
     #[test]

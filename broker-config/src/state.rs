@@ -7,6 +7,7 @@
 //! job    active ⇄ disabling/disabled/enabling      node   creating ► starting ► waitingforstarttask ► idle ⇄ running
 //!          └──► terminating ──► completed                  any ► offline, unusable, unknown, preempted, leavingpool
 //!        any ──► deleting
+//! schedule   active ⇄ disabled, both ──► (terminating ──►) completed, any ──► deleting
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,22 @@ states!(
         /// Ended.
         Completed = "completed",
         /// Being removed.
+        Deleting = "deleting",
+    }
+);
+
+states!(
+    /// Where a job schedule is in its life.
+    ScheduleState {
+        /// Makes jobs.
+        Active = "active",
+        /// Makes no more jobs.
+        Completed = "completed",
+        /// Makes no jobs until it is enabled.
+        Disabled = "disabled",
+        /// Its job is being ended.
+        Terminating = "terminating",
+        /// Being removed with its jobs.
         Deleting = "deleting",
     }
 );
@@ -188,6 +205,20 @@ impl JobState {
     }
 }
 
+impl ScheduleState {
+    /// Whether the rules allow the step.
+    pub fn may_become(self, next: ScheduleState) -> bool {
+        use ScheduleState::*;
+        match (self, next) {
+            (Deleting, _) => false,
+            (_, Deleting) => true,
+            (Active, Disabled) | (Disabled, Active) | (Active | Disabled, Terminating) => true,
+            (Active | Disabled | Terminating, Completed) => true,
+            _ => false,
+        }
+    }
+}
+
 impl NodeState {
     /// Whether the node can be given tasks.
     pub fn takes_tasks(self) -> bool {
@@ -226,6 +257,17 @@ mod tests {
             assert!(!JobState::Deleting.may_become(*to));
             assert_eq!(JobState::Completed.may_become(*to), *to == JobState::Deleting);
         }
+    }
+
+    #[test]
+    fn a_schedule_that_has_ended_only_gets_deleted() {
+        use ScheduleState::*;
+        for to in ScheduleState::ALL {
+            assert!(!Deleting.may_become(*to));
+            assert_eq!(Completed.may_become(*to), *to == Deleting);
+            assert_eq!(Terminating.may_become(*to), [Completed, Deleting].contains(to));
+        }
+        assert!(Active.may_become(Disabled) && Disabled.may_become(Active) && !Active.may_become(Active));
     }
 
     #[test]

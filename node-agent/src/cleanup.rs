@@ -20,10 +20,16 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 pub fn forget(root: &Root, job: &JobId, task: Option<&TaskId>) {
     let folder = match task {
         Some(task) => root.task_folder(job, task),
-        None => root.path().join("workitems").join(job.as_str()),
+        None => root.job_folder(job),
     };
     if let Err(error) = root.discard(&folder) {
         tracing::warn!(%error, %job, "cannot discard a deleted task's folder");
+    }
+    if let (None, Some(parent)) = (task, folder.parent())
+        && let Err(error) = fs::remove_dir(parent)
+        && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
+    {
+        tracing::warn!(%error, %job, "cannot remove a deleted job's folder");
     }
     empty_trash(root);
 }
@@ -47,8 +53,8 @@ pub fn empty_trash(root: &Root) {
 
 /// Discards folders of tasks that nothing has touched for the retention time.
 pub fn sweep(root: &Root) {
-    for job in entries(&root.path().join("workitems")) {
-        for task in entries(&job.join("job-1")) {
+    for name in entries(&root.path().join("workitems")) {
+        for task in entries(&name).iter().flat_map(|job| entries(job)) {
             let age = fs::metadata(task.join("stdout.txt")).and_then(|meta| meta.modified()).map(|at| SystemTime::now().duration_since(at));
             if matches!(age, Ok(Ok(age)) if age > RETENTION)
                 && let Err(error) = root.discard(&task)

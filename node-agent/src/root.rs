@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! workitems/<job>/job-1/<task>/{stdout.txt,stderr.txt,wd/}   shared/  startup/  applications/  fsmounts/
+//! workitems/<schedule>/job-<n>/<task>/{stdout.txt,stderr.txt,wd/}
 //! volatile/{lock,marker,trash/,retention/}                   credential (0600)
 //! ```
 
@@ -102,7 +103,7 @@ impl Root {
 
     /// The folder of a job's tasks.
     pub fn job_folder(&self, job: &JobId) -> PathBuf {
-        self.path.join("workitems").join(job.as_str()).join("job-1")
+        self.path.join("workitems").join(job.folder())
     }
 
     /// The folder of a task.
