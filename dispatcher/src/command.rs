@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     core::JobOrder,
+    formula::Formula,
     refusal::{Code, Refusal},
+    store::scaling::ScaleRun,
 };
 
 /// A change that people ask for.
@@ -43,6 +45,21 @@ pub enum Command {
     StopResize(PoolId, Condition),
     /// Change a pool's properties.
     UpdatePool(PoolId, Box<PoolChange>, Condition),
+    /// Let a formula decide how many nodes a pool has, or change the one that does.
+    EnableScaling {
+        /// The pool.
+        pool: PoolId,
+        /// The formula, already read once; the present one when absent.
+        formula: Option<String>,
+        /// Between evaluations; the present one, or the default, when absent.
+        interval: Option<Period>,
+        /// The request's condition.
+        condition: Condition,
+    },
+    /// Keep the size a pool has.
+    DisableScaling(PoolId),
+    /// What a formula would decide now.
+    EvaluateScaling(PoolId, Box<Formula>),
     /// Set or remove the built-in policy.
     SetPolicy(PoolId, Option<QueuePolicy>),
     /// Forget a node that is gone for good, or remove these nodes.
@@ -125,6 +142,8 @@ pub enum Done {
         /// For Last-Modified.
         at: Timestamp,
     },
+    /// What a formula decided.
+    Scaled(ScaleRun),
     /// One result for each task.
     Tasks(Vec<Result<(u64, Timestamp), Refusal>>),
 }
@@ -152,6 +171,8 @@ pub struct NewPool {
     pub start_task: Option<StartTask>,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
+    /// The formula its size follows, and the time between evaluations.
+    pub scaling: Option<(String, Period)>,
 }
 
 /// Properties of a pool to change; absent ones stay.

@@ -27,7 +27,7 @@ codes! {
     InvalidQueryParameterValue = 400, OutOfRangeQueryParameterValue = 400, RequestUrlFailedToParse = 400, InvalidUri = 400,
     InvalidHttpVerb = 400, EmptyMetadataKey = 400, InvalidRequestBody = 400, OutOfRangeInput = 400, InvalidAuthenticationInfo = 400,
     InvalidInput = 400, InvalidMetadata = 400, MetadataTooLarge = 400, MultipleConditionHeadersNotSupported = 400,
-    UnsupportedRequestVersion = 400, InvalidAutoScalingSettings = 400, TaskDependenciesNotSpecifiedOnJob = 400,
+    UnsupportedRequestVersion = 400, InvalidAutoScalingSettings = 400, AutoScalingFormulaSyntaxError = 400, AutoScaleFormulaTooLong = 400, TaskDependenciesNotSpecifiedOnJob = 400,
     TaskDependencyListTooLong = 400, TaskDependencyRangesTooLong = 400,
     Unauthorized = 401,
     AuthenticationFailed = 403, InsufficientAccountPermissions = 403,
@@ -44,7 +44,7 @@ codes! {
     InvalidRange = 416,
     InternalError = 500,
     NotImplemented = 501,
-    ServerBusy = 503, OperationTimedOut = 500,
+    ServerBusy = 503, TooManyEnableAutoScaleRequests = 503, OperationTimedOut = 500,
 }
 
 /// A request that changes nothing because of this.

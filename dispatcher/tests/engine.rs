@@ -149,6 +149,7 @@ impl Rig {
             resize_timeout: Period::from_secs(900),
             start_task: None,
             policy: None,
+            scaling: None,
         };
         self.call(Command::CreatePool(Box::new(new))).await.unwrap();
     }

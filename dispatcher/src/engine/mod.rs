@@ -14,6 +14,7 @@ mod node_life;
 mod pool_changes;
 mod pools;
 mod requests;
+mod scaling;
 mod task_changes;
 mod tasks;
 mod tick;

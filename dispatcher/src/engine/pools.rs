@@ -13,7 +13,7 @@ use crate::{
     core::{Core, Event, JobStop},
     engine::world::{PoolEntry, World},
     refusal::{Code, Refusal},
-    store::{StoreError, records::PoolRecord},
+    store::{StoreError, records::PoolRecord, scaling::Scaling},
 };
 
 pub(super) type Outcome = Result<Result<Done, Refusal>, StoreError>;
@@ -58,6 +58,7 @@ impl World {
             job_order: pool.job_order,
             start_task: pool.start_task,
             policy: pool.policy,
+            scaling: pool.scaling.map(|(formula, interval)| Scaling { formula, interval, enabled_at: now, run: None }),
             decision: None,
             next_node: 1,
             created_at: now,
@@ -78,6 +79,7 @@ impl World {
             flushed_at: now,
             waiting_since: None,
             is_touched: true,
+            history: Default::default(),
         };
         self.pools.insert(id.clone(), entry);
         let jobs: Vec<JobUid> = self.jobs.iter().filter(|(_, job)| job.record.pool == id).map(|(uid, _)| *uid).collect();
@@ -85,6 +87,8 @@ impl World {
             self.attach(job, now);
         }
         self.refit_jobs(&id)?;
+        self.sample(&id, now);
+        self.scale(&id, now);
         Ok(Ok(done))
     }
 
@@ -113,7 +117,7 @@ impl World {
         entry.record.state = PoolState::Deleting;
         entry.record.state_at = now;
         (entry.record.target_dedicated, entry.record.target_low_priority) = (0, 0);
-        entry.record.policy = None;
+        (entry.record.policy, entry.record.scaling) = (None, None);
         entry.record.allocation = AllocationState::Resizing;
         entry.record.deallocation = DeallocationOption::Requeue;
         let done = self.changed(pool, now);
@@ -141,6 +145,10 @@ impl World {
         if entry.record.policy.is_some() {
             let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool's size follows its policy.");
             return Ok(Err(refusal.hint("Remove the policy (DELETE /piecework/pools/{id}/policy), or change its floor and ceiling.")));
+        }
+        if entry.record.scaling.is_some() {
+            let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool's size follows its formula.");
+            return Ok(Err(refusal.hint("Disable automatic scaling first, or change the formula.")));
         }
         if entry.record.allocation != AllocationState::Steady {
             return Ok(Err(Refusal::new(Code::PoolBeingResized, "The specified pool is being resized.")
@@ -172,6 +180,10 @@ impl World {
 
     pub(super) fn set_policy(&mut self, pool: &PoolId, policy: Option<QueuePolicy>, now: Timestamp) -> Outcome {
         let entry = or_refuse!(self.open_pool(pool, &Condition::default()));
+        if policy.is_some() && entry.record.scaling.is_some() {
+            let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool's size follows its formula.");
+            return Ok(Err(refusal.hint("Disable automatic scaling first; a policy and a formula exclude each other.")));
+        }
         entry.record.policy = policy;
         Ok(Ok(self.changed(pool, now)))
     }

@@ -30,6 +30,8 @@ impl World {
                 self.version = version;
             }
             note_waiting(entry, now);
+            self.tick_scaling(&id, now);
+            let Some(entry) = self.pools.get_mut(&id) else { continue };
             if now.since(entry.flushed_at) >= FLUSH_MS {
                 entry.flushed_at = now;
                 entry.dirty_nodes.append(&mut entry.stale_nodes);
@@ -68,7 +70,7 @@ fn settle(entry: &mut PoolEntry, now: Timestamp) -> bool {
     } else if out_of_time {
         let message = format!("The resize did not end in time: {there} of {wanted} nodes are there.");
         record.resize_errors = vec![Fault { code: "AllocationTimedOut".to_owned(), message, details: vec![] }];
-        if record.policy.is_none() {
+        if record.policy.is_none() && record.scaling.is_none() {
             (record.target_dedicated, record.target_low_priority) = (dedicated as u32, low_priority as u32);
         }
     } else {

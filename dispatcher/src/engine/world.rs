@@ -16,6 +16,7 @@ use crate::{
     command::{Command, Done},
     core::{Attempt, Core, Effect, Event, Node, Phase, Timers},
     engine::{Input, Output, Release},
+    formula::History,
     refusal::{Code, Refusal},
     store::{
         Store, StoreError,
@@ -47,6 +48,8 @@ pub(super) struct PoolEntry {
     pub flushed_at: Timestamp,
     pub waiting_since: Option<Timestamp>,
     pub is_touched: bool,
+    /// What formulas look back on.
+    pub history: History,
 }
 
 pub(super) struct JobEntry {
@@ -133,6 +136,7 @@ impl World {
                 flushed_at: now,
                 waiting_since: None,
                 is_touched: true,
+                history: History::default(),
                 record,
             };
             self.pools.insert(entry.record.id.clone(), entry);
@@ -220,6 +224,11 @@ impl World {
             }
             Command::StopResize(pool, condition) => self.stop_resize(&pool, &condition, now)?,
             Command::UpdatePool(pool, change, condition) => self.update_pool(&pool, *change, &condition, now)?,
+            Command::EnableScaling { pool, formula, interval, condition } => {
+                self.enable_scaling(&pool, formula, interval, &condition, now)?
+            }
+            Command::DisableScaling(pool) => self.disable_scaling(&pool, now)?,
+            Command::EvaluateScaling(pool, formula) => self.evaluate_scaling(&pool, &formula, now)?,
             Command::SetPolicy(pool, policy) => self.set_policy(&pool, policy, now)?,
             Command::RemoveNodes { pool, nodes, option, condition } => self.remove_nodes(&pool, &nodes, option, &condition, now)?,
             Command::SwitchScheduling { pool, node, enabled, option } => self.switch_scheduling(&pool, &node, enabled, option, now)?,

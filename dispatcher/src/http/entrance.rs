@@ -35,7 +35,7 @@ use crate::{
         query::Query,
         retired,
         routes::{self, Refused, Route, Served},
-        task_collection, task_files, tasks,
+        scaling, task_collection, task_files, tasks,
     },
     refusal::{Code, Refusal},
     road::Files,
@@ -100,6 +100,9 @@ verbs! {
     PoolResize => pools::resize,
     PoolStopResize => pools::stop_resize,
     PoolRemoveNodes => pools::remove_nodes,
+    PoolEnableScaling => scaling::enable,
+    PoolDisableScaling => scaling::disable,
+    PoolEvaluateScaling => scaling::evaluate,
     NodeGet => nodes::get,
     NodeList => nodes::list,
     NodeUserAdd => node_orders::add_user,
@@ -226,7 +229,7 @@ impl Door {
         match self.engine.call(command).await? {
             Done::Changed { version, at } => Ok((version, at)),
             Done::Tasks(mut results) if results.len() == 1 => results.remove(0),
-            Done::Tasks(_) => Err(Refusal::new(Code::InternalError, "The engine answered another question.")),
+            Done::Tasks(_) | Done::Scaled(_) => Err(Refusal::new(Code::InternalError, "The engine answered another question.")),
         }
     }
 

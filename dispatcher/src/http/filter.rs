@@ -1,6 +1,4 @@
 //! Which properties a list can be filtered by, and their columns; turns an OData tree into a store filter.
-//!
-//! What is constant (a pool never has `enableAutoScale`) is folded away before the store sees it.
 
 use broker_config::state::{AllocationState, JobState, NodeState, PoolState, TaskState};
 
@@ -27,8 +25,6 @@ pub enum Kind {
     Label(Field),
     /// True or false.
     Flag(Field),
-    /// Always this.
-    Always(bool),
 }
 
 /// A list's properties.
@@ -45,7 +41,7 @@ pub const POOLS: Properties = &[
     ("lastModified", Kind::Time(Field::ModifiedAt)),
     ("vmSize", Kind::Label(Field::VmSize)),
     ("enableInterNodeCommunication", Kind::Flag(Field::InterNode)),
-    ("enableAutoScale", Kind::Always(false)),
+    ("enableAutoScale", Kind::Flag(Field::Scales)),
 ];
 
 /// Nodes.
@@ -178,13 +174,9 @@ fn compare(path: &str, operator: Operator, literal: &Literal, kind: Kind) -> Res
             only_equality()?;
             store(field, Value::Number(i64::from(*flag)))
         }
-        (Kind::Always(value), Literal::Flag(flag)) => {
-            only_equality()?;
-            Ok(Compiled::Constant((value == *flag) == (operator == Operator::Eq)))
-        }
         (Kind::Time(_), _) => Err(format!("{path} is compared with a time, such as DateTime'2026-11-23T19:00:00Z'.")),
         (Kind::Number(_), _) => Err(format!("{path} is compared with a number.")),
-        (Kind::Flag(_) | Kind::Always(_), _) => Err(format!("{path} is compared with true or false.")),
+        (Kind::Flag(_), _) => Err(format!("{path} is compared with true or false.")),
         _ => Err(format!("{path} is compared with a text in single quotes.")),
     }
 }
@@ -238,12 +230,5 @@ mod tests {
         ] {
             assert!(compile(Some(text), TASKS).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn constants_are_folded() {
-        assert_eq!(compile(Some("enableAutoScale eq true"), POOLS).unwrap(), Compiled::Constant(false));
-        assert_eq!(compile(Some("enableAutoScale eq false or id eq 'a'"), POOLS).unwrap(), Compiled::Constant(true));
-        assert!(matches!(compile(Some("enableAutoScale ne true and id eq 'a'"), POOLS).unwrap(), Compiled::Store(Filter::Compare(..))));
     }
 }

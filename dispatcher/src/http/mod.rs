@@ -34,6 +34,8 @@ mod pools;
 mod query;
 mod retired;
 mod routes;
+mod scaling;
+mod scaling_body;
 mod shared_body;
 mod start_tasks;
 mod task_body;

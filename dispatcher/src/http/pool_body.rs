@@ -14,11 +14,11 @@ use crate::{
     command::NewPool,
     core::JobOrder,
     http::{
-        pool_machine, pool_network, pool_parts,
+        pool_machine, pool_network, pool_parts, scaling_body,
         shared_body::{display_name, metadata, not_empty},
         validate::{Object, prune},
     },
-    refusal::{Code, Refusal},
+    refusal::Refusal,
 };
 
 /// Nodes a pool may ask for.
@@ -31,9 +31,6 @@ const RESIZE_DEFAULT: Period = Period::from_secs(15 * 60);
 /// The longest time that a policy may wait.
 const POLICY_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 
-const POLICY_HINT: &str =
-    "Set the built-in policy instead: PUT /piecework/pools/{poolId}/policy with minNodes, maxNodes, reactMs and idleMs.";
-
 /// Reads a new pool.
 pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     let id: PoolId = body.required("id")?;
@@ -43,7 +40,8 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     pool_network::users(&body)?;
     let machine = pool_machine::required(&body)?;
     let vm_size = pool_parts::vm_size(&body)?.ok_or_else(|| body.missing("vmSize"))?;
-    let (target_dedicated, target_low_priority) = new_targets(&body)?;
+    let (target_dedicated, target_low_priority) = new_targets(&body, body.flag("enableAutoScale")?.unwrap_or(false))?;
+    let scaling = scaling_body::new(&body)?;
     let start_task = pool_parts::start_task(&body)?;
     let (fill, job_order, scheduling) = match pool_parts::scheduling(&body)? {
         Some(policy) => policy,
@@ -53,7 +51,6 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
         "displayName": display_name(&body)?,
         "vmSize": vm_size,
         "virtualMachineConfiguration": machine,
-        "enableAutoScale": false,
         "enableInterNodeCommunication": body.flag("enableInterNodeCommunication")?.unwrap_or(false),
         "startTask": start_task.as_ref().map(|(_, shown)| shown),
         "taskSchedulingPolicy": scheduling,
@@ -74,6 +71,7 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
         resize_timeout: body.period("resizeTimeout", RESIZE_LEAST)?.unwrap_or(RESIZE_DEFAULT),
         start_task: start_task.map(|(task, _)| task),
         policy: None,
+        scaling,
     })
 }
 
@@ -81,20 +79,12 @@ fn target(body: &Object<'_>, name: &str) -> Result<Option<u32>, Refusal> {
     Ok(body.integer(name, 0..=NODES_MAX)?.map(|nodes| nodes as u32))
 }
 
-fn new_targets(body: &Object<'_>) -> Result<(u32, u32), Refusal> {
-    let is_scaled = body.flag("enableAutoScale")?.unwrap_or(false);
-    let formula = body.text("autoScaleFormula", 8 * 1024)?;
+fn new_targets(body: &Object<'_>, is_scaled: bool) -> Result<(u32, u32), Refusal> {
     let (dedicated, low_priority) = (target(body, "targetDedicatedNodes")?, target(body, "targetLowPriorityNodes")?);
     if is_scaled && (dedicated.is_some() || low_priority.is_some()) {
         return Err(body.invalid("enableAutoScale", "Targets and enableAutoScale exclude each other."));
     }
-    if is_scaled || formula.is_some() || body.value("autoScaleEvaluationInterval").is_some() {
-        let text = if is_scaled { "Formulas for automatic scaling are not served yet." } else { "A formula needs enableAutoScale." };
-        return Err(Refusal::new(Code::InvalidAutoScalingSettings, "The specified automatic scaling settings are not valid.")
-            .with("Reason", text)
-            .hint(POLICY_HINT));
-    }
-    if dedicated.is_none() && low_priority.is_none() {
+    if !is_scaled && dedicated.is_none() && low_priority.is_none() {
         return Err(body.missing("targetDedicatedNodes"));
     }
     Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
@@ -165,6 +155,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::refusal::Code;
 
     fn with(name: &str, value: Value) -> Result<NewPool, Code> {
         let mut body = json!({

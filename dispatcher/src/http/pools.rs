@@ -14,7 +14,7 @@ use crate::{
         filter::{POOLS, compile},
         lists::{Paging, ROWS_MAX, shape},
         odata::Select,
-        pool_body, pool_change,
+        pool_body, pool_change, scaling,
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -81,6 +81,10 @@ fn show(fields: Fields<'_>, call: &Call, row: &PoolRow) -> Vec<u8> {
         .add("targetLowPriorityNodes", &row.target_low_priority)
         .add("taskSlotsPerNode", &row.slots_per_node)
         .add("currentNodeCommunicationMode", "simplified")
+        .add("enableAutoScale", &row.scaling.is_some())
+        .add_some("autoScaleFormula", row.scaling.as_ref().map(|scaling| &scaling.formula))
+        .add_some("autoScaleEvaluationInterval", row.scaling.as_ref().map(|scaling| scaling.interval))
+        .add_some("autoScaleRun", row.scaling.as_ref().and_then(|scaling| scaling.run.as_ref()).map(scaling::shown))
         .document(&row.document)
         .finish()
 }

@@ -61,7 +61,6 @@ const R_F_M: &[&str] = &["recursive", "$filter", "maxresults", "$skiptoken"];
 const FORCE: &[&str] = &["force"];
 const NONE: &[&str] = &[];
 
-const SCALING: &str = "Use the built-in policy instead: PUT /piecework/pools/{poolId}/policy with minNodes, maxNodes, reactMs and idleMs.";
 const SCHEDULES: &str = "Add jobs from a scheduler of your own, such as cron, for now.";
 const LATER: &str = "This operation is not served yet.";
 
@@ -89,9 +88,9 @@ table! {
     "pool.exists" HEAD "/pools/{pool}" NONE All Yes(Verb::PoolExists);
     "pool.get" GET "/pools/{pool}" S_E All Yes(Verb::PoolGet);
     "pool.patch" PATCH "/pools/{pool}" NONE All Yes(Verb::PoolPatch);
-    "pool.disable_auto_scale" POST "/pools/{pool}/disableautoscale" NONE Nothing NotYet(SCALING);
-    "pool.enable_auto_scale" POST "/pools/{pool}/enableautoscale" NONE All NotYet(SCALING);
-    "pool.evaluate_auto_scale" POST "/pools/{pool}/evaluateautoscale" NONE Nothing NotYet(SCALING);
+    "pool.disable_auto_scale" POST "/pools/{pool}/disableautoscale" NONE Nothing Yes(Verb::PoolDisableScaling);
+    "pool.enable_auto_scale" POST "/pools/{pool}/enableautoscale" NONE All Yes(Verb::PoolEnableScaling);
+    "pool.evaluate_auto_scale" POST "/pools/{pool}/evaluateautoscale" NONE Nothing Yes(Verb::PoolEvaluateScaling);
     "pool.resize" POST "/pools/{pool}/resize" NONE All Yes(Verb::PoolResize);
     "pool.stop_resize" POST "/pools/{pool}/stopresize" NONE All Yes(Verb::PoolStopResize);
     "pool.update_properties" POST "/pools/{pool}/updateproperties" NONE Nothing Yes(Verb::PoolUpdateProperties);

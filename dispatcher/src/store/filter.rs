@@ -36,6 +36,8 @@ pub enum Field {
     VmSize,
     /// 1 when nodes may talk to each other.
     InterNode,
+    /// 1 for pools that follow a formula.
+    Scales,
     /// Of a node's start task.
     StartState,
 }

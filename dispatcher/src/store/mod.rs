@@ -8,6 +8,7 @@ pub mod filter;
 pub mod read;
 pub mod records;
 pub mod rows;
+pub mod scaling;
 pub mod sqlite;
 
 use broker_config::{

@@ -12,7 +12,7 @@ use broker_config::{
 use crate::{
     command::{ExitConditions, Failure},
     core::{JobOrder, Turn},
-    store::rows::Counts,
+    store::{rows::Counts, scaling::Scaling},
 };
 
 /// A pool as the engine knows it.
@@ -50,6 +50,8 @@ pub struct PoolRecord {
     pub start_task: Option<StartTask>,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
+    /// The formula its size follows.
+    pub scaling: Option<Scaling>,
     /// The autoscaler's last decision in words.
     pub decision: Option<String>,
     /// The number in the next node's name.

@@ -9,7 +9,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::command::Failure;
+use crate::{command::Failure, store::scaling::Scaling};
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,8 @@ pub struct PoolRow {
     pub slots_per_node: u32,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
+    /// The formula its size follows.
+    pub scaling: Option<Scaling>,
     /// The autoscaler's last decision in words.
     pub decision: Option<String>,
     /// When it was added.

@@ -93,6 +93,7 @@ pub fn pool(name: &str) -> PoolRecord {
         job_order: JobOrder::None,
         start_task: None,
         policy: None,
+        scaling: None,
         decision: None,
         next_node: 1,
         created_at: at(3),

@@ -43,6 +43,7 @@ fn column(list: List, field: Field) -> Column {
         (List::Nodes, Field::BootedAt) => Number("booted_at"),
         (List::Jobs, Field::Pool) => Text("pool"),
         (List::Pools, Field::VmSize) => Text("json_extract(document, '$.vmSize')"),
+        (List::Pools, Field::Scales) => Number("(scaling IS NOT NULL)"),
         (List::Pools, Field::InterNode) => Number("json_extract(document, '$.enableInterNodeCommunication')"),
         (List::Nodes, Field::StartState) => {
             Text("(CASE WHEN start_task IS NOT NULL THEN 'completed' WHEN booted_with IS NOT NULL THEN 'running' END)")

@@ -23,7 +23,7 @@ const POOLS: &str = "
 SELECT id, document, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
     (SELECT count(*) FROM nodes n WHERE n.pool = pools.id AND n.is_dedicated = 1 AND n.state <> 'creating'),
     (SELECT count(*) FROM nodes n WHERE n.pool = pools.id AND n.is_dedicated = 0 AND n.state <> 'creating'),
-    resize_timeout_ms, resize_errors, slots_per_node, policy, decision, created_at, modified_at
+    resize_timeout_ms, resize_errors, slots_per_node, policy, scaling, decision, created_at, modified_at
 FROM pools WHERE 1";
 
 const NODES: &str = "
@@ -201,6 +201,7 @@ fn pool_row(row: &Row<'_>) -> Result<PoolRow, StoreError> {
         resize_errors: cells.list("resize_errors")?,
         slots_per_node: cells.small("slots_per_node")?,
         policy: cells.json_if("policy")?,
+        scaling: cells.json_if("scaling")?,
         decision: cells.get("decision")?,
         created_at: cells.time("created_at")?,
         modified_at: cells.time("modified_at")?,

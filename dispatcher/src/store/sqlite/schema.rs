@@ -35,6 +35,7 @@ CREATE TABLE pools (
     job_order           TEXT NOT NULL,
     start_task          TEXT,
     policy              TEXT,
+    scaling             TEXT,
     decision            TEXT,
     next_node           INTEGER NOT NULL,
     created_at          INTEGER NOT NULL,
