@@ -208,3 +208,90 @@ fn run_of(evaluation: Evaluation, at: Timestamp) -> ScaleRun {
     });
     ScaleRun { at, results: evaluation.results, fault }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker_config::{spec::FillType, time::Timestamp};
+
+    use super::*;
+    use crate::{
+        command::NewPool,
+        core::{JobOrder, Timers},
+        engine::Identity,
+        store::sqlite::SqliteStore,
+    };
+
+    const START: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn world(folder: &std::path::Path) -> World {
+        let store = Box::new(SqliteStore::open(&folder.join("store.sqlite")).unwrap());
+        let identity = Identity { account: "a".into(), account_url: "http://x".into(), join_secret: None, beat_ms: 5_000 };
+        World::load(store, identity, Timers::default(), START).unwrap()
+    }
+
+    fn add(world: &mut World, formula: &str) -> PoolId {
+        let pool: PoolId = "pool".parse().unwrap();
+        let new = NewPool {
+            id: pool.clone(),
+            document: "{}".into(),
+            slots_per_node: 1,
+            fill: FillType::Spread,
+            job_order: JobOrder::default(),
+            target_dedicated: 0,
+            target_low_priority: 0,
+            resize_timeout: Period::from_secs(900),
+            start_task: None,
+            policy: None,
+            scaling: Some((formula.to_owned(), Period::from_secs(300))),
+        };
+        world.begin().unwrap();
+        world.create_pool(new, START).unwrap().unwrap();
+        world.finish(START).unwrap();
+        world.commit().unwrap();
+        pool
+    }
+
+    fn pass(world: &mut World, to_ms: i64) {
+        let now = START.plus_ms(to_ms);
+        world.begin().unwrap();
+        world.on_tick(false, &Default::default(), now).unwrap();
+        world.finish(now).unwrap();
+        world.commit().unwrap();
+    }
+
+    #[test]
+    fn a_formula_is_evaluated_at_its_interval_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = world(folder.path());
+        let pool = add(&mut world, "$TargetDedicatedNodes = $PendingTasks.Count(); $NodeDeallocationOption = terminate;");
+        let seen = |world: &World| {
+            let record = &world.pools[&pool].record;
+            (record.target_dedicated, record.deallocation.as_str(), record.scaling.as_ref().unwrap().run.as_ref().unwrap().at)
+        };
+        assert_eq!(seen(&world), (1, "terminate", START));
+        for ms in (250..300_000).step_by(250) {
+            pass(&mut world, ms);
+        }
+        assert_eq!(seen(&world).0, 1);
+        pass(&mut world, 300_000);
+        assert_eq!(seen(&world), (11, "terminate", START.plus_ms(300_000)));
+        assert_eq!(world.pools[&pool].record.allocation, AllocationState::Resizing);
+    }
+
+    #[test]
+    fn a_failure_changes_nothing_and_is_shown_and_all_of_it_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = world(folder.path());
+        let pool = add(&mut world, "$TargetDedicatedNodes = $PendingTasks.Count() > 5 ? 1 / 0 : 4;");
+        assert_eq!(world.pools[&pool].record.target_dedicated, 4);
+        for ms in (30_000..=300_000).step_by(30_000) {
+            pass(&mut world, ms);
+        }
+        let record = world.pools[&pool].record.clone();
+        let fault = record.scaling.as_ref().unwrap().run.as_ref().unwrap().fault.clone().unwrap();
+        assert_eq!((record.target_dedicated, fault.code.as_str()), (4, "AutoScalingFormulaEvaluationError"));
+        world.reload(START.plus_ms(301_000)).unwrap();
+        assert_eq!(world.pools[&pool].record.scaling, record.scaling);
+        assert_eq!(world.pools[&pool].history.last(), None, "the history begins anew");
+    }
+}
