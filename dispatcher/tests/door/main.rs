@@ -10,6 +10,7 @@ mod jobs;
 mod lists;
 mod nodes;
 mod pool_changes;
+mod scaling;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
 mod task_changes;
