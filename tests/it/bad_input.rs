@@ -223,11 +223,7 @@ fn protocol(table: &mut Table) {
         let wire = Wire::new(method, &versioned(target), "").with("if-match", "0xFFFFFFFFFF");
         table.add(format!("{method} {target} with an old etag"), wire, 412, "ConditionNotMet");
     }
-    for (method, target) in [
-        ("POST", "/pools/bad-pool/enableautoscale"),
-        ("POST", "/jobschedules"),
-        ("GET", "/poolusagemetrics"),
-    ] {
+    for (method, target) in [("POST", "/jobschedules"), ("GET", "/poolusagemetrics")] {
         table.add(format!("{method} {target}"), Wire::new(method, &versioned(target), ""), 501, "NotImplemented");
     }
     let certificate = "/certificates(thumbprintAlgorithm=sha1,thumbprint=ff)";
@@ -409,8 +405,8 @@ fn pools(table: &mut Table) {
         table.post("/pools", pool(&[change]), 400, code);
     }
     let scaled =
-        [("targetDedicatedNodes", Null), ("enableAutoScale", json!(true)), ("autoScaleFormula", json!("$TargetDedicatedNodes = 1;"))];
-    table.post("/pools", pool(&scaled), 400, "InvalidAutoScalingSettings");
+        [("targetDedicatedNodes", Null), ("enableAutoScale", json!(true)), ("autoScaleFormula", json!("$TargetDedicatedNodes = ;"))];
+    table.post("/pools", pool(&scaled), 400, "AutoScalingFormulaSyntaxError");
     table.post("/pools", pool(&[("id", json!("BAD-pool"))]), 409, "PoolExists");
     for (body, code) in [
         (json!({}), "MissingRequiredProperty"),
