@@ -208,7 +208,11 @@ fn dependencies_are_declared_once_in_the_workspace() {
 
 #[test]
 fn generated_files_are_fresh() {
-    let generated: BTreeMap<&str, String> = BTreeMap::from([("docs/topology.md", topology())]);
+    let generated: BTreeMap<&str, String> = BTreeMap::from([
+        ("docs/topology.md", topology()),
+        ("docs/openapi.json", dispatcher::http::openapi()),
+        ("docs/azure-batch-compatibility.md", dispatcher::http::compatibility()),
+    ]);
     for (name, wanted) in generated {
         let path = root().join(name);
         if std::env::var_os("PIECEWORK_REGENERATE").is_some() {

@@ -58,6 +58,7 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
 }
 
 const STATS: Extent = But("figures that nodes do not measure (disk and network) are 0 in stats");
+const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
 const JOB_PARTS: &str = "auto pools, preparation and release tasks are not served yet; they are refused";
@@ -81,10 +82,10 @@ pub const OPERATIONS: &[Operation] = &[
     row("pool.disable_auto_scale", 200, "", Nothing, Whole, "Ends automatic scaling"),
     row("pool.enable_auto_scale", 200, "PoolEnableAutoScaleParameter!", Nothing, Whole, "Scales a pool by a formula"),
     row("pool.evaluate_auto_scale", 200, "PoolEvaluateAutoScaleParameter!", One("AutoScaleRun"), Whole, "Tries a formula and changes nothing"),
-    row("pool.resize", 202, "PoolResizeParameter!", Nothing, Whole, "Changes how many nodes a pool has"),
+    row("pool.resize", 202, "PoolResizeParameter!", Nothing, RETAINED, "Changes how many nodes a pool has"),
     row("pool.stop_resize", 202, "", Nothing, Whole, "Ends a resize where it is"),
     row("pool.update_properties", 204, "PoolUpdatePropertiesParameter!", Nothing, Whole, "Replaces the properties of a pool that may change"),
-    row("pool.remove_nodes", 202, "NodeRemoveParameter!", Nothing, Whole, "Removes nodes from a pool"),
+    row("pool.remove_nodes", 202, "NodeRemoveParameter!", Nothing, RETAINED, "Removes nodes from a pool"),
     row("compute_node.add_user", 201, "ComputeNodeUser!", Nothing, Refuses("nodes have no accounts of their own; OperationNotValidOnNode"), "Adds a user to a node"),
     row("compute_node.delete_user", 200, "", Nothing, Refuses("nodes have no accounts of their own; OperationNotValidOnNode"), "Deletes a user of a node"),
     row("compute_node.update_user", 200, "NodeUpdateUserParameter!", Nothing, Refuses("nodes have no accounts of their own; OperationNotValidOnNode"), "Changes a user of a node"),
