@@ -50,7 +50,7 @@ impl World {
         let released = entry.core.live().values().filter(|attempt| attempt.owner().is_none()).count() as u64;
         let ready = (entry.core.jobs().values().map(|job| job.waiting).sum::<u64>() + released).min(tasks.active);
         // Which of the waiting tasks are blocked is not counted by slots: their share stands in for it.
-        let active_slots = if tasks.active == 0 { 0 } else { slots.active * ready / tasks.active };
+        let active_slots = slots.active.saturating_mul(ready).checked_div(tasks.active).unwrap_or(0);
         let count = |which: fn(&&crate::store::records::NodeRecord) -> bool| entry.nodes.values().filter(which).count() as u32;
         Some(Sample {
             at: now,
