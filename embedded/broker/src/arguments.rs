@@ -99,6 +99,11 @@ impl QueueArguments {
         }
         Ok(parsed)
     }
+
+    /// Whether deliveries tell and remember how often a message came back.
+    pub fn counts_deliveries(&self) -> bool {
+        self.is_quorum || self.delivery_limit.is_some()
+    }
 }
 
 /// `alternate-exchange` of an exchange's arguments.

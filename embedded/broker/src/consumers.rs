@@ -11,7 +11,6 @@ use crate::{
     arguments::consumer_priority,
     codec::short,
     core::Core,
-    encode,
     ids::{ChannelId, ConnectionId, ConsumerId, Name, QueueId},
     queue::ConsumerOrder,
     refusal::{Outcome, Refusal},
@@ -209,16 +208,4 @@ impl Core {
     pub(crate) fn refuse_arguments(arguments: &FieldTable) -> Outcome {
         consumer_priority(arguments).map(drop)
     }
-}
-
-/// Appends a delivery to `out`; a small wrapper so that `deliver` reads well.
-pub(crate) fn write_delivery(
-    out: &mut Vec<u8>,
-    consumer: &Consumer,
-    tag: u64,
-    entry: &crate::message::Entry,
-    message: &crate::message::Message,
-    frame_max: usize,
-) {
-    encode::deliver(out, consumer.channel, &consumer.tag, tag, entry.is_redelivered, message, frame_max);
 }

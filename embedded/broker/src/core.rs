@@ -13,9 +13,10 @@ use crate::{
     encode,
     exchange::{Exchange, Kind},
     ids::{ChannelId, ConnectionId, ConsumerId, IdMap, Name, QueueId},
-    journal::Journal,
+    journal::{Committed, Journal},
     message::{ConfirmKey, Entry},
     outbox::Flush,
+    pager::Pager,
     queue::Queue,
     replyto::ReplyAddresses,
     settings::Settings,
@@ -35,9 +36,10 @@ pub(crate) struct Core {
     pub consumers: IdMap<ConsumerId, Consumer>,
     pub reply_addresses: ReplyAddresses,
     pub journal: Journal,
+    pub pager: Pager,
     pub timers: Timers,
     pub alarms: Alarms,
-    /// Bytes of messages held, ready or unacknowledged.
+    /// Memory of the messages held, ready or unacknowledged.
     pub held_bytes: u64,
     pub last_queue_id: QueueId,
     pub last_id: u64,
@@ -68,6 +70,7 @@ impl Core {
             exchanges.insert(Name::from(name), Exchange::new(kind, true));
         }
         Core {
+            pager: Pager::new(settings.data.clone()),
             settings,
             connections: Connections::default(),
             exchanges,
@@ -134,13 +137,8 @@ impl Core {
 
     /// An entry leaves the server: acked, dropped or dead-lettered.
     pub fn retire(&mut self, queue: QueueId, entry: &Entry) {
-        self.held_bytes = self.held_bytes.saturating_sub(entry.message.cost());
-        if entry.stored.segment != 0 {
-            self.journal.settle(queue, entry);
-        }
-        if let Some(key) = entry.confirm
-            && entry.stored.batch > self.journal.committed()
-        {
+        self.held_bytes = self.held_bytes.saturating_sub(entry.cost());
+        if let Some(key) = self.journal.settle(queue, entry) {
             self.confirm(key, true);
         }
     }
@@ -216,16 +214,18 @@ impl Core {
         if has_rotated {
             self.start_segment();
         }
-        self.journal.hand_over();
+        let wants_places = self.is_paging();
+        self.journal.hand_over(wants_places);
         if has_rotated {
             self.compact();
         }
     }
 
     /// A batch is on disk: confirms, reservations and held replies go on.
-    pub fn on_committed(&mut self, batch: u64) {
-        let waiting = self.journal.take_committed(batch);
-        for key in waiting.confirms {
+    pub fn on_committed(&mut self, batch: Committed) {
+        let waiting = self.journal.take_committed(batch.number);
+        self.on_placed(batch.placed);
+        for key in waiting.promises.owed() {
             self.confirm(key, true);
         }
         for (id, upto) in waiting.reservations {

@@ -39,7 +39,10 @@ impl Reason {
 impl Core {
     /// Ends an entry's life in its queue, sending a copy on where the queue says so.
     pub(crate) fn dead_letter(&mut self, queue: QueueId, entry: Entry, reason: Reason) {
-        self.dead_letter_copy(queue, &entry.message, reason);
+        let sends_on = self.queues.get(&queue).is_some_and(|queue| queue.rules.dead_letter_exchange.is_some());
+        if sends_on && let Some(message) = self.content(&entry) {
+            self.dead_letter_copy(queue, &message, reason);
+        }
         self.retire(queue, &entry);
     }
 

@@ -1,5 +1,7 @@
 //! The way of a message out of a queue: to the next consumer that has room, or to a `basic.get`.
 
+use std::sync::Arc;
+
 use amq_protocol::{
     protocol::{AMQPClass, basic},
     types::AMQPValue,
@@ -8,7 +10,6 @@ use amq_protocol::{
 use crate::{
     channel::Unacked,
     codec::{short, write_properties},
-    consumers::write_delivery,
     content::properties_of,
     core::Core,
     encode,
@@ -40,6 +41,10 @@ impl Core {
                 self.reserve(id, position);
                 return;
             }
+            if head.content.is_none() {
+                self.load_ahead(id);
+                continue;
+            }
             let consumer = self.consumers.get(&consumer_id).expect("eligible consumers exist");
             let Some(connection) = self.connections.get_mut(consumer.connection) else {
                 self.rest_consumer(consumer_id);
@@ -66,23 +71,26 @@ impl Core {
         let (Some(queue), Some(consumer)) = (self.queues.get_mut(&id), self.consumers.get_mut(&consumer_id)) else {
             return;
         };
-        let Some(entry) = queue.pop() else { return };
+        let Some(mut entry) = queue.pop() else { return };
+        let Some(message) = entry.content.clone() else { return };
         reserve_ahead(queue, id, &entry, &mut self.journal);
         let Some(connection) = self.connections.get_mut(consumer.connection) else { return };
         let Some(channel) = connection.channels.get_mut(&consumer.channel) else { return };
         let tag = channel.next_tag();
         let frame_max = connection.frame_max;
         let out = &mut connection.outbox.bytes;
-        match with_delivery_count(queue, &entry) {
-            Some(message) => write_delivery(out, consumer, tag, &entry, &message, frame_max),
-            None => write_delivery(out, consumer, tag, &entry, &entry.message, frame_max),
-        }
+        let with_count = with_delivery_count(queue, &message, entry.returns);
+        let message = with_count.as_ref().unwrap_or(&message);
+        encode::deliver(out, consumer.channel, &consumer.tag, tag, entry.is_redelivered, message, frame_max);
         let connection_id = consumer.connection;
         if consumer.no_ack {
             self.retire(id, &entry);
         } else {
             consumer.unacked += 1;
             channel.unacked_consumed += 1;
+            if entry.place.is_known() && self.held_bytes > self.settings.resident_max_bytes {
+                self.held_bytes -= entry.drop_content();
+            }
             channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: Some(consumer_id) });
         }
         self.rest_consumer(consumer_id);
@@ -102,9 +110,14 @@ impl Core {
     pub(crate) fn on_get(&mut self, connection: ConnectionId, number: ChannelId, name: &str, no_ack: bool) -> Outcome {
         let id = self.find_queue(connection, number, name)?;
         self.drop_expired(id);
+        if self.queues.get(&id).and_then(Queue::head).is_some_and(|head| head.content.is_none()) {
+            self.load_ahead(id);
+        }
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
         queue.used_ms = now_ms();
-        let Some(entry) = queue.pop() else {
+        // A head that could not be read is gone by now, and the one behind it may be on disk.
+        let taken = queue.pop().and_then(|entry| entry.content.clone().map(|message| (entry, message)));
+        let Some((mut entry, message)) = taken else {
             let empty = basic::AMQPMethod::GetEmpty(basic::GetEmpty {});
             self.send(connection, number, AMQPClass::Basic(empty));
             return Ok(());
@@ -115,8 +128,8 @@ impl Core {
             queue.reserving = queue.reserving.max(entry.position + RESERVE_STEP_MIN);
             self.journal.reserve(id, queue.reserving);
         }
-        let with_count = with_delivery_count(queue, &entry);
-        let message = with_count.as_ref().unwrap_or(&entry.message);
+        let with_count = with_delivery_count(queue, &message, entry.returns);
+        let message = with_count.as_ref().unwrap_or(&message);
         let channel = self.connections.channel_mut(connection, number)?;
         let tag = channel.next_tag();
         let ok = basic::AMQPMethod::GetOk(basic::GetOk {
@@ -138,6 +151,7 @@ impl Core {
         if no_ack {
             self.retire(id, &entry);
         } else {
+            self.page_out(&mut entry);
             let channel = self.connections.channel_mut(connection, number)?;
             channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: None });
         }
@@ -161,20 +175,19 @@ fn extend_reservation(queue: &mut Queue, id: QueueId, position: u64, journal: &m
 }
 
 /// The message with `x-delivery-count`, where the queue promises it and the message came back before.
-fn with_delivery_count(queue: &Queue, entry: &Entry) -> Option<std::sync::Arc<Message>> {
-    let counts = queue.rules.is_quorum || queue.rules.delivery_limit.is_some();
-    if !counts || entry.returns == 0 {
+fn with_delivery_count(queue: &Queue, message: &Message, returns: u32) -> Option<Arc<Message>> {
+    if !queue.rules.counts_deliveries() || returns == 0 {
         return None;
     }
-    let properties = properties_of(&entry.message);
+    let properties = properties_of(message);
     let mut headers = properties.headers().clone().unwrap_or_default();
-    headers.insert(short("x-delivery-count"), AMQPValue::LongLongInt(i64::from(entry.returns)));
-    Some(std::sync::Arc::new(Message {
-        exchange: entry.message.exchange.clone(),
-        routing_key: entry.message.routing_key.clone(),
+    headers.insert(short("x-delivery-count"), AMQPValue::LongLongInt(i64::from(returns)));
+    Some(Arc::new(Message {
+        exchange: message.exchange.clone(),
+        routing_key: message.routing_key.clone(),
         properties: write_properties(&properties.with_headers(headers)),
-        body: entry.message.body.clone(),
-        is_persistent: entry.message.is_persistent,
-        priority: entry.message.priority,
+        body: message.body.clone(),
+        is_persistent: message.is_persistent,
+        priority: message.priority,
     }))
 }

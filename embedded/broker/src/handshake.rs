@@ -21,7 +21,7 @@ const MECHANISMS: &str = "PLAIN AMQPLAIN";
 /// Smallest frame a client may ask for, in bytes.
 const FRAME_MIN_BYTES: u32 = 4_096;
 /// What the server can do beyond the plain protocol.
-const CAPABILITIES: [&str; 8] = [
+const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
@@ -30,6 +30,7 @@ const CAPABILITIES: [&str; 8] = [
     "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 impl Core {

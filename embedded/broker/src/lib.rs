@@ -24,6 +24,7 @@ mod journal;
 mod message;
 mod methods;
 mod outbox;
+mod pager;
 mod publish;
 mod queue;
 mod queues;

@@ -114,6 +114,8 @@ impl Core {
                 let (tag, flags) = parse_tag(frame.payload)?;
                 self.on_nack(id, frame.channel, tag, flags & 1 != 0, flags & 2 != 0)
             }
+            // The codec leaves the prefetch size out, and ignoring it would promise what is not kept.
+            (60, 10) if frame.payload.get(4..8).is_some_and(|size| size != [0; 4]) => Err(Refusal::not_implemented("prefetch_size!=0")),
             _ => self.on_channel_method(id, frame.channel, parse_method(frame.payload)?),
         }
     }
@@ -254,8 +256,12 @@ impl Core {
             return Err(Refusal::not_implemented("immediate=true"));
         }
         let exchange = self.intern_exchange(fields.exchange)?;
-        let incoming =
-            Incoming { exchange, routing_key: fields.routing_key.into(), is_mandatory: fields.mandatory, header: None, body: Vec::new() };
+        // A queue's messages share its name as their key.
+        let routing_key = match self.queue_names.get_key_value(fields.routing_key) {
+            Some((name, _)) => name.clone(),
+            None => fields.routing_key.into(),
+        };
+        let incoming = Incoming { exchange, routing_key, is_mandatory: fields.mandatory, header: None, body: Vec::new() };
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let was_publisher = std::mem::replace(&mut connection.is_publisher, true);
         if let Some(state) = connection.channels.get_mut(&number) {

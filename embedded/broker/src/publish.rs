@@ -172,33 +172,27 @@ impl Core {
             }
             accepted.push((*id, position, expires_ms, is_stored));
         }
-        let stored = if targets.is_empty() { Stored::default() } else { self.journal.publish(message.clone(), targets) };
-        let is_waiting = stored.segment != 0 && !is_refused;
-        if let Some(key) = confirm {
-            if is_waiting {
-                self.journal.confirm_later(key);
-            } else {
-                self.confirm(key, !is_refused);
-            }
+        let is_waiting = !targets.is_empty() && !is_refused;
+        let stored = match targets.is_empty() {
+            true => Stored::default(),
+            false => self.journal.publish(message.clone(), targets, confirm.filter(|_| is_waiting)),
+        };
+        if let Some(key) = confirm.filter(|_| !is_waiting) {
+            self.confirm(key, !is_refused);
         }
-        let early = confirm.filter(|_| is_waiting && accepted.len() == 1);
         for (id, position, expires_ms, is_stored) in accepted {
-            let entry = Entry {
-                message: message.clone(),
-                position,
-                expires_ms,
-                returns: 0,
-                is_redelivered: false,
-                stored: if is_stored { stored } else { Stored::default() },
-                confirm: early,
-            };
-            self.held_bytes += message.cost();
+            let stored = if is_stored { stored } else { Stored::default() };
+            let entry = Entry::new(message.clone(), position, expires_ms, stored);
+            self.held_bytes += entry.cost();
             self.drop_expired(id);
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.insert(entry);
             self.serve(id);
             self.trim(id);
             self.drop_expired(id);
+            if !is_stored {
+                self.spill_new(id, message.priority, position);
+            }
         }
         self.turn.notify_one();
     }

@@ -84,13 +84,13 @@ impl Queue {
     }
 
     fn lane_of(&self, entry: &Entry) -> usize {
-        usize::from(entry.message.priority.min(self.rules.priority_max))
+        usize::from(entry.priority.min(self.rules.priority_max))
     }
 
     /// Puts a message where its position says: new ones at the end, returned ones back to their place.
     pub fn insert(&mut self, entry: Entry) {
         self.ready += 1;
-        self.ready_bytes += entry.message.body.len() as u64;
+        self.ready_bytes += u64::from(entry.body_bytes);
         let lane_index = self.lane_of(&entry);
         let lane = &mut self.lanes[lane_index];
         if lane.back().is_none_or(|last| last.position < entry.position) {
@@ -106,6 +106,24 @@ impl Queue {
     /// The message that would be delivered next.
     pub fn head(&self) -> Option<&Entry> {
         self.lanes.iter().rev().find_map(VecDeque::front)
+    }
+
+    /// The messages that would be delivered next, as far as they share the head's priority.
+    pub fn next_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.lanes.iter_mut().rev().find(|lane| !lane.is_empty()).into_iter().flatten()
+    }
+
+    /// A ready message by its position, and how many of its priority stand before it.
+    pub fn find_mut(&mut self, priority: u8, position: u64) -> Option<(&mut Entry, usize)> {
+        let lane = &mut self.lanes[usize::from(priority.min(self.rules.priority_max))];
+        let last = lane.back()?;
+        // New messages stand at the end without gaps, so one look mostly finds them.
+        let guess = last.position.checked_sub(position).and_then(|back| (lane.len() - 1).checked_sub(back as usize));
+        let index = match guess {
+            Some(index) if lane[index].position == position => index,
+            _ => lane.binary_search_by_key(&position, |entry| entry.position).ok()?,
+        };
+        Some((&mut lane[index], index))
     }
 
     /// Takes the message that is to be delivered next.
@@ -130,7 +148,7 @@ impl Queue {
 
     fn count_out(&mut self, entry: &Entry) {
         self.ready -= 1;
-        self.ready_bytes -= entry.message.body.len() as u64;
+        self.ready_bytes -= u64::from(entry.body_bytes);
     }
 
     /// All ready messages, lane by lane.

@@ -8,7 +8,6 @@ use crate::{
     exchange::Target,
     ids::Name,
     journal::{Op, Replayed},
-    message::{Entry, Stored},
     queue::Queue,
 };
 
@@ -34,18 +33,11 @@ impl Core {
             queue.reserved = old.reserved;
             queue.reserving = old.reserved;
             queue.used_ms = crate::message::now_ms();
-            for (position, message) in old.messages {
-                self.held_bytes += message.message.cost();
-                self.journal.count_live(message.segment, &message.message);
-                queue.insert(Entry {
-                    is_redelivered: message.is_redelivered || position < old.reserved,
-                    message: message.message,
-                    position,
-                    expires_ms: message.expires_ms,
-                    returns: 0,
-                    stored: Stored { segment: message.segment, slot: 0, batch: 0 },
-                    confirm: None,
-                });
+            for (position, mut entry) in old.messages {
+                entry.is_redelivered |= position < old.reserved;
+                self.held_bytes += entry.cost();
+                self.journal.count_live(&entry);
+                queue.insert(entry);
             }
             self.last_queue_id = self.last_queue_id.max(id);
             self.queues.insert(id, queue);
@@ -115,6 +107,13 @@ impl Core {
         for (_, connection) in self.connections.values_mut() {
             let unacked = connection.channels.values_mut().flat_map(|one| one.unacked.values_mut());
             for unacked in unacked.filter(|unacked| unacked.entry.stored.segment == oldest) {
+                let before = unacked.entry.cost();
+                // Where it will lie is told to queues alone, so it must be in memory.
+                if let Err(error) = self.pager.load(&mut unacked.entry) {
+                    tracing::error!(%error, "a message that is out cannot be read, the journal keeps its segment");
+                    return;
+                }
+                self.held_bytes += unacked.entry.cost() - before;
                 journal.rewrite(unacked.queue, &mut unacked.entry);
             }
         }

@@ -23,7 +23,7 @@ use crate::{
     connection::{self as sockets, Phase},
     core::Core,
     error::Error,
-    journal::{Journal, Writer, replay},
+    journal::{Committed, Journal, Writer, remove_spilled, replay},
     message::now_ms,
     refusal::Refusal,
     settings::Settings,
@@ -152,7 +152,7 @@ struct Started {
     address: SocketAddr,
     listener: StdListener,
     core: Rc<RefCell<Core>>,
-    committed: mpsc::Receiver<u64>,
+    committed: mpsc::Receiver<Committed>,
     writer: JoinHandle<()>,
     lock: File,
 }
@@ -171,7 +171,8 @@ fn start(settings: Settings) -> Result<Started, Error> {
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
 
-    let replayed = replay(&data)?;
+    remove_spilled(&data).map_err(Error::data(&data))?;
+    let replayed = replay(&data, settings.resident_max_bytes)?;
     let segment = replayed.segments.keys().next_back().copied().unwrap_or(0) + 1;
     let writer = Writer::create(&data, segment).map_err(Error::data(&data))?;
     let (batches, to_write) = std_mpsc::sync_channel(BATCHES_MAX);
@@ -179,8 +180,8 @@ fn start(settings: Settings) -> Result<Started, Error> {
     let writer = std::thread::Builder::new()
         .name("amqp-journal".into())
         .spawn(move || {
-            writer.run(&to_write, |number| {
-                if report.blocking_send(number).is_err() {
+            writer.run(&to_write, |batch| {
+                if report.blocking_send(batch).is_err() {
                     tracing::debug!("the core is gone");
                 }
             });
@@ -198,7 +199,7 @@ fn start(settings: Settings) -> Result<Started, Error> {
 }
 
 /// Runs until told to stop.
-async fn serve(core: Rc<RefCell<Core>>, committed: mpsc::Receiver<u64>, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+async fn serve(core: Rc<RefCell<Core>>, committed: mpsc::Receiver<Committed>, listener: TcpListener, stopped: oneshot::Receiver<()>) {
     let lazy = Rc::new(Notify::new());
     let tasks = [
         tokio::task::spawn_local(end_turns(core.clone(), committed, lazy.clone())),
@@ -219,7 +220,7 @@ async fn serve(core: Rc<RefCell<Core>>, committed: mpsc::Receiver<u64>, listener
 }
 
 /// Ends a turn whenever something happened, after all sockets that were ready; and takes in committed batches.
-async fn end_turns(core: Rc<RefCell<Core>>, mut committed: mpsc::Receiver<u64>, lazy: Rc<Notify>) {
+async fn end_turns(core: Rc<RefCell<Core>>, mut committed: mpsc::Receiver<Committed>, lazy: Rc<Notify>) {
     let turn = core.borrow().turn.clone();
     loop {
         tokio::select! {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Message bytes in memory above which publishers are blocked.
     pub memory_max_bytes: u64,
+    /// Message bytes in memory above which further ready messages keep only their place on disk.
+    pub resident_max_bytes: u64,
     /// Free bytes on the data disk below which publishers are blocked.
     pub disk_free_min_bytes: u64,
     /// Size at which a journal segment is closed, in bytes.
@@ -48,6 +50,7 @@ impl Settings {
             heartbeat_seconds: 60,
             handshake_timeout: Duration::from_secs(10),
             memory_max_bytes: 2 << 30,
+            resident_max_bytes: 64 << 20,
             disk_free_min_bytes: 50 << 20,
             segment_max_bytes: 32 << 20,
         }

@@ -101,6 +101,9 @@ impl Core {
                     if limit.is_some_and(|limit| one.entry.returns > limit) {
                         self.dead_letter(one.queue, one.entry, Reason::DeliveryLimit);
                     } else {
+                        if queue.rules.counts_deliveries() && one.entry.stored.segment != 0 {
+                            self.journal.returned(one.queue, &one.entry);
+                        }
                         queue.insert(one.entry);
                     }
                 }

@@ -6,8 +6,10 @@
 //! topology, so any number of old ones can go.
 
 mod op;
+mod promise;
 mod record;
 mod replay;
+mod spill;
 mod writer;
 
 use std::{
@@ -15,17 +17,23 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-pub(crate) use op::{Op, Target};
+pub(crate) use op::{Op, Target, publish_bytes};
+use promise::Promises;
+pub(crate) use record::{StoredMessage, checked, read_message};
 pub(crate) use replay::{Replayed, replay};
-pub(crate) use writer::Writer;
+use spill::Spill;
+pub(crate) use spill::{remove_spilled, spill_path};
+pub(crate) use writer::{Writer, segment_path};
 
 use crate::{
     ids::{ConnectionId, QueueId},
-    message::{ConfirmKey, Entry, Message, Stored},
+    message::{ConfirmKey, Entry, Message, Place, Stored},
 };
 
 /// Lazy operations (acks) that make a batch leave although nobody waits for it.
 const LAZY_OPS_MAX: usize = 4_096;
+/// Largest segment whatever the settings say; positions in it are kept in 32 bits.
+const SEGMENT_MAX_BYTES: u64 = 1 << 30;
 /// Segments of slack before live messages are written again.
 const SLACK_SEGMENTS: u64 = 3;
 
@@ -35,12 +43,29 @@ pub(crate) struct Batch {
     pub ops: Vec<Op>,
     /// Whether somebody was promised that it is safe from power loss.
     pub must_sync: bool,
+    /// Whether the places of all messages are to be reported, so that their content can leave memory.
+    pub wants_places: bool,
+}
+
+/// A batch that was written.
+pub(crate) struct Committed {
+    pub number: u64,
+    pub placed: Vec<Placed>,
+}
+
+/// Where a message of a batch lies now.
+pub(crate) struct Placed {
+    pub queue: QueueId,
+    pub position: u64,
+    pub priority: u8,
+    pub place: Place,
+    pub is_spilled: bool,
 }
 
 /// Who waits for a batch.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    pub confirms: Vec<ConfirmKey>,
+    pub promises: Promises,
     pub reservations: Vec<(QueueId, u64)>,
     pub held: Vec<ConnectionId>,
 }
@@ -66,6 +91,9 @@ pub(crate) struct Journal {
     segment: u32,
     segment_max_bytes: u64,
     segments: BTreeMap<u32, Use>,
+    spill: Spill,
+    /// Segments whose messages were all written again, with the batch that does so.
+    rewritten: VecDeque<(u64, u32)>,
 }
 
 impl Journal {
@@ -83,8 +111,10 @@ impl Journal {
             is_busy: false,
             committed: 0,
             segment,
-            segment_max_bytes,
+            segment_max_bytes: segment_max_bytes.min(SEGMENT_MAX_BYTES),
             segments,
+            spill: Spill::default(),
+            rewritten: VecDeque::new(),
         }
     }
 
@@ -109,38 +139,82 @@ impl Journal {
         (self.ops.len() - 1) as u32
     }
 
-    /// Writes a message for all the queues in `targets`.
-    pub fn publish(&mut self, message: Arc<Message>, targets: Vec<Target>) -> Stored {
-        let live = live_bytes(&message) * targets.len() as u64;
+    /// Writes a message for all the queues in `targets`, and promises the confirm once that is safe.
+    pub fn publish(&mut self, message: Arc<Message>, targets: Vec<Target>, confirm: Option<ConfirmKey>) -> Stored {
+        let count = targets.len() as u32;
+        let live = publish_bytes(&message) * u64::from(count);
         let slot = self.push(Op::Publish { message, targets });
         self.segments.entry(self.segment).or_default().live_bytes += live;
+        if let Some(key) = confirm {
+            self.is_urgent = true;
+            self.waiting_now.promises.add(slot, count, key);
+        }
         Stored { segment: self.segment, slot, batch: self.number }
     }
 
-    /// Counts a message found at start.
-    pub fn count_live(&mut self, segment: u32, message: &Message) {
-        self.segments.entry(segment).or_default().live_bytes += live_bytes(message);
+    /// Writes a message that no restart needs to a spill file, to spare memory.
+    pub fn spill(&mut self, queue: QueueId, entry: &mut Entry) {
+        let Some(message) = &entry.content else { return };
+        if self.spill.must_rotate() {
+            let file = self.spill.rotate();
+            self.drop_spill(file);
+        }
+        let file = self.spill.add(u64::from(entry.record_bytes));
+        let slot = self.push(Op::Spill { file, queue, position: entry.position, message: message.clone() });
+        entry.stored = Stored { segment: 0, slot, batch: self.number };
     }
 
-    /// An entry is no longer needed. One that has not left yet is not written at all.
-    pub fn settle(&mut self, queue: QueueId, entry: &Entry) {
+    /// A spilled record is no longer needed.
+    pub fn release_spilled(&mut self, file: u32) {
+        let file = self.spill.release(file);
+        self.drop_spill(file);
+    }
+
+    fn drop_spill(&mut self, file: Option<u32>) {
+        if let Some(file) = file {
+            self.ops.push(Op::DropSpill { file });
+        }
+    }
+
+    /// Counts an entry found at start.
+    pub fn count_live(&mut self, entry: &Entry) {
+        self.segments.entry(entry.stored.segment).or_default().live_bytes += u64::from(entry.record_bytes);
+    }
+
+    /// An entry is no longer needed. One that has not left yet is not written at all. Returns the confirm that waited
+    /// for its batch, once no queue needs the message any more.
+    pub fn settle(&mut self, queue: QueueId, entry: &Entry) -> Option<ConfirmKey> {
         let stored = entry.stored;
+        if stored.segment == 0 {
+            self.settle_spilled(entry);
+            return None;
+        }
         if let Some(usage) = self.segments.get_mut(&stored.segment) {
-            usage.live_bytes = usage.live_bytes.saturating_sub(live_bytes(&entry.message));
+            usage.live_bytes = usage.live_bytes.saturating_sub(u64::from(entry.record_bytes));
         }
         if stored.batch == self.number
-            && let Some(op @ Op::Publish { .. }) = self.ops.get_mut(stored.slot as usize)
+            && let Some(op @ (Op::Publish { .. } | Op::Move { .. })) = self.ops.get_mut(stored.slot as usize)
         {
             op.cancel(queue);
-            return;
+            return self.waiting_now.promises.settle(stored.slot);
         }
         self.push(Op::Settle { queue, position: entry.position });
+        if stored.batch <= self.committed {
+            return None;
+        }
+        let (_, waiting) = self.waiting.iter_mut().find(|(number, _)| *number == stored.batch)?;
+        waiting.promises.settle(stored.slot)
     }
 
-    /// A confirm that waits for the current batch.
-    pub fn confirm_later(&mut self, key: ConfirmKey) {
-        self.is_urgent = true;
-        self.waiting_now.confirms.push(key);
+    fn settle_spilled(&mut self, entry: &Entry) {
+        if entry.place.is_known() {
+            self.release_spilled(entry.place.file);
+        } else if entry.stored.batch == self.number
+            && let Some(op @ Op::Spill { .. }) = self.ops.get_mut(entry.stored.slot as usize)
+            && let Op::Spill { file, .. } = std::mem::replace(op, Op::Nothing)
+        {
+            self.release_spilled(file);
+        }
     }
 
     /// Deliveries of `queue` may reach up to a position once this is on disk.
@@ -161,6 +235,11 @@ impl Journal {
         self.push(op);
     }
 
+    /// A message came back once more.
+    pub fn returned(&mut self, queue: QueueId, entry: &Entry) {
+        self.push(Op::Returns { queue, position: entry.position, returns: entry.returns });
+    }
+
     /// Keeps a connection's replies until the current batch is on disk; returns its number.
     pub fn hold(&mut self, connection: ConnectionId) -> u64 {
         self.is_urgent = true;
@@ -178,9 +257,17 @@ impl Journal {
         !self.is_busy && self.ops.is_empty() && !self.is_urgent
     }
 
+    /// Whether a segment or spill file is there, or about to be.
+    pub fn has_file(&self, number: u32, is_spilled: bool) -> bool {
+        if is_spilled {
+            return self.spill.has_file(number);
+        }
+        self.segments.contains_key(&number) || self.rewritten.iter().any(|(_, segment)| *segment == number)
+    }
+
     /// Gives the collected batch to the writer.
-    pub fn hand_over(&mut self) {
-        let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops), must_sync: self.is_urgent };
+    pub fn hand_over(&mut self, wants_places: bool) {
+        let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops), must_sync: self.is_urgent, wants_places };
         self.waiting.push_back((self.number, std::mem::take(&mut self.waiting_now)));
         self.number += 1;
         self.is_urgent = false;
@@ -195,6 +282,11 @@ impl Journal {
     pub fn take_committed(&mut self, batch: u64) -> Waiting {
         self.is_busy = false;
         self.committed = batch;
+        // Until now the state may still have read from it.
+        while let Some((_, segment)) = self.rewritten.pop_front_if(|(rewritten_by, _)| *rewritten_by <= batch) {
+            self.ops.push(Op::DropSegment { number: segment });
+            self.is_lazy_due = true;
+        }
         match self.waiting.pop_front() {
             Some((number, waiting)) => {
                 debug_assert_eq!(number, batch, "batches are committed in order");
@@ -233,6 +325,9 @@ impl Journal {
 
     /// The oldest segment, when the log has grown so large beside what is alive that it must go.
     pub fn segment_to_rewrite(&self) -> Option<u32> {
+        if !self.rewritten.is_empty() {
+            return None;
+        }
         let total: u64 = self.segments.values().map(|usage| usage.bytes).sum();
         let live: u64 = self.segments.values().map(|usage| usage.live_bytes).sum();
         let oldest = *self.segments.keys().next()?;
@@ -242,19 +337,27 @@ impl Journal {
     /// Writes a live entry again at the end of the log.
     pub fn rewrite(&mut self, queue: QueueId, entry: &mut Entry) {
         let target = Target { queue, position: entry.position, expires_ms: entry.expires_ms, is_redelivered: entry.is_redelivered };
-        entry.stored = self.publish(entry.message.clone(), vec![target]);
-        // An entry that waits for its confirm is confirmed by its first record.
-        entry.confirm = None;
+        entry.stored = match &entry.content {
+            Some(message) => {
+                entry.place = Place::default();
+                self.publish(message.clone(), vec![target], None)
+            }
+            None => {
+                let record_bytes = entry.record_bytes;
+                let slot = self.push(Op::Move { from: entry.place, record_bytes, priority: entry.priority, target });
+                self.segments.entry(self.segment).or_default().live_bytes += u64::from(record_bytes);
+                Stored { segment: self.segment, slot, batch: self.number }
+            }
+        };
+        if entry.returns > 0 {
+            self.returned(queue, entry);
+        }
     }
 
-    /// Forgets a segment whose live entries were all written again.
+    /// Forgets a segment whose live entries are all being written again.
     pub fn finish_rewrite(&mut self, number: u32) {
-        self.drop_segment(number);
+        self.segments.remove(&number);
+        self.rewritten.push_back((self.number, number));
         self.is_lazy_due = true;
     }
-}
-
-/// Bytes of a message's record, roughly.
-fn live_bytes(message: &Message) -> u64 {
-    op::publish_bytes(message)
 }

@@ -7,7 +7,7 @@ use amq_protocol::types::FieldTable;
 use crate::{
     exchange::{Binding, Exchange, Kind},
     ids::{Name, QueueId},
-    message::Message,
+    message::{Message, Place},
     queue::Queue,
 };
 
@@ -32,6 +32,13 @@ pub(crate) enum Op {
         message: Arc<Message>,
         targets: Vec<Target>,
     },
+    /// A message whose content is on disk alone is written again.
+    Move {
+        from: Place,
+        record_bytes: u32,
+        priority: u8,
+        target: Target,
+    },
     Settle {
         queue: QueueId,
         position: u64,
@@ -43,6 +50,12 @@ pub(crate) enum Op {
     Flag {
         queue: QueueId,
         position: u64,
+    },
+    /// How often a message was delivered and came back.
+    Returns {
+        queue: QueueId,
+        position: u64,
+        returns: u32,
     },
     DeclareQueue {
         id: QueueId,
@@ -74,6 +87,19 @@ pub(crate) enum Op {
         key: Name,
         binding: Binding,
     },
+    /// Not in the journal: a message that no restart needs goes to a spill file.
+    Spill {
+        file: u32,
+        queue: QueueId,
+        position: u64,
+        message: Arc<Message>,
+    },
+    /// Not a record: remove a spill file.
+    DropSpill {
+        file: u32,
+    },
+    /// Not a record: what was here was settled before it left.
+    Nothing,
     /// Not a record: go on in another file.
     NextSegment {
         number: u32,
@@ -105,10 +131,13 @@ impl Op {
         }
     }
 
-    /// Takes a queue out of a publish that has not been written.
+    /// Takes a queue out of a message that has not been written.
     pub fn cancel(&mut self, queue: QueueId) {
-        if let Op::Publish { targets, .. } = self {
-            targets.retain(|target| target.queue != queue);
+        match self {
+            Op::Publish { targets, .. } => targets.retain(|target| target.queue != queue),
+            // A replay must still learn that the old record is settled.
+            Op::Move { target, .. } => *self = Op::Settle { queue, position: target.position },
+            _ => {}
         }
     }
 
@@ -116,6 +145,8 @@ impl Op {
     pub fn bytes(&self) -> u64 {
         match self {
             Op::Publish { message, .. } => publish_bytes(message),
+            Op::Move { record_bytes, .. } => u64::from(*record_bytes),
+            Op::Spill { .. } | Op::Nothing => 0,
             Op::DeclareQueue { name, .. } => SMALL_BYTES + 2 * name.len() as u64,
             Op::Bind { source, key, .. } => SMALL_BYTES + (source.len() + key.len()) as u64,
             _ => SMALL_BYTES,

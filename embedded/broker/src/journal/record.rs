@@ -12,16 +12,20 @@ use crate::{
     exchange::{Binding, Kind, Target as Destination},
     ids::Name,
     journal::op::{Op, Target},
+    message::Message,
 };
 
 /// First bytes of every segment.
 pub(crate) const MAGIC: &[u8; 8] = b"PWKAMQP\n";
-/// Format written by this version.
-pub(crate) const FORMAT: u32 = 1;
+/// Format written by this version; 2 added how often a message came back.
+pub(crate) const FORMAT: u32 = 2;
 /// Bytes before a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 16;
 /// Bytes before a record's payload.
 pub(crate) const RECORD_HEADER_BYTES: usize = 8;
+
+/// Bytes of a target in a record.
+const TARGET_BYTES: usize = 25;
 
 const PUBLISH: u8 = 1;
 const SETTLE: u8 = 2;
@@ -33,6 +37,9 @@ const DECLARE_EXCHANGE: u8 = 7;
 const DELETE_EXCHANGE: u8 = 8;
 const BIND: u8 = 9;
 const UNBIND: u8 = 10;
+const RETURNS: u8 = 11;
+/// Only in spill files.
+const SPILL: u8 = 12;
 
 /// A record read back.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ pub(crate) enum Record {
     Settle { queue: u64, position: u64 },
     Reserve { queue: u64, upto: u64 },
     Flag { queue: u64, position: u64 },
+    Returns { queue: u64, position: u64, returns: u32 },
     DeclareQueue { id: u64, name: String, is_auto_delete: bool, next_position: u64, arguments: FieldTable },
     DeleteQueue { id: u64 },
     DeclareExchange { name: String, kind: Kind, is_auto_delete: bool, is_internal: bool, arguments: FieldTable },
@@ -71,21 +79,21 @@ pub(crate) fn write(out: &mut Vec<u8>, segment: u32, op: &Op) {
     out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
     match op {
         Op::Publish { targets, .. } if targets.is_empty() => return out.truncate(start),
+        Op::Nothing | Op::Move { .. } | Op::DropSpill { .. } => return out.truncate(start),
         Op::NextSegment { .. } | Op::DropSegment { .. } => return out.truncate(start),
         Op::Publish { message, targets } => {
             out.push(PUBLISH);
-            put_u32(out, targets.len() as u32);
-            for target in targets {
-                put_u64(out, target.queue);
-                put_u64(out, target.position);
-                put_u64(out, target.expires_ms);
-                out.push(u8::from(target.is_redelivered));
-            }
-            put_bytes(out, message.exchange.as_bytes());
-            put_bytes(out, message.routing_key.as_bytes());
-            out.push(message.priority);
-            put_bytes(out, &message.properties);
-            put_bytes(out, &message.body);
+            put_targets(out, targets);
+            put_message(out, message);
+        }
+        Op::Spill { message, .. } => {
+            out.push(SPILL);
+            out.push(u8::from(message.is_persistent));
+            put_message(out, message);
+        }
+        Op::Returns { queue, position, returns } => {
+            put_pair(out, RETURNS, *queue, *position);
+            put_u32(out, *returns);
         }
         Op::Settle { queue, position } => put_pair(out, SETTLE, *queue, *position),
         Op::Reserve { queue, upto } => put_pair(out, RESERVE, *queue, *upto),
@@ -117,6 +125,27 @@ pub(crate) fn write(out: &mut Vec<u8>, segment: u32, op: &Op) {
         Op::Bind { source, key, binding } => put_binding(out, BIND, source, key, binding),
         Op::Unbind { source, key, binding } => put_binding(out, UNBIND, source, key, binding),
     }
+    close(out, segment, start);
+}
+
+/// Appends the record of a message again, for one queue alone; `old` is the payload of a publish.
+pub(crate) fn write_again(out: &mut Vec<u8>, segment: u32, old: &[u8], target: &Target) -> Option<()> {
+    let mut fields = Fields(old);
+    if fields.u8()? != PUBLISH {
+        return None;
+    }
+    fields.targets()?;
+    let start = out.len();
+    out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+    out.push(PUBLISH);
+    put_targets(out, std::slice::from_ref(target));
+    out.extend_from_slice(fields.0);
+    close(out, segment, start);
+    Some(())
+}
+
+/// Fills in length and checksum of the record that begins at `start`.
+fn close(out: &mut [u8], segment: u32, start: usize) {
     let payload = start + RECORD_HEADER_BYTES;
     let length = (out.len() - payload) as u32;
     let sum = checksum(segment, &out[payload..]);
@@ -129,6 +158,22 @@ fn put_u32(out: &mut Vec<u8>, value: u32) {
 }
 fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
+}
+fn put_targets(out: &mut Vec<u8>, targets: &[Target]) {
+    put_u32(out, targets.len() as u32);
+    for target in targets {
+        put_u64(out, target.queue);
+        put_u64(out, target.position);
+        put_u64(out, target.expires_ms);
+        out.push(u8::from(target.is_redelivered));
+    }
+}
+fn put_message(out: &mut Vec<u8>, message: &Message) {
+    put_bytes(out, message.exchange.as_bytes());
+    put_bytes(out, message.routing_key.as_bytes());
+    out.push(message.priority);
+    put_bytes(out, &message.properties);
+    put_bytes(out, &message.body);
 }
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len() as u32);
@@ -164,29 +209,18 @@ fn put_binding(out: &mut Vec<u8>, kind: u8, source: &Name, key: &Name, binding: 
 pub(crate) fn read(payload: &[u8]) -> Option<Record> {
     let mut fields = Fields(payload);
     let record = match fields.u8()? {
-        PUBLISH => {
-            let count = fields.u32()?;
-            let mut targets = Vec::new();
-            for _ in 0..count {
-                targets.push(Target {
-                    queue: fields.u64()?,
-                    position: fields.u64()?,
-                    expires_ms: fields.u64()?,
-                    is_redelivered: fields.u8()? != 0,
-                });
-            }
-            Record::Publish {
-                targets,
-                exchange: fields.text()?,
-                routing_key: fields.text()?,
-                priority: fields.u8()?,
-                properties: fields.bytes()?.into(),
-                body: fields.bytes()?.into(),
-            }
-        }
+        PUBLISH => Record::Publish {
+            targets: fields.targets()?,
+            exchange: fields.text()?,
+            routing_key: fields.text()?,
+            priority: fields.u8()?,
+            properties: fields.bytes()?.into(),
+            body: fields.bytes()?.into(),
+        },
         SETTLE => Record::Settle { queue: fields.u64()?, position: fields.u64()? },
         RESERVE => Record::Reserve { queue: fields.u64()?, upto: fields.u64()? },
         FLAG => Record::Flag { queue: fields.u64()?, position: fields.u64()? },
+        RETURNS => Record::Returns { queue: fields.u64()?, position: fields.u64()?, returns: fields.u32()? },
         DECLARE_QUEUE => Record::DeclareQueue {
             id: fields.u64()?,
             name: fields.text()?,
@@ -216,6 +250,46 @@ pub(crate) fn read(payload: &[u8]) -> Option<Record> {
     fields.0.is_empty().then_some(record)
 }
 
+/// A message as its record holds it.
+pub(crate) struct StoredMessage<'a> {
+    pub is_persistent: bool,
+    pub exchange: &'a str,
+    pub routing_key: &'a str,
+    pub priority: u8,
+    pub properties: &'a [u8],
+    pub body: &'a [u8],
+}
+
+/// Reads the message of a publish or spill record's payload; nothing if it is neither.
+pub(crate) fn read_message(payload: &[u8]) -> Option<StoredMessage<'_>> {
+    let mut fields = Fields(payload);
+    let is_persistent = match fields.u8()? {
+        PUBLISH => {
+            let count = fields.u32()? as usize;
+            fields.take(count.checked_mul(TARGET_BYTES)?)?;
+            true
+        }
+        SPILL => fields.u8()? != 0,
+        _ => return None,
+    };
+    Some(StoredMessage {
+        is_persistent,
+        exchange: std::str::from_utf8(fields.bytes()?).ok()?,
+        routing_key: std::str::from_utf8(fields.bytes()?).ok()?,
+        priority: fields.u8()?,
+        properties: fields.bytes()?,
+        body: fields.bytes()?,
+    })
+}
+
+/// The payload of a whole record, if its checksum is right.
+pub(crate) fn checked(segment: u32, record: &[u8]) -> Option<&[u8]> {
+    let (header, payload) = record.split_at_checked(RECORD_HEADER_BYTES)?;
+    let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
+    let sum = u32::from_le_bytes(header[4..].try_into().ok()?);
+    (length == payload.len() && checksum(segment, payload) == sum).then_some(payload)
+}
+
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -232,6 +306,14 @@ impl<'a> Fields<'a> {
     }
     fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+    fn targets(&mut self) -> Option<Vec<Target>> {
+        let count = self.u32()?;
+        let mut targets = Vec::new();
+        for _ in 0..count {
+            targets.push(Target { queue: self.u64()?, position: self.u64()?, expires_ms: self.u64()?, is_redelivered: self.u8()? != 0 });
+        }
+        Some(targets)
     }
     fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.u32()? as usize;

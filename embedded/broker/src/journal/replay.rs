@@ -16,16 +16,8 @@ use crate::{
     exchange::{Binding, Exchange},
     ids::{Name, QueueId},
     journal::record::{FORMAT, MAGIC, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, checksum, read},
-    message::Message,
+    message::{Entry, Message, Place, Stored},
 };
-
-/// A message that is alive.
-pub(crate) struct ReplayedMessage {
-    pub message: Arc<Message>,
-    pub expires_ms: u64,
-    pub is_redelivered: bool,
-    pub segment: u32,
-}
 
 /// A queue with what it holds, by position.
 pub(crate) struct ReplayedQueue {
@@ -35,7 +27,7 @@ pub(crate) struct ReplayedQueue {
     pub next_position: u64,
     /// Positions below it may have been delivered.
     pub reserved: u64,
-    pub messages: BTreeMap<u64, ReplayedMessage>,
+    pub messages: BTreeMap<u64, Entry>,
 }
 
 /// The state a journal describes.
@@ -47,11 +39,14 @@ pub(crate) struct Replayed {
     /// Bytes of each segment.
     pub segments: BTreeMap<u32, u64>,
     names: HashMap<String, Name>,
+    /// Memory of the messages found so far, and what it may be before further ones stay on disk.
+    held_bytes: u64,
+    resident_max_bytes: u64,
 }
 
 /// Reads all segments in a folder.
-pub(crate) fn replay(folder: &Path) -> Result<Replayed, Error> {
-    let mut replayed = Replayed::default();
+pub(crate) fn replay(folder: &Path, resident_max_bytes: u64) -> Result<Replayed, Error> {
+    let mut replayed = Replayed { resident_max_bytes, ..Replayed::default() };
     let paths = segments(folder)?;
     let newest = paths.keys().next_back().copied();
     for (number, path) in paths {
@@ -108,7 +103,7 @@ impl Replayed {
         while offset < bytes.len() {
             match next_record(number, &bytes[offset..]) {
                 Some((record, length)) => {
-                    self.apply(number, record);
+                    self.apply(record, Place { file: number, offset: offset as u32, length: length as u32 });
                     offset += length;
                 }
                 // Space filled ahead of the records.
@@ -129,7 +124,7 @@ impl Replayed {
         self.names.entry(text).or_insert_with_key(|text| text.as_str().into()).clone()
     }
 
-    fn apply(&mut self, segment: u32, record: Record) {
+    fn apply(&mut self, record: Record, place: Place) {
         match record {
             Record::Publish { targets, exchange, routing_key, priority, properties, body } => {
                 let message = Arc::new(Message {
@@ -140,21 +135,26 @@ impl Replayed {
                     is_persistent: true,
                     priority,
                 });
+                let stored = Stored { segment: place.file, slot: 0, batch: 0 };
                 for target in targets {
                     let Some(queue) = self.queues.get_mut(&target.queue) else { continue };
                     queue.next_position = queue.next_position.max(target.position + 1);
-                    let replayed = ReplayedMessage {
-                        message: message.clone(),
-                        expires_ms: target.expires_ms,
-                        is_redelivered: target.is_redelivered,
-                        segment,
-                    };
-                    queue.messages.insert(target.position, replayed);
+                    let mut entry = Entry::new(message.clone(), target.position, target.expires_ms, stored);
+                    entry.place = place;
+                    entry.is_redelivered = target.is_redelivered;
+                    if self.held_bytes > self.resident_max_bytes {
+                        entry.drop_content();
+                    }
+                    self.held_bytes += entry.cost();
+                    if let Some(old) = queue.messages.insert(target.position, entry) {
+                        self.held_bytes -= old.cost();
+                    }
                 }
             }
             Record::Settle { queue, position } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.messages.remove(&position);
+                    let settled = queue.messages.remove(&position);
+                    self.held_bytes -= settled.map_or(0, |entry| entry.cost());
                 }
             }
             Record::Reserve { queue, upto } => {
@@ -164,6 +164,12 @@ impl Replayed {
             }
             Record::Flag { queue, position } => {
                 if let Some(message) = self.queues.get_mut(&queue).and_then(|queue| queue.messages.get_mut(&position)) {
+                    message.is_redelivered = true;
+                }
+            }
+            Record::Returns { queue, position, returns } => {
+                if let Some(message) = self.queues.get_mut(&queue).and_then(|queue| queue.messages.get_mut(&position)) {
+                    message.returns = returns;
                     message.is_redelivered = true;
                 }
             }
@@ -179,7 +185,8 @@ impl Replayed {
                 queue.next_position = queue.next_position.max(next_position);
             }
             Record::DeleteQueue { id } => {
-                self.queues.remove(&id);
+                let messages = self.queues.remove(&id).map(|queue| queue.messages).unwrap_or_default();
+                self.held_bytes -= messages.values().map(Entry::cost).sum::<u64>();
             }
             Record::DeclareExchange { name, kind, is_auto_delete, is_internal, arguments } => {
                 let mut exchange = Exchange::new(kind, true);

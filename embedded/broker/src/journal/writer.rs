@@ -1,5 +1,5 @@
-//! The journal's own thread: writes a batch, syncs it, reports it. A full disk is waited out; a failed sync is fatal,
-//! because the kernel may have dropped what it could not write.
+//! The journal's own thread: writes a batch, syncs it, reports it, and where messages lie now if the core wants to
+//! know. A full disk is waited out; a failed sync is fatal, because the kernel may have dropped what it could not write.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,10 +10,14 @@ use std::{
     time::Duration,
 };
 
-use crate::journal::{
-    Batch,
-    op::Op,
-    record::{SEGMENT_HEADER_BYTES, segment_header, write},
+use crate::{
+    journal::{
+        Batch, Committed, Placed,
+        op::{Op, Target},
+        record::{SEGMENT_HEADER_BYTES, checked, segment_header, write, write_again},
+        spill::{remove_spilled, spill_path},
+    },
+    message::Place,
 };
 
 /// Pause before a failed write is tried again.
@@ -39,6 +43,19 @@ pub(crate) struct Writer {
     /// Bytes of the file that exist.
     filled: u64,
     buffer: Vec<u8>,
+    placed: Vec<Placed>,
+    spill: SpillFile,
+    /// The old segment that messages are moved from.
+    moved_from: Option<(u32, File)>,
+}
+
+/// The spill file that is written to.
+#[derive(Default)]
+struct SpillFile {
+    number: u32,
+    file: Option<File>,
+    length: u64,
+    buffer: Vec<u8>,
 }
 
 impl Writer {
@@ -52,26 +69,33 @@ impl Writer {
             length: SEGMENT_HEADER_BYTES as u64,
             filled: SEGMENT_HEADER_BYTES as u64,
             buffer: Vec::new(),
+            placed: Vec::new(),
+            spill: SpillFile::default(),
+            moved_from: None,
         })
     }
 
-    /// Writes batches until the sender is gone; `report` is told each number once it is safe.
-    pub fn run(mut self, batches: &Receiver<Batch>, mut report: impl FnMut(u64)) {
+    /// Writes batches until the sender is gone; `report` is told of each once it is safe.
+    pub fn run(mut self, batches: &Receiver<Batch>, mut report: impl FnMut(Committed)) {
         while let Ok(batch) = batches.recv() {
             if let Err(error) = self.write_batch(&batch) {
                 tracing::error!(%error, "the journal could not be synced, nothing more will be confirmed");
                 return;
             }
-            report(batch.number);
+            report(Committed { number: batch.number, placed: std::mem::take(&mut self.placed) });
         }
         if let Err(error) = self.file.set_len(self.length) {
             tracing::warn!(%error, "space filled ahead could not be given back");
+        }
+        if let Err(error) = remove_spilled(&self.folder) {
+            tracing::warn!(%error, "a spill file could not be removed");
         }
     }
 
     fn write_batch(&mut self, batch: &Batch) -> io::Result<()> {
         let mut dropped = Vec::new();
         for op in &batch.ops {
+            let start = self.buffer.len();
             match op {
                 Op::NextSegment { number } => {
                     self.write_out();
@@ -83,21 +107,84 @@ impl Writer {
                     self.length = SEGMENT_HEADER_BYTES as u64;
                     self.filled = self.length;
                 }
-                Op::DropSegment { number } => dropped.push(*number),
+                Op::DropSegment { number } => dropped.push(segment_path(&self.folder, *number)),
+                Op::DropSpill { file } => {
+                    if *file == self.spill.number {
+                        self.spill.file = None;
+                    }
+                    dropped.push(spill_path(&self.folder, *file));
+                }
+                Op::Move { from, priority, target, .. } => {
+                    self.move_message(*from, target)?;
+                    self.place(start, *priority, std::slice::from_ref(target));
+                }
+                Op::Spill { .. } => self.spill(op),
+                Op::Publish { message, targets } if batch.wants_places => {
+                    write(&mut self.buffer, self.segment, op);
+                    self.place(start, message.priority, targets);
+                }
                 op => write(&mut self.buffer, self.segment, op),
             }
         }
         self.write_out();
+        self.spill.write_out(&self.folder);
         if batch.must_sync || !dropped.is_empty() {
             self.file.sync_data()?;
         }
-        for number in dropped {
-            let path = segment_path(&self.folder, number);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "an old segment could not be removed");
+        self.moved_from = None;
+        for path in dropped {
+            // A spill file whose records were all settled in time was never made.
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "an old file could not be removed");
             }
         }
         Ok(())
+    }
+
+    /// Notes where the record lies that begins at `start` of the buffer.
+    fn place(&mut self, start: usize, priority: u8, targets: &[Target]) {
+        let offset = self.length + start as u64;
+        let length = self.buffer.len() - start;
+        let (Ok(offset), Ok(length)) = (u32::try_from(offset), u32::try_from(length)) else { return };
+        for target in targets {
+            self.placed.push(Placed {
+                queue: target.queue,
+                position: target.position,
+                priority,
+                place: Place { file: self.segment, offset, length },
+                is_spilled: false,
+            });
+        }
+    }
+
+    /// Writes a message of an old segment again.
+    fn move_message(&mut self, from: Place, target: &Target) -> io::Result<()> {
+        if self.moved_from.as_ref().is_none_or(|(number, _)| *number != from.file) {
+            self.moved_from = Some((from.file, File::open(segment_path(&self.folder, from.file))?));
+        }
+        let Some((_, file)) = &self.moved_from else { return Ok(()) };
+        let mut record = vec![0; from.length as usize];
+        file.read_exact_at(&mut record, u64::from(from.offset))?;
+        checked(from.file, &record)
+            .and_then(|payload| write_again(&mut self.buffer, self.segment, payload, target))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a live message is damaged on disk"))
+    }
+
+    fn spill(&mut self, op: &Op) {
+        let Op::Spill { file, queue, position, message } = op else { return };
+        if *file != self.spill.number {
+            self.spill.write_out(&self.folder);
+            self.spill = SpillFile { number: *file, ..SpillFile::default() };
+        }
+        let start = self.spill.buffer.len();
+        write(&mut self.spill.buffer, *file, op);
+        let offset = self.spill.length + start as u64;
+        let length = self.spill.buffer.len() - start;
+        let (Ok(offset), Ok(length)) = (u32::try_from(offset), u32::try_from(length)) else { return };
+        let place = Place { file: *file, offset, length };
+        self.placed.push(Placed { queue: *queue, position: *position, priority: message.priority, place, is_spilled: true });
     }
 
     /// Writes the buffer behind the last record.
@@ -116,6 +203,21 @@ impl Writer {
             retry(|| file.write_all_at(buffer, length));
         }
         self.length = end;
+        self.buffer.clear();
+        self.buffer.shrink_to(KEEP_BYTES);
+    }
+}
+
+impl SpillFile {
+    fn write_out(&mut self, folder: &Path) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let path = spill_path(folder, self.number);
+        let file = self.file.get_or_insert_with(|| retry(|| OpenOptions::new().write(true).create(true).truncate(true).open(&path)));
+        let (buffer, length) = (&self.buffer, self.length);
+        retry(|| file.write_all_at(buffer, length));
+        self.length += self.buffer.len() as u64;
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BYTES);
     }

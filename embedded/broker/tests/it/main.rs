@@ -3,5 +3,6 @@
 mod bounds;
 mod crash;
 mod hostile;
+mod paging;
 mod smoke;
 mod world;
