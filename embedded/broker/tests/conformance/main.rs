@@ -3,11 +3,13 @@
 
 mod acks;
 mod channels;
+mod closes;
 mod confirms;
 mod consumers;
 mod deadletters;
 mod exchanges;
 mod limits;
+mod login;
 mod priorities;
 mod properties;
 mod qos;
@@ -15,3 +17,5 @@ mod queues;
 mod replies;
 mod stage;
 mod times;
+#[path = "../wire/mod.rs"]
+mod wire;
