@@ -132,3 +132,29 @@ async fn messages_on_disk_are_shared_returned_and_dead_lettered_as_others_are() 
     expect(&a, "two", 0..400).await;
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn delivery_counts_outlive_a_restart_of_a_quorum_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(tight(folder.path())).await.unwrap();
+    let quorum = || {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments
+    };
+    let a = channel(&broker.url()).await;
+    durable_queue(&a, "work", quorum()).await;
+    fill(&a, "", "work", 0..1, 2).await;
+    for _ in 0..2 {
+        let got = a.basic_get("work".into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        got.nack(BasicNackOptions { requeue: true, ..Default::default() }).await.unwrap();
+    }
+    broker.stop().await;
+    let broker = Broker::start(tight(folder.path())).await.unwrap();
+    let a = channel(&broker.url()).await;
+    let got = a.basic_get("work".into(), BasicGetOptions::default()).await.unwrap().unwrap();
+    assert!(got.redelivered);
+    let headers = got.properties.headers().clone().unwrap();
+    assert_eq!(headers.inner().get("x-delivery-count"), Some(&AMQPValue::LongLongInt(2)));
+    broker.stop().await;
+}
