@@ -10,6 +10,7 @@ mod apply;
 mod job_life;
 mod jobs;
 mod message;
+mod metering;
 mod node_life;
 mod pool_changes;
 mod pools;

@@ -11,7 +11,10 @@ use broker_config::{
 use crate::{
     command::{Condition, Done, NewPool},
     core::{Core, Event, JobStop},
-    engine::world::{PoolEntry, World},
+    engine::{
+        metering::Meter,
+        world::{PoolEntry, World},
+    },
     refusal::{Code, Refusal},
     store::{StoreError, records::PoolRecord, scaling::Scaling},
 };
@@ -80,6 +83,7 @@ impl World {
             waiting_since: None,
             is_touched: true,
             history: Default::default(),
+            meter: Meter::start(now),
         };
         self.pools.insert(id.clone(), entry);
         let jobs: Vec<JobUid> = self.jobs.iter().filter(|(_, job)| job.record.pool == id).map(|(uid, _)| *uid).collect();
@@ -232,7 +236,8 @@ impl World {
     }
 
     /// A pool whose last node is gone goes, too; its jobs wait for a new one of its name.
-    pub(super) fn forget_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
+    pub(super) fn forget_pool(&mut self, pool: &PoolId, now: Timestamp) -> Result<(), StoreError> {
+        self.tick_meter(pool, true, now)?;
         self.store.delete_pool(pool)?;
         if let Some(entry) = self.pools.remove(pool) {
             for (uid, facts) in entry.core.jobs() {

@@ -140,6 +140,7 @@ impl World {
         }
         node.address = Some(join.address);
         node.agent_version = Some(join.version);
+        node.cores = join.cores;
         let (epoch, credential, rank, is_dedicated) = (node.epoch, node.token.clone(), node.rank, node.is_dedicated);
         entry.dirty_nodes.insert(join.node.clone());
         let (slots, fill, start_task) = (entry.record.slots_per_node, entry.record.fill, entry.record.start_task.clone());
@@ -317,5 +318,6 @@ fn new_node(id: NodeId, token: String, rank: u32, now: Timestamp) -> NodeRecord 
         start_task: None,
         faults: vec![],
         agent_version: None,
+        cores: 0,
     }
 }

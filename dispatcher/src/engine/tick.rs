@@ -30,6 +30,7 @@ impl World {
                 self.version = version;
             }
             note_waiting(entry, now);
+            self.tick_meter(&id, false, now)?;
             self.tick_scaling(&id, now);
             let Some(entry) = self.pools.get_mut(&id) else { continue };
             if now.since(entry.flushed_at) >= FLUSH_MS {
@@ -37,7 +38,7 @@ impl World {
                 entry.dirty_nodes.append(&mut entry.stale_nodes);
             }
             if entry.record.state == PoolState::Deleting && entry.nodes.is_empty() {
-                self.forget_pool(&id)?;
+                self.forget_pool(&id, now)?;
             }
         }
         self.tick_jobs(now)

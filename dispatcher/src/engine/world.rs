@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     command::{Command, Done},
     core::{Attempt, Core, Effect, Event, Node, Phase, Timers},
-    engine::{Input, Output, Release},
+    engine::{Input, Output, Release, metering::Meter},
     formula::History,
     refusal::{Code, Refusal},
     store::{
@@ -50,6 +50,7 @@ pub(super) struct PoolEntry {
     pub is_touched: bool,
     /// What formulas look back on.
     pub history: History,
+    pub meter: Meter,
 }
 
 pub(super) struct JobEntry {
@@ -137,6 +138,7 @@ impl World {
                 waiting_since: None,
                 is_touched: true,
                 history: History::default(),
+                meter: Meter::start(now),
                 record,
             };
             self.pools.insert(entry.record.id.clone(), entry);

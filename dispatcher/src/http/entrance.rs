@@ -31,7 +31,7 @@ use crate::{
         error::RequestId,
         explain, health,
         health::Health,
-        jobs, node_files, node_orders, nodes, pools,
+        jobs, metrics, node_files, node_orders, nodes, pools,
         query::Query,
         retired,
         routes::{self, Refused, Route, Served},
@@ -87,6 +87,7 @@ macro_rules! verbs {
 verbs! {
     ImagesList => account::images,
     NodeCounts => account::node_counts,
+    UsageMetrics => metrics::list,
     ApplicationsList => account::applications,
     ApplicationGet => account::application,
     NothingList => account::nothing,

@@ -21,6 +21,7 @@ mod jobs;
 mod json;
 mod listen;
 mod lists;
+mod metrics;
 mod node_files;
 mod node_orders;
 mod nodes;

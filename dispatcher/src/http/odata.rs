@@ -57,7 +57,8 @@ enum Token {
     Comma,
 }
 
-fn time(text: &str) -> Option<Timestamp> {
+/// Reads a time in the forms that clients write.
+pub fn time(text: &str) -> Option<Timestamp> {
     let rfc1123 = || {
         let time = httpdate::parse_http_date(text).ok()?;
         let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -52,6 +52,7 @@ impl Route {
 const F_M: &[&str] = &["$filter", "maxresults", "$skiptoken"];
 const F_S_M: &[&str] = &["$filter", "$select", "maxresults", "$skiptoken"];
 const F_S_E_M: &[&str] = &["$filter", "$select", "$expand", "maxresults", "$skiptoken"];
+const U: &[&str] = &["starttime", "endtime", "$filter", "maxresults", "$skiptoken"];
 const M: &[&str] = &["maxresults", "$skiptoken"];
 const S: &[&str] = &["$select"];
 const S_M: &[&str] = &["$select", "maxresults", "$skiptoken"];
@@ -62,7 +63,6 @@ const FORCE: &[&str] = &["force"];
 const NONE: &[&str] = &[];
 
 const SCHEDULES: &str = "Add jobs from a scheduler of your own, such as cron, for now.";
-const LATER: &str = "This operation is not served yet.";
 
 use Honours::{All, Nothing, Times};
 use Served::{NotYet, Yes};
@@ -81,7 +81,7 @@ table! {
     "account.list_pool_node_counts" GET "/nodecounts" F_M Nothing Yes(Verb::NodeCounts);
     "application.list" GET "/applications" M Nothing Yes(Verb::ApplicationsList);
     "application.get" GET "/applications/{application}" NONE Nothing Yes(Verb::ApplicationGet);
-    "pool.list_usage_metrics" GET "/poolusagemetrics" F_M Nothing NotYet(LATER);
+    "pool.list_usage_metrics" GET "/poolusagemetrics" U Nothing Yes(Verb::UsageMetrics);
     "pool.add" POST "/pools" NONE Nothing Yes(Verb::PoolAdd);
     "pool.list" GET "/pools" F_S_E_M Nothing Yes(Verb::PoolList);
     "pool.delete" DELETE "/pools/{pool}" NONE All Yes(Verb::PoolDelete);

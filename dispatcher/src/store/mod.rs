@@ -10,6 +10,7 @@ pub mod records;
 pub mod rows;
 pub mod scaling;
 pub mod sqlite;
+pub mod usage;
 
 use broker_config::{
     ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
@@ -19,7 +20,10 @@ use thiserror::Error;
 
 use crate::{
     command::ExitConditions,
-    store::records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+    store::{
+        records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+        usage::Charge,
+    },
 };
 
 /// Why the store could not do what was asked.
@@ -86,6 +90,10 @@ pub trait Store: Send {
     fn put_node(&mut self, pool: &PoolId, node: &NodeRecord) -> Result<(), StoreError>;
     /// Removes a node.
     fn delete_node(&mut self, pool: &PoolId, node: &NodeId) -> Result<(), StoreError>;
+    /// Adds core time to an interval of a pool.
+    fn charge(&mut self, pool: &PoolId, charge: &Charge) -> Result<(), StoreError>;
+    /// Forgets usage in intervals that started before.
+    fn forget_usage(&mut self, before: Timestamp) -> Result<(), StoreError>;
     /// Inserts or replaces a job; the document only when given.
     fn put_job(&mut self, job: &JobRecord, document: Option<&str>) -> Result<(), StoreError>;
     /// Removes a job whose tasks are gone.

@@ -7,6 +7,7 @@ use crate::store::{
     StoreError,
     filter::Filter,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    usage::{UsagePage, UsageRow},
 };
 
 /// A page of a list in id order.
@@ -41,4 +42,6 @@ pub trait Read: Send + Sync {
     async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
     async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError>;
+    /// A page of pools' core time, deleted pools included.
+    async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError>;
 }

@@ -110,6 +110,8 @@ pub struct NodeRecord {
     pub faults: Vec<Fault>,
     /// The agent's version.
     pub agent_version: Option<String>,
+    /// Its processors; zero before the first join.
+    pub cores: u32,
 }
 
 /// A job as the engine knows it.

@@ -8,6 +8,7 @@ mod files;
 mod house;
 mod jobs;
 mod lists;
+mod metrics;
 mod nodes;
 mod pool_changes;
 mod scaling;

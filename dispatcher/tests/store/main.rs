@@ -10,6 +10,7 @@ mod names;
 mod place;
 mod records;
 mod tasks;
+mod usage;
 
 use std::sync::Arc;
 
@@ -95,6 +96,9 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         hostile_text_in_filters_is_only_text
         pools_nodes_and_jobs_are_filtered_by_their_fields
         filters_and_pages_work_together
+    }
+    usage {
+        core_time_is_kept_by_interval_and_outlives_its_pool
     }
     durability {
         a_transaction_that_was_rolled_back_leaves_nothing

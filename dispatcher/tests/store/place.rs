@@ -124,6 +124,7 @@ pub fn node(name: &str) -> NodeRecord {
         start_task: None,
         faults: Vec::new(),
         agent_version: None,
+        cores: 0,
     }
 }
 

@@ -73,6 +73,7 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
         start_task: Some(StartTaskEnd { started_at: at(1), ended_at: at(2), outcome: Outcome::Exit { code: 3 }, retries: 1 }),
         faults: vec![fault("StartTaskFailed")],
         agent_version: Some("0.1.0".to_owned()),
+        cores: 12,
         ..node("n1")
     };
     let plain = node("N0");

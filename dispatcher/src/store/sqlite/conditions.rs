@@ -18,6 +18,7 @@ pub(super) enum List {
     Nodes,
     Jobs,
     Tasks,
+    Usage,
 }
 
 /// How a field is kept.
@@ -32,6 +33,8 @@ fn column(list: List, field: Field) -> Column {
     use Column::{Missing, Number, Text};
     match (list, field) {
         (List::Tasks, Field::State) => Column::TaskState,
+        (List::Usage, Field::Id) => Text("pool"),
+        (List::Usage, _) => Missing,
         (_, Field::Id) => Text("id"),
         (_, Field::State) => Text("state"),
         (_, Field::StateAt) => Number("state_at"),

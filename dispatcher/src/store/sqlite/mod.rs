@@ -17,6 +17,7 @@ mod reader;
 mod schema;
 mod stream;
 mod tasks;
+mod usage;
 
 use std::{fs::File, path::Path};
 
@@ -33,6 +34,7 @@ use crate::{
     store::{
         Store, StoreError,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+        usage::Charge,
     },
 };
 
@@ -132,6 +134,14 @@ impl Store for SqliteStore {
 
     fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
         pools::delete(&self.connection, pool)
+    }
+
+    fn charge(&mut self, pool: &PoolId, charge: &Charge) -> Result<(), StoreError> {
+        usage::charge(&self.connection, pool, charge)
+    }
+
+    fn forget_usage(&mut self, before: Timestamp) -> Result<(), StoreError> {
+        usage::forget(&self.connection, before)
     }
 
     fn put_node(&mut self, pool: &PoolId, node: &NodeRecord) -> Result<(), StoreError> {

@@ -27,8 +27,9 @@ ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3, state_at = ?4, allocati
 
 const PUT_NODE: &str = "
 INSERT OR REPLACE INTO nodes (pool, id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at,
-    booted_at, is_dedicated, rank, tasks_run, tasks_succeeded, start_task, faults, agent_version, turn, recent, booted_with)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+    booted_at, is_dedicated, rank, tasks_run, tasks_succeeded, start_task, faults, agent_version, turn, recent, booted_with,
+    cores)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
 
 const POOLS: &str = "
 SELECT id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority, resize_timeout_ms,
@@ -38,7 +39,7 @@ FROM pools ORDER BY id";
 
 const NODES: &str = "
 SELECT id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at, booted_at, is_dedicated,
-    rank, tasks_run, tasks_succeeded, start_task, faults, agent_version, turn, recent, booted_with
+    rank, tasks_run, tasks_succeeded, start_task, faults, agent_version, turn, recent, booted_with, cores
 FROM nodes WHERE pool = ?1 ORDER BY id";
 
 /// Inserts or replaces a pool; the document only when given.
@@ -108,6 +109,7 @@ pub(super) fn put_node(connection: &Connection, pool: &PoolId, node: &NodeRecord
         node.turn.as_ref().map(cells::json),
         cells::list(&node.recent),
         node.booted_with.as_ref().map(cells::json),
+        node.cores,
     ])?;
     Ok(())
 }
@@ -191,5 +193,6 @@ fn node(cells: &mut Cells<'_>) -> Result<NodeRecord, StoreError> {
         turn: cells.json_if("turn")?,
         recent: cells.list("recent")?,
         booted_with: cells.json_if("booted_with")?,
+        cores: cells.small("cores")?,
     })
 }

@@ -18,7 +18,8 @@ use crate::store::{
     StoreError,
     read::{Page, Read},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
-    sqlite::{open, pages},
+    sqlite::{open, pages, usage},
+    usage::{UsagePage, UsageRow},
 };
 
 /// How long a read waits for a connection.
@@ -124,5 +125,9 @@ impl Read for SqliteReader {
     async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {
         let job = job.clone();
         self.read(move |connection| pages::tasks(connection, &job, page)).await
+    }
+
+    async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError> {
+        self.read(move |connection| usage::page(connection, page)).await
     }
 }

@@ -43,6 +43,14 @@ CREATE TABLE pools (
     document            TEXT NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE pool_usage (
+    interval INTEGER NOT NULL,
+    pool     TEXT NOT NULL COLLATE NOCASE,
+    vm_size  TEXT NOT NULL,
+    core_ms  INTEGER NOT NULL,
+    PRIMARY KEY (interval, pool)
+) WITHOUT ROWID;
+
 CREATE TABLE nodes (
     pool            TEXT NOT NULL COLLATE NOCASE,
     id              TEXT NOT NULL COLLATE NOCASE,
@@ -66,6 +74,7 @@ CREATE TABLE nodes (
     start_task      TEXT,
     faults          TEXT,
     agent_version   TEXT,
+    cores           INTEGER NOT NULL,
     PRIMARY KEY (pool, id)
 ) WITHOUT ROWID;
 

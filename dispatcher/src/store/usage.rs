@@ -1,0 +1,94 @@
+//! What pools and tasks have used: core time by half hour, and the sums that statistics show.
+
+use broker_config::{ids::PoolId, message::Finished, time::Timestamp};
+
+use crate::store::filter::Filter;
+
+/// The length of an interval of usage.
+pub const INTERVAL_MS: i64 = 30 * 60 * 1000;
+
+/// The interval that holds a point in time, by its start.
+pub fn interval_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0.rem_euclid(INTERVAL_MS))
+}
+
+/// Core time of a pool inside one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Charge {
+    /// The interval's start.
+    pub interval: Timestamp,
+    /// Milliseconds times cores, of all nodes.
+    pub core_ms: u64,
+    /// Of them, those of dedicated nodes.
+    pub dedicated_core_ms: u64,
+}
+
+/// A pool's core time in one interval; it stays when the pool goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The interval's start.
+    pub interval: Timestamp,
+    /// The pool.
+    pub pool: PoolId,
+    /// Its size of machines.
+    pub vm_size: String,
+    /// Milliseconds times cores.
+    pub core_ms: u64,
+}
+
+/// A page of usage, ordered by interval and pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsagePage {
+    /// Intervals that start here or later.
+    pub from: Timestamp,
+    /// Intervals that end here or earlier.
+    pub until: Timestamp,
+    /// Only what follows this row.
+    pub after: Option<(Timestamp, String)>,
+    /// Rows at most.
+    pub rows_max: usize,
+    /// Only rows that pass.
+    pub filter: Option<Filter>,
+}
+
+/// What runs have used, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// CPU time in user mode.
+    pub user_ms: u64,
+    /// CPU time in kernel mode.
+    pub kernel_ms: u64,
+    /// Time from start to end.
+    pub wall_ms: u64,
+    /// Bytes staged in.
+    pub in_bytes: u64,
+    /// Bytes staged out.
+    pub out_bytes: u64,
+    /// The largest peak of memory.
+    pub memory_peak: u64,
+}
+
+impl Work {
+    /// What one run has used.
+    pub fn of(finished: &Finished) -> Work {
+        let usage = finished.usage;
+        Work {
+            user_ms: usage.user_ms,
+            kernel_ms: usage.kernel_ms,
+            wall_ms: finished.ended_at.since(finished.started_at).cast_unsigned(),
+            in_bytes: usage.in_bytes,
+            out_bytes: usage.out_bytes,
+            memory_peak: usage.memory_peak_bytes,
+        }
+    }
+
+    /// Adds more runs.
+    pub fn add(&mut self, more: &Work) {
+        self.user_ms = self.user_ms.saturating_add(more.user_ms);
+        self.kernel_ms = self.kernel_ms.saturating_add(more.kernel_ms);
+        self.wall_ms = self.wall_ms.saturating_add(more.wall_ms);
+        self.in_bytes = self.in_bytes.saturating_add(more.in_bytes);
+        self.out_bytes = self.out_bytes.saturating_add(more.out_bytes);
+        self.memory_peak = self.memory_peak.max(more.memory_peak);
+    }
+}
