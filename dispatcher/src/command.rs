@@ -2,7 +2,7 @@
 //! the engine decides whether the present state allows it.
 
 use broker_config::{
-    ids::{JobId, NodeId, PoolId, TaskId},
+    ids::{JobId, NodeId, PoolId, ScheduleId, TaskId},
     message::Fault,
     period::Period,
     spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask, TaskConstraints, TaskSpec},
@@ -16,7 +16,7 @@ use crate::{
     core::JobOrder,
     formula::Formula,
     refusal::{Code, Refusal},
-    store::scaling::ScaleRun,
+    store::{scaling::ScaleRun, schedules::Timetable},
 };
 
 /// A change that people ask for.
@@ -107,6 +107,16 @@ pub enum Command {
     DeleteJob(JobId, Condition),
     /// Change parts of a job.
     UpdateJob(JobId, Box<JobChange>, Condition),
+    /// Add a job schedule.
+    CreateSchedule(Box<NewSchedule>),
+    /// Change parts of a job schedule; later jobs follow.
+    ChangeSchedule(ScheduleId, Box<ScheduleChange>, Condition),
+    /// Make jobs again, or none until then.
+    SwitchSchedule(ScheduleId, bool, Condition),
+    /// End a job schedule and its job.
+    TerminateSchedule(ScheduleId, Condition),
+    /// Remove a job schedule with its jobs.
+    DeleteSchedule(ScheduleId, Condition),
     /// Add tasks: one result each, in order.
     CreateTasks(JobId, Vec<NewTask>),
     /// Replace a task's constraints.
@@ -191,7 +201,7 @@ pub struct PoolChange {
 }
 
 /// A job as asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewJob {
     /// Its name.
     pub id: JobId,
@@ -219,8 +229,32 @@ pub struct NewJob {
     pub manager: Option<Box<NewManager>>,
 }
 
-/// A job's manager task.
+/// A job schedule as asked for.
 #[derive(Debug, Clone)]
+pub struct NewSchedule {
+    /// Its name.
+    pub id: ScheduleId,
+    /// When jobs are due.
+    pub timetable: Timetable,
+    /// What they are made from; the name is replaced.
+    pub job: NewJob,
+    /// Azure's fields as JSON.
+    pub document: String,
+}
+
+/// Parts of a job schedule to change; absent ones stay.
+#[derive(Debug, Clone)]
+pub struct ScheduleChange {
+    /// When jobs are due.
+    pub timetable: Option<Timetable>,
+    /// What later jobs are made from.
+    pub job: Option<NewJob>,
+    /// The document with the changes.
+    pub document: String,
+}
+
+/// A job's manager task.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewManager {
     /// The task.
     pub task: NewTask,
@@ -261,7 +295,7 @@ pub struct JobChange {
 }
 
 /// A task as asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewTask {
     /// Its name.
     pub id: TaskId,

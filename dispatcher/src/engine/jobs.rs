@@ -1,7 +1,7 @@
 //! Changes of jobs that people ask for: add, disable, enable, change, end, remove.
 
 use broker_config::{
-    ids::{JobId, JobUid, PoolId, TaskUid},
+    ids::{JobId, JobUid, PoolId, ScheduleId, TaskUid},
     state::{JobState, PoolState},
     time::Timestamp,
 };
@@ -43,6 +43,15 @@ impl World {
         let exists = || Refusal::new(Code::JobExists, "The specified job already exists.").with("JobId", &job.id);
         if self.alive(&job.id).is_some() || self.store.find_job(&job.id)?.is_some() {
             return Ok(Err(exists()));
+        }
+        if let Ok(schedule) = job.id.as_str().parse::<ScheduleId>()
+            && self.schedules.contains_key(&schedule)
+        {
+            let refusal = Refusal::new(
+                Code::JobScheduleWithSameIdExists,
+                "A job schedule with the same id exists; a job and a schedule may not share one.",
+            );
+            return Ok(Err(refusal.with("JobScheduleId", &schedule)));
         }
         let slots_per_node = or_refuse!(self.slots_of_usable_pool(&job.pool));
         let uid = JobUid(self.next_job);
@@ -87,7 +96,7 @@ impl World {
     }
 
     /// Slots of the nodes of a pool that jobs may be put on.
-    fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<u32, Refusal> {
+    pub(super) fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<u32, Refusal> {
         match self.pools.get(pool) {
             None => {
                 Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool).hint("Add the pool first."))

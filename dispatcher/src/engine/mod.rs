@@ -16,6 +16,7 @@ mod pool_changes;
 mod pools;
 mod requests;
 mod scaling;
+mod schedules;
 mod task_changes;
 mod tasks;
 mod tick;

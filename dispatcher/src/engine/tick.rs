@@ -41,7 +41,8 @@ impl World {
                 self.forget_pool(&id, now)?;
             }
         }
-        self.tick_jobs(now)
+        self.tick_jobs(now)?;
+        self.tick_schedules(now)
     }
 }
 

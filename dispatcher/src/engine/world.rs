@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_config::{
     amqp::Tag,
-    ids::{AttemptKey, JobId, JobUid, NodeId, PoolId, TaskId, TaskUid},
+    ids::{AttemptKey, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     message::{TaskMessage, VERSION},
     spec::{EnvironmentSetting, TaskSpec},
     state::{JobState, SchedulingState},
@@ -21,6 +21,7 @@ use crate::{
     store::{
         Store, StoreError,
         records::{JobRecord, LiveTask, NodeRecord, PoolRecord},
+        schedules::ScheduleRow,
     },
 };
 
@@ -75,6 +76,7 @@ pub struct World {
     pub(super) pools: HashMap<PoolId, PoolEntry>,
     pub(super) jobs: HashMap<JobUid, JobEntry>,
     pub(super) job_names: HashMap<JobId, JobUid>,
+    pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
     pub(super) outputs: Vec<Output>,
     pub(super) releases: Vec<Release>,
     pub(super) answers: Vec<Answer>,
@@ -96,6 +98,7 @@ impl World {
             pools: HashMap::new(),
             jobs: HashMap::new(),
             job_names: HashMap::new(),
+            schedules: BTreeMap::new(),
             outputs: Vec::new(),
             releases: Vec::new(),
             answers: Vec::new(),
@@ -149,6 +152,7 @@ impl World {
             self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: ready });
             self.attach(uid, now);
         }
+        self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
         for task in loaded.live {
             self.restore(task, now);
         }
@@ -241,6 +245,11 @@ impl World {
             Command::TerminateJob(job, reason, condition) => self.terminate_job(&job, reason, &condition, now)?,
             Command::DeleteJob(job, condition) => self.remove_job(&job, &condition, now)?,
             Command::UpdateJob(job, change, condition) => self.update_job(&job, *change, &condition, now)?,
+            Command::CreateSchedule(schedule) => self.create_schedule(*schedule, now)?,
+            Command::ChangeSchedule(id, change, condition) => self.change_schedule(&id, *change, &condition, now)?,
+            Command::SwitchSchedule(id, enabled, condition) => self.switch_schedule(&id, enabled, &condition, now)?,
+            Command::TerminateSchedule(id, condition) => self.terminate_schedule(&id, &condition, now)?,
+            Command::DeleteSchedule(id, condition) => self.remove_schedule(&id, &condition, now)?,
             Command::CreateTasks(job, tasks) => self.create_tasks(&job, tasks, now)?,
             Command::UpdateTask(job, task, constraints, condition) => self.update_task(&job, &task, constraints, &condition, now)?,
             Command::ReactivateTask(job, task, condition) => self.reactivate_task(&job, &task, &condition, now)?,

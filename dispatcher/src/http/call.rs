@@ -1,6 +1,6 @@
 //! One request, taken apart: what handlers read.
 
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -62,6 +62,11 @@ impl Call {
     /// The job in the path.
     pub fn job(&self) -> Result<JobId, Refusal> {
         id("JobId", self.value(0))
+    }
+
+    /// The job schedule in the path.
+    pub fn schedule(&self) -> Result<ScheduleId, Refusal> {
+        id("JobScheduleId", self.value(0))
     }
 
     /// The task in the path.

@@ -1,6 +1,6 @@
 //! Which properties a list can be filtered by, and their columns; turns an OData tree into a store filter.
 
-use broker_config::state::{AllocationState, JobState, NodeState, PoolState, TaskState};
+use broker_config::state::{AllocationState, JobState, NodeState, PoolState, ScheduleState, TaskState};
 
 use crate::{
     http::odata::{self, Expression, Literal},
@@ -71,6 +71,21 @@ pub const JOBS: Properties = &[
     ("executionInfo/startTime", Kind::Time(Field::CreatedAt)),
     ("executionInfo/endTime", Kind::Time(Field::EndedAt)),
     ("executionInfo/poolId", Kind::Text(Field::Pool)),
+];
+
+/// Jobs of a schedule: as jobs, without their names.
+pub const JOBS_OF_SCHEDULE: Properties = JOBS.split_at(1).1;
+
+/// Job schedules.
+pub const SCHEDULES: Properties = &[
+    ("id", Kind::Text(Field::Id)),
+    ("state", Kind::Word(Field::State, |word| ScheduleState::parse(word).is_some())),
+    ("stateTransitionTime", Kind::Time(Field::StateAt)),
+    ("creationTime", Kind::Time(Field::CreatedAt)),
+    ("lastModified", Kind::Time(Field::ModifiedAt)),
+    ("executionInfo/endTime", Kind::Time(Field::EndedAt)),
+    ("schedule/doNotRunUntil", Kind::Time(Field::NotUntil)),
+    ("schedule/doNotRunAfter", Kind::Time(Field::NotAfter)),
 ];
 
 /// Tasks.

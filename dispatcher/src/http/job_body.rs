@@ -60,6 +60,11 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
     if id.as_str().contains(':') {
         return Err(body.invalid("id", "id holds ':'; letters, digits, '-' and '_' are allowed"));
     }
+    specification(body, id)
+}
+
+/// Reads what a job is made from; its name is given.
+pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
     body.unsupported(&["jobPreparationTask", "jobReleaseTask"], "Use the pool's startTask, or a first task that others depend on.")?;
     body.unsupported(&["networkConfiguration"], NO_NETWORKS)?;
     let pool = pool(&body)?.ok_or_else(|| body.missing("poolInfo"))?;

@@ -11,7 +11,7 @@ use crate::{
         conditional::unchanged,
         entrance::Door,
         error::{not_found, store_failed},
-        filter::{JOBS, compile},
+        filter::{Compiled, JOBS, compile},
         job_body,
         lists::{Paging, ROWS_MAX, shape},
         validate::Object,
@@ -57,7 +57,8 @@ struct ExecutionInfo<'a> {
     terminate_reason: Option<&'a str>,
 }
 
-fn url(call: &Call, job: &JobId) -> String {
+/// Where a job is.
+pub fn url(call: &Call, job: &JobId) -> String {
     format!("{}/jobs/{}", call.base, job.as_str().replace(':', "%3A"))
 }
 
@@ -112,9 +113,14 @@ pub async fn add(door: &Door, call: &Call) -> Result<Answer, Refusal> {
 
 /// A page of jobs.
 pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
+    page(door, call, compile(call.query.text("$filter")?, JOBS)?).await
+}
+
+/// A page of the jobs that pass.
+pub async fn page(door: &Door, call: &Call, filter: Compiled) -> Result<Answer, Refusal> {
     let select = shape(call, PROPERTIES)?;
     let paging = Paging::read(call, ROWS_MAX)?;
-    let rows = match paging.page(compile(call.query.text("$filter")?, JOBS)?) {
+    let rows = match paging.page(filter) {
         None => Vec::new(),
         Some(page) => door.read.jobs(page).await.map_err(store_failed)?,
     };

@@ -37,6 +37,8 @@ mod retired;
 mod routes;
 mod scaling;
 mod scaling_body;
+mod schedule_body;
+mod schedules;
 mod shared_body;
 mod start_tasks;
 mod task_body;

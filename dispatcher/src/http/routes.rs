@@ -62,10 +62,8 @@ const R_F_M: &[&str] = &["recursive", "$filter", "maxresults", "$skiptoken"];
 const FORCE: &[&str] = &["force"];
 const NONE: &[&str] = &[];
 
-const SCHEDULES: &str = "Add jobs from a scheduler of your own, such as cron, for now.";
-
 use Honours::{All, Nothing, Times};
-use Served::{NotYet, Yes};
+use Served::Yes;
 
 macro_rules! table {
     ($($name:literal $method:ident $path:literal $query:ident $honours:ident $served:expr;)+) => {
@@ -120,19 +118,19 @@ table! {
     "job.terminate" POST "/jobs/{job}/terminate" FORCE All Yes(Verb::JobTerminate);
     "job.add" POST "/jobs" NONE Nothing Yes(Verb::JobAdd);
     "job.list" GET "/jobs" F_S_E_M Nothing Yes(Verb::JobList);
-    "job.list_from_job_schedule" GET "/jobschedules/{schedule}/jobs" F_S_E_M Nothing NotYet(SCHEDULES);
+    "job.list_from_job_schedule" GET "/jobschedules/{schedule}/jobs" F_S_E_M Nothing Yes(Verb::ScheduleJobs);
     "job.list_preparation_and_release_task_status" GET "/jobs/{job}/jobpreparationandreleasetaskstatus" F_S_M Nothing Yes(Verb::JobPreparationStatus);
     "job.get_task_counts" GET "/jobs/{job}/taskcounts" NONE Nothing Yes(Verb::TaskCounts);
-    "job_schedule.exists" HEAD "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
-    "job_schedule.delete" DELETE "/jobschedules/{schedule}" FORCE All NotYet(SCHEDULES);
-    "job_schedule.get" GET "/jobschedules/{schedule}" S_E All NotYet(SCHEDULES);
-    "job_schedule.patch" PATCH "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
-    "job_schedule.update" PUT "/jobschedules/{schedule}" NONE All NotYet(SCHEDULES);
-    "job_schedule.disable" POST "/jobschedules/{schedule}/disable" NONE All NotYet(SCHEDULES);
-    "job_schedule.enable" POST "/jobschedules/{schedule}/enable" NONE All NotYet(SCHEDULES);
-    "job_schedule.terminate" POST "/jobschedules/{schedule}/terminate" FORCE All NotYet(SCHEDULES);
-    "job_schedule.add" POST "/jobschedules" NONE Nothing NotYet(SCHEDULES);
-    "job_schedule.list" GET "/jobschedules" F_S_E_M Nothing Yes(Verb::NothingList);
+    "job_schedule.exists" HEAD "/jobschedules/{schedule}" NONE All Yes(Verb::ScheduleExists);
+    "job_schedule.delete" DELETE "/jobschedules/{schedule}" FORCE All Yes(Verb::ScheduleDelete);
+    "job_schedule.get" GET "/jobschedules/{schedule}" S_E All Yes(Verb::ScheduleGet);
+    "job_schedule.patch" PATCH "/jobschedules/{schedule}" NONE All Yes(Verb::SchedulePatch);
+    "job_schedule.update" PUT "/jobschedules/{schedule}" NONE All Yes(Verb::ScheduleUpdate);
+    "job_schedule.disable" POST "/jobschedules/{schedule}/disable" NONE All Yes(Verb::ScheduleDisable);
+    "job_schedule.enable" POST "/jobschedules/{schedule}/enable" NONE All Yes(Verb::ScheduleEnable);
+    "job_schedule.terminate" POST "/jobschedules/{schedule}/terminate" FORCE All Yes(Verb::ScheduleTerminate);
+    "job_schedule.add" POST "/jobschedules" NONE Nothing Yes(Verb::ScheduleAdd);
+    "job_schedule.list" GET "/jobschedules" F_S_E_M Nothing Yes(Verb::ScheduleList);
     "task.add" POST "/jobs/{job}/tasks" NONE Nothing Yes(Verb::TaskAdd);
     "task.list" GET "/jobs/{job}/tasks" F_S_E_M Nothing Yes(Verb::TaskList);
     "task.add_collection" POST "/jobs/{job}/addtaskcollection" NONE Nothing Yes(Verb::TaskAddCollection);

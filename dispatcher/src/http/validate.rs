@@ -67,6 +67,11 @@ impl<'a> Object<'a> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
+    /// All properties as they are.
+    pub fn fields(&self) -> &'a Map<String, Value> {
+        self.fields
+    }
+
     fn at<'b>(&'b self, name: &'b str) -> Trail<'b> {
         Trail::Name(&self.trail, name)
     }

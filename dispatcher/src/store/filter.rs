@@ -38,6 +38,9 @@ pub enum Field {
     InterNode,
     /// 1 for pools that follow a formula.
     Scales,
+    /// Of a job schedule.
+    NotUntil,
+    NotAfter,
     /// Of a node's start task.
     StartState,
 }

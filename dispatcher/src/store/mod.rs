@@ -9,11 +9,12 @@ pub mod read;
 pub mod records;
 pub mod rows;
 pub mod scaling;
+pub mod schedules;
 pub mod sqlite;
 pub mod usage;
 
 use broker_config::{
-    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
+    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
 use thiserror::Error;
@@ -22,6 +23,7 @@ use crate::{
     command::ExitConditions,
     store::{
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+        schedules::ScheduleRow,
         usage::Charge,
     },
 };
@@ -98,6 +100,12 @@ pub trait Store: Send {
     fn put_job(&mut self, job: &JobRecord, document: Option<&str>) -> Result<(), StoreError>;
     /// Removes a job whose tasks are gone.
     fn delete_job(&mut self, job: JobUid) -> Result<(), StoreError>;
+    /// Inserts or replaces a job schedule.
+    fn put_schedule(&mut self, schedule: &ScheduleRow) -> Result<(), StoreError>;
+    /// Removes a job schedule whose jobs are gone.
+    fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError>;
+    /// Some jobs that a schedule made, ended ones too.
+    fn jobs_of_schedule(&mut self, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError>;
     /// One job that is not alive any more (completed jobs are not loaded).
     fn find_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, StoreError>;
 

@@ -1,12 +1,13 @@
 //! The reading half of the store: what doors ask, by key and by page.
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId, TaskUid};
+use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 
 use crate::store::{
     StoreError,
     filter::Filter,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    schedules::ScheduleRow,
     usage::{UsagePage, UsageRow},
 };
 
@@ -36,6 +37,10 @@ pub trait Read: Send + Sync {
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
     /// A page of jobs.
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
+    /// One job schedule.
+    async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError>;
+    /// A page of job schedules.
+    async fn schedules(&self, page: Page) -> Result<Vec<ScheduleRow>, StoreError>;
     /// One task.
     async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError>;
     /// These tasks with their jobs' names, in this order; those that are gone are left out.

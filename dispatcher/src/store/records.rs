@@ -12,7 +12,7 @@ use broker_config::{
 use crate::{
     command::{ExitConditions, Failure},
     core::{JobOrder, Turn},
-    store::{rows::Counts, scaling::Scaling},
+    store::{rows::Counts, scaling::Scaling, schedules::ScheduleRow},
 };
 
 /// A pool as the engine knows it.
@@ -302,6 +302,8 @@ pub struct Loaded {
     pub pools: Vec<(PoolRecord, Vec<NodeRecord>)>,
     /// All jobs that are not completed, with how many of their tasks are ready and not released.
     pub jobs: Vec<(JobRecord, u64)>,
+    /// All job schedules.
+    pub schedules: Vec<ScheduleRow>,
     /// All tasks that are released or run.
     pub live: Vec<LiveTask>,
 }

@@ -12,6 +12,7 @@ mod metrics;
 mod nodes;
 mod pool_changes;
 mod scaling;
+mod schedules;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
 mod task_changes;

@@ -14,6 +14,7 @@ mod open;
 mod pages;
 mod pools;
 mod reader;
+mod schedules;
 mod schema;
 mod stream;
 mod tasks;
@@ -22,7 +23,7 @@ mod usage;
 use std::{fs::File, path::Path};
 
 use broker_config::{
-    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
+    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -34,6 +35,7 @@ use crate::{
     store::{
         Store, StoreError,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
+        schedules::ScheduleRow,
         usage::Charge,
     },
 };
@@ -89,6 +91,7 @@ impl SqliteStore {
             next_version: self.bounds.next(Count::Version),
             pools: pools::load(&self.connection)?,
             jobs: jobs::load(&self.connection)?,
+            schedules: schedules::load(&self.connection)?,
             live: live::load(&self.connection)?,
         })
     }
@@ -160,6 +163,19 @@ impl Store for SqliteStore {
 
     fn delete_job(&mut self, job: JobUid) -> Result<(), StoreError> {
         jobs::delete(&self.connection, job)
+    }
+
+    fn put_schedule(&mut self, schedule: &ScheduleRow) -> Result<(), StoreError> {
+        self.note(Count::Version, schedule.version)?;
+        schedules::put(&self.connection, schedule)
+    }
+
+    fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError> {
+        schedules::delete(&self.connection, schedule)
+    }
+
+    fn jobs_of_schedule(&mut self, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError> {
+        schedules::jobs(&self.connection, schedule, count)
     }
 
     fn find_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, StoreError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use broker_config::{
-    ids::{JobId, JobUid, NodeId, PoolId, TaskId, TaskUid},
+    ids::{JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value as Bound};
@@ -12,10 +12,11 @@ use crate::store::{
     StoreError,
     read::Page,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    schedules::ScheduleRow,
     sqlite::{
         cells::Cells,
         conditions::{Condition, List},
-        jobs, stream, tasks,
+        jobs, schedules, stream, tasks,
     },
 };
 
@@ -144,6 +145,16 @@ pub(super) fn job(connection: &Connection, id: &JobId) -> Result<Option<JobRow>,
 /// A page of jobs.
 pub(super) fn jobs(connection: &Connection, wanted: Page) -> Result<Vec<JobRow>, StoreError> {
     page(connection, (JOBS, List::Jobs), None, wanted, job_row)
+}
+
+/// One job schedule.
+pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+    one(connection, schedules::SELECT, None, id.as_str(), schedules::row)
+}
+
+/// A page of job schedules.
+pub(super) fn schedules(connection: &Connection, wanted: Page) -> Result<Vec<ScheduleRow>, StoreError> {
+    page(connection, (schedules::SELECT, List::Schedules), None, wanted, schedules::row)
 }
 
 fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>, StoreError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId, TaskUid};
+use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
@@ -18,6 +18,7 @@ use crate::store::{
     StoreError,
     read::{Page, Read},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    schedules::ScheduleRow,
     sqlite::{open, pages, usage},
     usage::{UsagePage, UsageRow},
 };
@@ -111,6 +112,15 @@ impl Read for SqliteReader {
 
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| pages::jobs(connection, page)).await
+    }
+
+    async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        let schedule = schedule.clone();
+        self.read(move |connection| pages::schedule(connection, &schedule)).await
+    }
+
+    async fn schedules(&self, page: Page) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read(move |connection| pages::schedules(connection, page)).await
     }
 
     async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError> {

@@ -111,6 +111,27 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_alive ON jobs (uid) WHERE state <> 'completed';
 
+CREATE TABLE job_schedules (
+    id             TEXT PRIMARY KEY COLLATE NOCASE,
+    version        INTEGER NOT NULL,
+    state          TEXT NOT NULL,
+    state_at       INTEGER NOT NULL,
+    previous_state TEXT,
+    previous_at    INTEGER,
+    created_at     INTEGER NOT NULL,
+    modified_at    INTEGER NOT NULL,
+    ended_at       INTEGER,
+    timetable      TEXT NOT NULL,
+    next_due       INTEGER,
+    last_due       INTEGER,
+    next_number    INTEGER NOT NULL,
+    recent         TEXT,
+    job            TEXT NOT NULL,
+    document       TEXT NOT NULL,
+    not_until      INTEGER,
+    not_after      INTEGER
+) WITHOUT ROWID;
+
 CREATE TABLE job_texts (
     uid      INTEGER PRIMARY KEY,
     document TEXT NOT NULL

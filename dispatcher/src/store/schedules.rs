@@ -1,0 +1,168 @@
+//! A job schedule: what people asked for, where it is in its life, and when its next job is due.
+//!
+//! Rules that are pure stand with the data: [`Timetable`] says when, the engine's `schedules` acts.
+
+use broker_config::{
+    ids::{JobId, ScheduleId},
+    period::Period,
+    state::ScheduleState,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::command::NewJob;
+
+/// When jobs are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timetable {
+    /// No job before this.
+    pub not_until: Option<Timestamp>,
+    /// No job after this.
+    pub not_after: Option<Timestamp>,
+    /// A job that cannot start this long after it was due is left out; no limit when absent.
+    pub start_window: Option<Period>,
+    /// Between two jobs; a single job when absent.
+    pub interval: Option<Period>,
+}
+
+/// What to do about a job that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is too early, or the job before still runs.
+    Wait,
+    /// Make the job.
+    Make,
+    /// The opportunity is lost.
+    Skip,
+}
+
+fn ms(period: Period) -> i64 {
+    i64::try_from(period.as_ms()).unwrap_or(i64::MAX)
+}
+
+impl Timetable {
+    /// When the first job is due.
+    pub fn first(&self, now: Timestamp) -> Option<Timestamp> {
+        self.allowed(self.not_until.map_or(now, |until| until.max(now)))
+    }
+
+    /// When the job after the one due at `last` is due: on the grid that `last` is on, later than now.
+    pub fn after(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let interval = ms(self.interval?).max(1);
+        let passed = now.since(last) / interval;
+        self.allowed(last.plus_ms(interval.saturating_mul(passed + 1)))
+    }
+
+    fn allowed(&self, due: Timestamp) -> Option<Timestamp> {
+        Some(due).filter(|due| self.not_after.is_none_or(|after| *due <= after))
+    }
+
+    /// What to do now about the job due at `due`.
+    pub fn turn(&self, due: Timestamp, is_busy: bool, now: Timestamp) -> Turn {
+        if now < due {
+            return Turn::Wait;
+        }
+        let is_late = self.not_after.is_some_and(|after| now > after) || self.window().is_some_and(|window| now.since(due) > window);
+        match (is_late, is_busy) {
+            (true, _) => Turn::Skip,
+            (false, true) => Turn::Wait,
+            (false, false) => Turn::Make,
+        }
+    }
+
+    /// A window longer than the interval is none.
+    fn window(&self) -> Option<i64> {
+        let window = ms(self.start_window?);
+        Some(window).filter(|window| self.interval.is_none_or(|interval| *window <= ms(interval)))
+    }
+}
+
+/// A job schedule, whole: the engine keeps it in memory, doors read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub id: ScheduleId,
+    /// For the ETag.
+    pub version: u64,
+    /// Where it is in its life.
+    pub state: ScheduleState,
+    /// Since when.
+    pub state_at: Timestamp,
+    /// Where it was before, and since when.
+    pub previous: Option<(ScheduleState, Timestamp)>,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it changed.
+    pub modified_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When jobs are due.
+    pub timetable: Timetable,
+    /// When the next one is.
+    pub next_due: Option<Timestamp>,
+    /// When the last one was, made or not.
+    pub last_due: Option<Timestamp>,
+    /// The number of the next job.
+    pub next_number: u64,
+    /// The last job that was made.
+    pub recent: Option<JobId>,
+    /// What jobs are made from.
+    pub job: NewJob,
+    /// Azure's fields as JSON: displayName, schedule, jobSpecification, metadata.
+    pub document: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn every(minutes: u64) -> Timetable {
+        Timetable { interval: Some(Period::from_secs(minutes * 60)), ..Timetable::default() }
+    }
+
+    #[test]
+    fn a_schedule_without_an_interval_makes_one_job() {
+        let single = Timetable { not_until: Some(Timestamp(500)), ..Timetable::default() };
+        assert_eq!(single.first(Timestamp(100)), Some(Timestamp(500)));
+        assert_eq!(single.first(Timestamp(900)), Some(Timestamp(900)));
+        assert_eq!(single.after(Timestamp(500), Timestamp(600)), None);
+    }
+
+    #[test]
+    fn a_job_that_still_runs_makes_the_next_one_wait_and_a_window_bounds_the_wait() {
+        let mut table = every(10);
+        let due = Timestamp(0);
+        assert_eq!(table.turn(due, true, Timestamp(9 * MINUTE)), Turn::Wait);
+        assert_eq!(table.turn(due, true, Timestamp(60 * MINUTE)), Turn::Wait);
+        table.start_window = Some(Period::from_secs(120));
+        assert_eq!(table.turn(due, true, Timestamp(MINUTE)), Turn::Wait);
+        assert_eq!(table.turn(due, false, Timestamp(2 * MINUTE)), Turn::Make);
+        assert_eq!(table.turn(due, true, Timestamp(2 * MINUTE + 1)), Turn::Skip);
+        assert_eq!(table.turn(due, false, Timestamp(2 * MINUTE + 1)), Turn::Skip);
+        table.start_window = Some(Period::from_secs(11 * 60));
+        assert_eq!(table.turn(due, false, Timestamp(30 * MINUTE)), Turn::Make, "a window longer than the interval is none");
+    }
+
+    #[test]
+    fn nothing_is_due_after_the_end() {
+        let table = Timetable { not_after: Some(Timestamp(25 * MINUTE)), ..every(10) };
+        assert_eq!(table.after(Timestamp(10 * MINUTE), Timestamp(11 * MINUTE)), Some(Timestamp(20 * MINUTE)));
+        assert_eq!(table.after(Timestamp(20 * MINUTE), Timestamp(21 * MINUTE)), None);
+        assert_eq!(table.turn(Timestamp(20 * MINUTE), false, Timestamp(26 * MINUTE)), Turn::Skip);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_job_is_on_the_grid_and_within_one_interval(last in 0i64..1 << 40, ahead in 0i64..1 << 40, minutes in 1u64..10_000) {
+            let (last, now) = (Timestamp(last), Timestamp(last + ahead));
+            let next = every(minutes).after(last, now).unwrap();
+            let interval = minutes as i64 * MINUTE;
+            prop_assert!(next > now && next.since(now) <= interval);
+            prop_assert_eq!(next.since(last) % interval, 0);
+        }
+    }
+}
