@@ -30,6 +30,9 @@ pub(crate) struct Attributes {
     /// The algorithm an upload was created with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) algorithm: Option<Algorithm>,
+    /// True when the checksum of an upload covers its parts as one object, rather than their checksums.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_sum_of_whole: bool,
     /// The upload that made the object, so that completing it twice is harmless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload: Option<String>,

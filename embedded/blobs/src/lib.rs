@@ -9,6 +9,7 @@ mod attributes;
 mod buckets;
 mod catalog;
 mod conditions;
+mod crc;
 mod digest;
 mod door;
 mod download;

@@ -6,6 +6,7 @@ use s3s::{S3Error, S3ErrorCode, s3_error};
 
 use crate::attributes::{Attributes, now_ms};
 use crate::conditions::WriteConditions;
+use crate::crc;
 use crate::digest::{self, Digests, Sums};
 use crate::error::Error;
 use crate::files::Fresh;
@@ -54,6 +55,8 @@ pub(crate) struct Completion {
     pub(crate) upload: String,
     pub(crate) parts: Vec<NamedPart>,
     pub(crate) sums: Sums,
+    /// Whether the client takes the checksum for one over the whole, when it says so.
+    pub(crate) is_sum_of_whole: Option<bool>,
     pub(crate) size: Option<u64>,
     pub(crate) conditions: WriteConditions,
     pub(crate) number: i64,
@@ -66,6 +69,7 @@ pub(crate) struct Completion {
 pub(crate) struct Completed {
     pub(crate) etag: String,
     pub(crate) sums: Sums,
+    pub(crate) is_sum_of_whole: bool,
 }
 
 /// Creates an upload under a fresh name.
@@ -187,6 +191,10 @@ pub(crate) fn complete(connection: &Connection, after: &mut After, wish: Complet
         }
         found => found?,
     };
+    let is_sum_of_whole = upload.attributes.is_sum_of_whole;
+    if wish.is_sum_of_whole.is_some_and(|wanted| wanted != is_sum_of_whole) {
+        return Err(s3_error!(InvalidRequest, "The upload was created using another checksum type.").into());
+    }
     let stored = parts(connection, upload.id, 0, i64::from(PARTS_MAX))?;
     let (chosen, rest) = choose(stored, &wish)?;
     let size = chosen.iter().map(|part| part.size).sum::<u64>();
@@ -224,7 +232,7 @@ pub(crate) fn complete(connection: &Connection, after: &mut After, wish: Complet
         conditions: wish.conditions,
     };
     objects::write(connection, after, object)?;
-    Ok(Completed { etag, sums })
+    Ok(Completed { etag, sums, is_sum_of_whole })
 }
 
 /// Drops an upload and its parts.
@@ -270,7 +278,7 @@ fn read_upload(row: &SqlRow<'_>) -> Result<Upload, Error> {
 fn completed_before(connection: &Connection, wish: &Completion) -> Option<Completed> {
     let (row, _) = objects::find(connection, &wish.bucket, &wish.key).ok()?;
     let is_same = row.attributes.upload.as_deref() == Some(wish.upload.as_str());
-    is_same.then_some(Completed { etag: row.etag, sums: row.attributes.sums })
+    is_same.then_some(Completed { etag: row.etag, sums: row.attributes.sums, is_sum_of_whole: row.attributes.is_sum_of_whole })
 }
 
 /// Picks the parts the client names, in its order, and returns the others apart.
@@ -305,7 +313,14 @@ fn sums_of_parts(upload: &Upload, chosen: &[Part]) -> Sums {
     let mut sums = Sums::default();
     if let Some(algorithm) = upload.attributes.algorithm {
         let of_parts: Option<Vec<_>> = chosen.iter().map(|part| part.sums.get(algorithm).cloned()).collect();
-        sums.set(algorithm, of_parts.and_then(|of_parts| digest::composite(algorithm, &of_parts)));
+        let sum = of_parts.and_then(|of_parts| {
+            if upload.attributes.is_sum_of_whole {
+                crc::joined(algorithm, of_parts.iter().map(String::as_str).zip(chosen.iter().map(|part| part.size)))
+            } else {
+                digest::composite(algorithm, &of_parts)
+            }
+        });
+        sums.set(algorithm, sum);
     }
     sums
 }

@@ -202,9 +202,6 @@ fn not_satisfiable(size: u64) -> S3Error {
 }
 
 fn checksum_type(row: &Row) -> Option<ChecksumType> {
-    let name = match row.attributes.parts {
-        Some(_) => ChecksumType::COMPOSITE,
-        None => ChecksumType::FULL_OBJECT,
-    };
-    (!row.attributes.sums.is_empty()).then(|| ChecksumType::from_static(name))
+    let is_composite = row.attributes.parts.is_some() && !row.attributes.is_sum_of_whole;
+    (!row.attributes.sums.is_empty()).then(|| super::upload::checksum_type(!is_composite))
 }

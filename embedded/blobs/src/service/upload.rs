@@ -11,6 +11,7 @@ use super::refuse::{refuse_extras, unsupported};
 use super::write::{announced, source_conditions};
 use crate::attributes::{attributes_of, timestamp};
 use crate::conditions::WriteConditions;
+use crate::crc;
 use crate::digest::{Algorithm, Claims, Digests, put_sums, sums_of};
 use crate::files::fresh_id;
 use crate::listing::encoded;
@@ -24,10 +25,10 @@ impl Service {
         let input = request.input;
         refuse_extras!(input);
         let algorithm = input.checksum_algorithm.as_ref().map(Algorithm::parse).transpose()?;
-        let is_full = input.checksum_type.as_ref().is_some_and(|kind| kind.as_str() == ChecksumType::FULL_OBJECT);
-        unsupported(is_full || algorithm == Some(Algorithm::Crc64Nvme), "A checksum over all parts as one object")?;
         let mut attributes = attributes_of!(input)?;
+        attributes.is_sum_of_whole = is_sum_of_whole(algorithm, input.checksum_type.as_ref())?;
         attributes.algorithm = algorithm;
+        let checksum_type = algorithm.map(|_| checksum_type(attributes.is_sum_of_whole));
         let name = fresh_id();
         let (bucket, key, upload) = (input.bucket.clone(), input.key.clone(), name.clone());
         self.writer.run(move |connection, _| multipart::create(connection, &bucket, &key, &upload, &attributes)).await?;
@@ -35,7 +36,7 @@ impl Service {
             bucket: Some(input.bucket),
             key: Some(input.key),
             upload_id: Some(name),
-            checksum_type: algorithm.map(|_| ChecksumType::from_static(ChecksumType::COMPOSITE)),
+            checksum_type,
             checksum_algorithm: input.checksum_algorithm,
             ..Default::default()
         }))
@@ -120,6 +121,7 @@ impl Service {
             max_parts: Some(parts_max as i32),
             is_truncated: Some(is_truncated),
             parts: Some(parts),
+            checksum_type: algorithm.map(|_| checksum_type(upload.attributes.is_sum_of_whole)),
             checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
             storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
             ..Default::default()
@@ -190,6 +192,7 @@ impl Service {
             upload: input.upload_id,
             parts: parts?,
             sums,
+            is_sum_of_whole: input.checksum_type.as_ref().map(|kind| kind.as_str() == ChecksumType::FULL_OBJECT),
             size: announced(input.mpu_object_size)?,
             conditions: WriteConditions { if_match: input.if_match, if_none_match: input.if_none_match },
             number: self.fresh_number(),
@@ -205,7 +208,7 @@ impl Service {
             ..Default::default()
         };
         if !completed.sums.is_empty() {
-            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::COMPOSITE));
+            output.checksum_type = Some(checksum_type(completed.is_sum_of_whole));
         }
         put_sums!(output, &completed.sums);
         Ok(S3Response::new(output))
@@ -243,4 +246,29 @@ impl Service {
         let modified_ms = self.writer.run(move |connection, after| multipart::put_part(connection, after, id, number, part)).await?;
         Ok((digests, modified_ms))
     }
+}
+
+/// Whether an upload's checksum covers all parts as one object; CRC64NVME always does, hashes never can.
+fn is_sum_of_whole(algorithm: Option<Algorithm>, kind: Option<&ChecksumType>) -> S3Result<bool> {
+    let wanted = match kind.map(ChecksumType::as_str) {
+        None => algorithm == Some(Algorithm::Crc64Nvme),
+        Some(ChecksumType::FULL_OBJECT) => true,
+        Some(ChecksumType::COMPOSITE) => false,
+        Some(_) => return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
+    };
+    match algorithm {
+        None if kind.is_some() => Err(s3_error!(InvalidRequest, "The x-amz-checksum-type header needs x-amz-checksum-algorithm.")),
+        Some(algorithm) if wanted && !crc::can_join(algorithm) => {
+            Err(s3_error!(InvalidRequest, "The FULL_OBJECT checksum type cannot be used with the {} checksum algorithm.", algorithm.name()))
+        }
+        Some(Algorithm::Crc64Nvme) if !wanted => {
+            Err(s3_error!(InvalidRequest, "The COMPOSITE checksum type cannot be used with the CRC64NVME checksum algorithm."))
+        }
+        _ => Ok(wanted),
+    }
+}
+
+/// The name of a completed upload's kind of checksum.
+pub(super) fn checksum_type(is_sum_of_whole: bool) -> ChecksumType {
+    ChecksumType::from_static(if is_sum_of_whole { ChecksumType::FULL_OBJECT } else { ChecksumType::COMPOSITE })
 }

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
 
 use crate::store::{Store, noise, refusal, with_store};
 
@@ -324,6 +324,52 @@ async fn metadata_given_at_creation_is_the_object_s() {
         let head = store.client.head_object().bucket(&store.bucket).key("object").send().await.unwrap();
         assert_eq!(head.metadata().unwrap().get("colour").map(String::as_str), Some("red"));
         assert_eq!(head.content_type(), Some("text/odd"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_checksum_of_the_whole_object_is_joined_from_its_parts() {
+    with_store(async |store| {
+        let whole = [noise(PART), noise(1234)].concat();
+        for algorithm in [ChecksumAlgorithm::Crc32, ChecksumAlgorithm::Crc32C, ChecksumAlgorithm::Crc64Nvme] {
+            let put = store.client.put_object().bucket(&store.bucket).key("plain").checksum_algorithm(algorithm.clone());
+            let plain = put.body(whole.clone().into()).send().await.unwrap();
+            let create = store.client.create_multipart_upload().bucket(&store.bucket).key("object");
+            let created = create.checksum_algorithm(algorithm.clone()).checksum_type(ChecksumType::FullObject).send().await.unwrap();
+            assert_eq!(created.checksum_type(), Some(&ChecksumType::FullObject));
+            let id = created.upload_id().unwrap();
+            let mut parts = Vec::new();
+            for (number, body) in [(1, noise(PART)), (2, noise(1234))] {
+                let put = store.client.upload_part().bucket(&store.bucket).key("object").upload_id(id).part_number(number);
+                let part = put.checksum_algorithm(algorithm.clone()).body(body.into()).send().await.unwrap();
+                parts.push(CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build());
+            }
+            let wrong = complete!(store, id, parts.clone()).checksum_type(ChecksumType::FullObject).checksum_crc32("AAAAAA==");
+            if algorithm == ChecksumAlgorithm::Crc32 {
+                assert_eq!(refusal(wrong.send().await), ("BadDigest".to_owned(), 400));
+            }
+            let done = complete!(store, id, parts).checksum_type(ChecksumType::FullObject).send().await.unwrap();
+            assert_eq!(done.checksum_type(), Some(&ChecksumType::FullObject));
+            let sums = (done.checksum_crc32(), done.checksum_crc32_c(), done.checksum_crc64_nvme());
+            assert_eq!(sums, (plain.checksum_crc32(), plain.checksum_crc32_c(), plain.checksum_crc64_nvme()));
+            let head = store.client.head_object().bucket(&store.bucket).key("object").checksum_mode(ChecksumMode::Enabled);
+            assert_eq!(head.send().await.unwrap().checksum_type(), Some(&ChecksumType::FullObject));
+            assert!(store.get("object").await == whole);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_checksum_type_that_its_algorithm_cannot_have_is_refused() {
+    with_store(async |store| {
+        let create = || store.client.create_multipart_upload().bucket(&store.bucket).key("object");
+        let wanted = ("InvalidRequest".to_owned(), 400);
+        let sha = create().checksum_algorithm(ChecksumAlgorithm::Sha256).checksum_type(ChecksumType::FullObject);
+        assert_eq!(refusal(sha.send().await), wanted);
+        let crc = create().checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::Composite);
+        assert_eq!(refusal(crc.send().await), wanted);
     })
     .await;
 }
