@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests and the broker's conformance suite on a real RabbitMQ: a private node on a
+# Runs the end-to-end tests and the broker's conformance and client suites on a real RabbitMQ: a private node on a
 # port of its own, started from the Debian package and stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,3 +53,4 @@ HOME="$scratch/home" "$sbin/rabbitmqctl" -q eval "[begin rabbit_vhost:add(list_t
 export PIECEWORK_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
 cargo test --test it
 cargo test -p embedded-broker --test conformance
+cargo test -p embedded-broker --test clients
