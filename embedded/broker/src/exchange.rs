@@ -1,6 +1,6 @@
 //! An exchange with its bindings, and which of them a message takes. Whole routes are walked in `publish`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
@@ -67,6 +67,8 @@ pub(crate) struct Exchange {
     pub bindings: HashMap<Name, Vec<Binding>>,
     /// Keys of a topic exchange that hold wildcards.
     patterns: BTreeSet<Name>,
+    /// Keys and targets that are bound, so that a wide fanout is not searched for each new binding.
+    bound: HashSet<(Name, Target)>,
 }
 
 impl Exchange {
@@ -80,6 +82,7 @@ impl Exchange {
             arguments: FieldTable::default(),
             bindings: HashMap::new(),
             patterns: BTreeSet::new(),
+            bound: HashSet::new(),
         }
     }
 
@@ -88,8 +91,9 @@ impl Exchange {
         if self.kind == Kind::Topic && topic::is_pattern(&key) {
             self.patterns.insert(key.clone());
         }
+        let is_first = self.bound.insert((key.clone(), binding.target.clone()));
         let under_key = self.bindings.entry(key).or_default();
-        let is_new = !under_key.iter().any(|old| old.target == binding.target && old.arguments == binding.arguments);
+        let is_new = is_first || !under_key.iter().any(|old| old.target == binding.target && old.arguments == binding.arguments);
         if is_new {
             under_key.push(binding);
         }
@@ -101,6 +105,9 @@ impl Exchange {
         let under_key = self.bindings.get_mut(key)?;
         let index = under_key.iter().position(|old| old.target == *target && old.arguments == *arguments)?;
         let removed = under_key.remove(index);
+        if !under_key.iter().any(|other| other.target == *target) {
+            self.bound.remove(&(key.into(), target.clone()));
+        }
         self.forget_empty(key);
         Some(removed)
     }
@@ -109,6 +116,7 @@ impl Exchange {
     pub fn unbind_target(&mut self, key: &str, target: &Target) {
         if let Some(under_key) = self.bindings.get_mut(key) {
             under_key.retain(|binding| binding.target != *target);
+            self.bound.remove(&(key.into(), target.clone()));
             self.forget_empty(key);
         }
     }

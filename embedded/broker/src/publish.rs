@@ -106,15 +106,14 @@ impl Core {
         for key in more_keys {
             self.route_key(message, key, found);
         }
+        // A search per target would be quadratic in wide fanouts.
+        found.sort_unstable();
+        found.dedup();
     }
 
     fn route_key(&self, message: &Message, key: &str, found: &mut Vec<QueueId>) {
         if message.exchange.is_empty() {
-            if let Some(id) = self.queue_names.get(key)
-                && !found.contains(id)
-            {
-                found.push(*id);
-            }
+            found.extend(self.queue_names.get(key));
             return;
         }
         let mut waiting = vec![message.exchange.clone()];
@@ -129,7 +128,7 @@ impl Core {
                 |target| {
                     was_taken = true;
                     match target {
-                        Target::Queue(id) if !found.contains(id) => found.push(*id),
+                        Target::Queue(id) => found.push(*id),
                         Target::Exchange(next) if !waiting.contains(next) => waiting.push(next.clone()),
                         _ => {}
                     }

@@ -4,5 +4,6 @@ mod bounds;
 mod crash;
 mod hostile;
 mod paging;
+mod scale;
 mod smoke;
 mod world;
