@@ -111,6 +111,16 @@ impl<'a> Fields<'a> {
         self
     }
 
+    /// Adds a field whose value is made only when it was selected.
+    pub fn add_with<T: Serialize>(mut self, name: &str, value: impl FnOnce() -> Option<T>) -> Self {
+        if self.select.is_none_or(|select| select.has(name))
+            && let Some(value) = value()
+        {
+            self.write(name, &value);
+        }
+        self
+    }
+
     /// Adds a field that is not a property and cannot be left out.
     pub fn always(mut self, name: &str, value: &str) -> Self {
         self.write(name, value);

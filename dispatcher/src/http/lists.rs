@@ -49,11 +49,16 @@ impl Paging {
         Some(Page { after: self.after.clone(), rows_max: self.rows_max + 1, filter })
     }
 
+    /// The rows to show, and the last of them when more follow.
+    pub fn shown<'r, R>(&self, rows: &'r [R]) -> (&'r [R], Option<&'r R>) {
+        let shown = &rows[..rows.len().min(self.rows_max)];
+        (shown, if rows.len() > shown.len() { shown.last() } else { None })
+    }
+
     /// Shapes rows that were read with [`Paging::page`].
     pub fn answer<R>(&self, call: &Call, kind: &str, rows: &[R], id: impl Fn(&R) -> &str, show: impl Fn(&R) -> Vec<u8>) -> Answer {
-        let shown = &rows[..rows.len().min(self.rows_max)];
-        let next = if rows.len() > shown.len() { shown.last().map(id) } else { None };
-        list(call, kind, shown.iter().map(show), next)
+        let (shown, last) = self.shown(rows);
+        list(call, kind, shown.iter().map(show), last.map(id))
     }
 }
 

@@ -13,13 +13,17 @@ use crate::{
         error::{not_found, store_failed},
         filter::{TASKS, compile},
         lists::{self, Paging, ROWS_MAX, shape},
+        odata::Select,
         pools::{NameValue, details},
         task_body,
         task_collection::{acts_on_job, unheard},
         validate::Object,
     },
     refusal::{Code, Refusal},
-    store::rows::{JobRow, TaskRow},
+    store::{
+        read::{Detail, TaskPage},
+        rows::{JobRow, TaskRow},
+    },
 };
 
 #[rustfmt::skip]
@@ -33,6 +37,13 @@ const PROPERTIES: &[&str] = &[
 const SUBTASK_PROPERTIES: &[&str] = &[
     "id", "nodeInfo", "startTime", "endTime", "exitCode", "containerInfo", "failureInfo", "state", "stateTransitionTime",
     "previousState", "previousStateTransitionTime", "result",
+];
+
+/// Those that are not in a task's document.
+#[rustfmt::skip]
+const ROW_PROPERTIES: &[&str] = &[
+    "id", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime", "previousState",
+    "previousStateTransitionTime", "executionInfo", "nodeInfo",
 ];
 
 #[derive(Serialize)]
@@ -108,32 +119,46 @@ pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     }
 }
 
+fn node_info<'a>(call: &Call, job: &'a JobRow, row: &'a TaskRow) -> Option<NodeInfo<'a>> {
+    let node = row.node.as_ref()?;
+    let pool = row.pool.as_ref().unwrap_or(&job.pool);
+    let node_url = format!("{}/pools/{pool}/nodes/{node}", call.base);
+    let task_root_directory = directory(&job.id, &row.id);
+    Some(NodeInfo {
+        affinity_id: node.as_str(),
+        task_root_directory_url: format!("{node_url}/files/{task_root_directory}"),
+        node_url,
+        pool_id: pool.as_str(),
+        node_id: node.as_str(),
+        task_root_directory,
+    })
+}
+
+/// What a list must read for the properties that were selected.
+fn detail(select: Option<&Select>) -> Detail {
+    let Some(select) = select else { return Detail::WHOLE };
+    let mut detail = Detail::NAMES;
+    for name in select.names().filter(|name| !["id", "url", "state"].contains(name)) {
+        detail.row = true;
+        detail.failure |= name == "executionInfo";
+        detail.document |= !ROW_PROPERTIES.contains(&name);
+    }
+    detail
+}
+
 fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow) -> Vec<u8> {
-    let node_info = row.node.as_ref().map(|node| {
-        let pool = row.pool.as_ref().unwrap_or(&job.pool);
-        let node_url = format!("{}/pools/{pool}/nodes/{node}", call.base);
-        let task_root_directory = directory(&job.id, &row.id);
-        NodeInfo {
-            affinity_id: node.as_str(),
-            task_root_directory_url: format!("{node_url}/files/{task_root_directory}"),
-            node_url,
-            pool_id: pool.as_str(),
-            node_id: node.as_str(),
-            task_root_directory,
-        }
-    });
     fields
         .add("id", row.id.as_str())
-        .add("url", &url(call, &job.id, &row.id))
-        .add("eTag", &etag(row.version))
+        .add_with("url", || Some(url(call, &job.id, &row.id)))
+        .add_with("eTag", || Some(etag(row.version)))
         .add("creationTime", &Iso(row.created_at))
         .add("lastModified", &Iso(row.modified_at))
         .add("state", row.state.as_str())
         .add("stateTransitionTime", &Iso(row.state_at))
         .add_some("previousState", row.previous.map(|(state, _)| state))
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
-        .add("executionInfo", &execution(row))
-        .add_some("nodeInfo", node_info)
+        .add_with("executionInfo", || Some(execution(row)))
+        .add_with("nodeInfo", || node_info(call, job, row))
         .document(&row.document)
         .finish()
 }
@@ -165,14 +190,16 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, TASKS)?;
     let job = door.job(&call.job()?).await?;
-    let rows = match paging.page(filter) {
-        None => Vec::new(),
+    let found = match paging.page(filter) {
+        None => TaskPage { rows: Vec::new(), stopped_at: None },
         Some(page) => {
-            let rows = door.read.tasks(&job.id, page).await.map_err(store_failed)?;
-            rows.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
+            let found = door.read.tasks(&job.id, page, detail(select.as_ref())).await.map_err(store_failed)?;
+            found.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
         }
     };
-    Ok(paging.answer(call, "tasks", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, &job, row)))
+    let (shown, last) = paging.shown(&found.rows);
+    let next = last.map(|row| row.id.as_str()).or(found.stopped_at.as_deref());
+    Ok(lists::list(call, "tasks", shown.iter().map(|row| show(Fields::new(select.as_ref()), call, &job, row)), next))
 }
 
 /// One task.

@@ -22,6 +22,33 @@ pub struct Page {
     pub filter: Option<Filter>,
 }
 
+/// What of its tasks a page shall hold; the rest of a row stays empty. Streams are never in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detail {
+    /// Times, counts, node and result beside names and states.
+    pub row: bool,
+    /// Why tasks failed; needs `row`.
+    pub failure: bool,
+    /// Azure's fields; needs `row`.
+    pub document: bool,
+}
+
+impl Detail {
+    /// Names and states.
+    pub const NAMES: Detail = Detail { row: false, failure: false, document: false };
+    /// Everything.
+    pub const WHOLE: Detail = Detail { row: true, failure: true, document: true };
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPage {
+    /// What was found, perhaps less than there is.
+    pub rows: Vec<TaskRow>,
+    /// Where to go on, when the page has looked at all rows that it may before it was full.
+    pub stopped_at: Option<String>,
+}
+
 /// Reads committed rows; never waits for writers.
 #[async_trait]
 pub trait Read: Send + Sync {
@@ -46,7 +73,7 @@ pub trait Read: Send + Sync {
     /// These tasks with their jobs' names, in this order; those that are gone are left out.
     async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
-    async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError>;
+    async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError>;
     /// A page of pools' core time, deleted pools included.
     async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError>;
 }

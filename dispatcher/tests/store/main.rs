@@ -6,6 +6,7 @@ mod changes;
 mod dependencies;
 mod durability;
 mod lists;
+mod many;
 mod names;
 mod place;
 mod records;
@@ -99,6 +100,11 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
     }
     usage {
         core_time_is_kept_by_interval_and_outlives_its_pool
+    }
+    many {
+        every_row_is_on_one_page_in_order_while_others_come_and_go
+        a_page_that_finds_little_stops_early_and_says_where
+        a_page_holds_what_was_wanted_of_its_tasks
     }
     durability {
         a_transaction_that_was_rolled_back_leaves_nothing

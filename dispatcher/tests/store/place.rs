@@ -14,7 +14,7 @@ use dispatcher::{
     core::JobOrder,
     store::{
         Store, StoreError,
-        read::{Page, Read},
+        read::{Detail, Page, Read},
         records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, TaskHead},
         rows::{Counts, TaskRow},
         sqlite::{SqliteReader, SqliteStore},
@@ -285,7 +285,7 @@ impl Bench {
 
     /// Names of the tasks that a page holds.
     pub fn listed(&self, page: Page) -> Vec<String> {
-        let rows = wait(self.read.tasks(&id("job"), page)).unwrap().unwrap();
-        rows.iter().map(|row| row.id.as_str().to_owned()).collect()
+        let page = wait(self.read.tasks(&id("job"), page, Detail::NAMES)).unwrap().unwrap();
+        page.rows.iter().map(|row| row.id.as_str().to_owned()).collect()
     }
 }

@@ -7,7 +7,10 @@ use broker_config::{
 };
 use dispatcher::{
     command::{DependencyAction, ExitCode, ExitConditions, ExitOptions, Failure, JobAction},
-    store::records::{Ending, Inserted, RequeueCause},
+    store::{
+        read::Detail,
+        records::{Ending, Inserted, RequeueCause},
+    },
 };
 
 use crate::place::{Bench, Place, at, ending, first, id, wait};
@@ -248,8 +251,8 @@ pub fn jobs_are_emptied_in_batches(place: &dyn Place) {
     let counts: Vec<usize> = (0..4).map(|_| bench.write(|store| store.delete_tasks(job, 10))).collect();
     assert_eq!(counts, [10, 10, 6, 0]);
     bench.write(|store| store.delete_job(job));
-    assert!(wait(bench.read.tasks(&id("job"), first(10))).unwrap().is_none());
-    assert_eq!(wait(bench.read.tasks(&id("other"), first(10))).unwrap().unwrap().len(), 1);
+    assert!(wait(bench.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().is_none());
+    assert_eq!(wait(bench.read.tasks(&id("other"), first(10), Detail::WHOLE)).unwrap().unwrap().rows.len(), 1);
 }
 
 pub fn large_numbers_survive(place: &dyn Place) {

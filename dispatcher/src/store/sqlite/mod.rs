@@ -17,6 +17,7 @@ mod reader;
 mod schedules;
 mod schema;
 mod stream;
+mod task_pages;
 mod tasks;
 mod usage;
 

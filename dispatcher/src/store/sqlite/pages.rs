@@ -53,7 +53,8 @@ FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE t.job = ?";
 /// Where a task's streams stand in [`TASKS`].
 const STDOUT_AT: usize = 23;
 
-type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
+/// How a row becomes a value.
+pub(super) type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
 
 /// Rows of `select`, narrowed to one id.
 fn one<T>(connection: &Connection, select: &str, scope: Option<Bound>, id: &str, shape: Shape<T>) -> Result<Option<T>, StoreError> {
@@ -65,11 +66,13 @@ fn one<T>(connection: &Connection, select: &str, scope: Option<Bound>, id: &str,
 }
 
 /// Rows of `select`, narrowed to a page.
-fn page<T>(connection: &Connection, select: (&str, List), scope: Option<Bound>, page: Page, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
-    rows(connection, page_condition(select, scope, page), shape)
-}
-
-fn page_condition((select, list): (&str, List), scope: Option<Bound>, page: Page) -> Condition {
+fn page<T>(
+    connection: &Connection,
+    (select, list): (&str, List),
+    scope: Option<Bound>,
+    page: Page,
+    shape: Shape<T>,
+) -> Result<Vec<T>, StoreError> {
     let mut condition = Condition::default();
     condition.push(select, []);
     condition.values.extend(scope);
@@ -81,10 +84,11 @@ fn page_condition((select, list): (&str, List), scope: Option<Bound>, page: Page
         condition.filter(list, filter);
     }
     condition.push(" ORDER BY id LIMIT ?", [(page.rows_max.cast_signed() as i64).into()]);
-    condition
+    rows(connection, condition, shape)
 }
 
-fn rows<T>(connection: &Connection, condition: Condition, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
+/// All rows of a query.
+pub(super) fn rows<T>(connection: &Connection, condition: Condition, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare_cached(&condition.sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;
     let mut found = Vec::new();
@@ -157,7 +161,8 @@ pub(super) fn schedules(connection: &Connection, wanted: Page) -> Result<Vec<Sch
     page(connection, (schedules::SELECT, List::Schedules), None, wanted, schedules::row)
 }
 
-fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>, StoreError> {
+/// A job's number.
+pub(super) fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT uid FROM jobs WHERE id = ?1")?;
     Ok(statement.query_row([id.as_str()], |row| row.get(0)).optional()?)
 }
@@ -184,14 +189,6 @@ pub(super) fn tasks_by_number(connection: &Connection, uids: &[TaskUid]) -> Resu
         }
     }
     Ok(found)
-}
-
-/// A page of a job's tasks; nothing when there is no such job.
-pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {
-    match job_uid(connection, job)? {
-        Some(uid) => page(connection, (TASKS, List::Tasks), Some(uid.into()), wanted, task_row).map(Some),
-        None => Ok(None),
-    }
 }
 
 fn pool_row(row: &Row<'_>) -> Result<PoolRow, StoreError> {
@@ -270,7 +267,8 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
     })
 }
 
-fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+/// A task from all its columns.
+pub(super) fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     let cells = &mut Cells::new(row, "tasks");
     Ok(TaskRow {
         uid: TaskUid(cells.number("uid")?),
@@ -302,41 +300,4 @@ fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         stderr: stream::read(row, STDOUT_AT + 1, "stderr")?,
         pool: Cells::at(row, "tasks", STDOUT_AT + 2).name_if("pool")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{
-        filter::{Field, Filter, Operator, Value},
-        sqlite::open,
-    };
-
-    /// How the database would read a page of tasks.
-    fn plan(filter: Option<Filter>) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let (connection, _lock) = open::writer(&folder.path().join("store.db")).unwrap();
-        let condition = page_condition((TASKS, List::Tasks), Some(1.into()), Page { after: Some("a".to_owned()), rows_max: 10, filter });
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", condition.sql)).unwrap();
-        let steps = statement.query_map(params_from_iter(condition.values), |row| row.get::<_, String>(3)).unwrap();
-        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
-    }
-
-    #[test]
-    fn pages_of_tasks_are_read_in_order_and_never_sorted() {
-        let state = |text: &str, operator| Filter::Compare(Field::State, operator, Value::Text(text.to_owned()));
-        let code = Filter::Compare(Field::ExitCode, Operator::Eq, Value::Number(1));
-        for (filter, index) in [
-            (None, "tasks_1"),
-            (Some(state("running", Operator::Eq)), "tasks_state"),
-            (Some(state("completed", Operator::Ne)), "tasks_1"),
-            (Some(Filter::And(vec![state("active", Operator::Eq), code.clone()])), "tasks_state"),
-            (Some(Filter::Or(vec![state("active", Operator::Eq), code])), "tasks_1"),
-            (Some(Filter::StartsWith(Field::Id, "a".to_owned())), "tasks_1"),
-            (Some(Filter::Compare(Field::HasSucceeded, Operator::Eq, Value::Number(0))), "tasks_failed"),
-        ] {
-            let plan = plan(filter.clone());
-            assert!(plan.contains(&format!("{index} (job=?")) && !plan.contains("TEMP"), "{filter:?}: {plan}");
-        }
-    }
 }

@@ -16,10 +16,10 @@ use tokio::task;
 
 use crate::store::{
     StoreError,
-    read::{Page, Read},
+    read::{Detail, Page, Read, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
-    sqlite::{open, pages, usage},
+    sqlite::{open, pages, task_pages, usage},
     usage::{UsagePage, UsageRow},
 };
 
@@ -132,9 +132,9 @@ impl Read for SqliteReader {
         self.read(move |connection| pages::tasks_by_number(connection, &uids)).await
     }
 
-    async fn tasks(&self, job: &JobId, page: Page) -> Result<Option<Vec<TaskRow>>, StoreError> {
+    async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
         let job = job.clone();
-        self.read(move |connection| pages::tasks(connection, &job, page)).await
+        self.read(move |connection| task_pages::tasks(connection, &job, &page, detail)).await
     }
 
     async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError> {

@@ -1,0 +1,264 @@
+//! Pages of a job's tasks: the index that fits the filter, only the columns that are wanted, and a bound on rows looked at.
+//!
+//! What a filter says of ids becomes one range, so that every page starts where the last one ended. Where no index
+//! answers the whole filter, a page looks at [`SCAN_MAX`] rows at most, comes back short and says where to go on.
+
+use broker_config::ids::{JobId, JobUid, TaskUid};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use crate::store::{
+    StoreError,
+    filter::{Field, Filter, Operator, Value},
+    read::{Detail, Page, TaskPage},
+    rows::TaskRow,
+    sqlite::{
+        cells::Cells,
+        conditions::{Condition, List},
+        pages, tasks,
+    },
+};
+
+/// Rows that one page looks at.
+pub(super) const SCAN_MAX: usize = 10_000;
+
+/// All columns of a page in the order of [`pages::task_row`]; the streams of a task are never in a list.
+const COLUMNS: [(&str, &str); 2] = [
+    (
+        "t.uid, t.job, t.id, ",
+        ", t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at, t.modified_at,
+    t.attempt, t.node, t.started_at, t.ended_at, t.exit_code, t.success, ",
+    ),
+    ("", ", t.retries, t.retried_at, t.requeues, t.requeued_at, t.slots, NULL, NULL, t.pool"),
+];
+const NAMES: &str = "t.uid, t.job, t.id, t.state";
+
+/// The index that finds a page's rows in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Road {
+    Failed,
+    State(i64),
+    Names,
+}
+
+/// An end of a range of ids, and whether it belongs to the range.
+type End = Option<(String, bool)>;
+
+/// Which rows an index can be asked for, and whether that is all the filter wants.
+#[derive(Debug, PartialEq)]
+struct Reach {
+    road: Road,
+    from: End,
+    to: End,
+    is_all: bool,
+}
+
+impl Reach {
+    fn of(page: &Page) -> Reach {
+        let mut parts = Vec::new();
+        if let Some(filter) = &page.filter {
+            flatten(filter, &mut parts);
+        }
+        let mut reach = Reach { road: Road::Names, from: page.after.clone().map(|id| (id, false)), to: None, is_all: true };
+        let is_failed = Filter::Compare(Field::HasSucceeded, Operator::Eq, Value::Number(0));
+        if parts.contains(&&is_failed) {
+            reach.road = Road::Failed;
+        }
+        for part in parts {
+            let is_known = match part {
+                Filter::StartsWith(Field::Id, prefix) => {
+                    reach.raise((prefix.clone(), true));
+                    // Ids are plain ASCII, so nothing that begins with the prefix comes after this.
+                    reach.lower((format!("{prefix}{}", char::MAX), true));
+                    true
+                }
+                Filter::Compare(Field::Id, operator, Value::Text(id)) => reach.compare(*operator, id),
+                Filter::Compare(Field::State, Operator::Eq, Value::Text(word)) if reach.road == Road::Names => {
+                    let state = broker_config::state::TaskState::parse(&word.to_ascii_lowercase());
+                    reach.road = state.map_or(Road::Names, |state| Road::State(tasks::code(state)));
+                    state.is_some()
+                }
+                other => *other == is_failed,
+            };
+            reach.is_all &= is_known;
+        }
+        reach
+    }
+
+    fn compare(&mut self, operator: Operator, id: &str) -> bool {
+        let (from, to) = match operator {
+            Operator::Eq => (Some(true), Some(true)),
+            Operator::Gt => (Some(false), None),
+            Operator::Ge => (Some(true), None),
+            Operator::Lt => (None, Some(false)),
+            Operator::Le => (None, Some(true)),
+            Operator::Ne => return false,
+        };
+        if let Some(is_in) = from {
+            self.raise((id.to_owned(), is_in));
+        }
+        if let Some(is_in) = to {
+            self.lower((id.to_owned(), is_in));
+        }
+        true
+    }
+
+    fn raise(&mut self, end: (String, bool)) {
+        let key = |(id, is_in): &(String, bool)| (id.to_ascii_lowercase(), !is_in);
+        self.from = [self.from.take(), Some(end)].into_iter().flatten().max_by_key(key);
+    }
+
+    fn lower(&mut self, end: (String, bool)) {
+        let key = |(id, is_in): &(String, bool)| (id.to_ascii_lowercase(), *is_in);
+        self.to = [self.to.take(), Some(end)].into_iter().flatten().min_by_key(key);
+    }
+
+    /// Starts a query for rows in reach.
+    fn select(&self, columns: &str, join: &str, job: i64) -> Condition {
+        let mut condition = Condition::default();
+        let (index, only) = match self.road {
+            Road::Failed => ("tasks_failed", " AND t.success = 0"),
+            Road::State(_) => ("tasks_state", " AND t.state = ?"),
+            Road::Names => ("sqlite_autoindex_tasks_1", ""),
+        };
+        condition.push(&format!("SELECT {columns} FROM tasks t INDEXED BY {index}{join} WHERE t.job = ?{only}"), [job.into()]);
+        if let Road::State(state) = self.road {
+            condition.values.push(state.into());
+        }
+        for (end, open, closed) in [(&self.from, ">", ">="), (&self.to, "<", "<=")] {
+            if let Some((id, is_in)) = end {
+                condition.push(&format!(" AND t.id {} ?", if *is_in { closed } else { open }), [id.clone().into()]);
+            }
+        }
+        condition
+    }
+}
+
+fn flatten<'f>(filter: &'f Filter, parts: &mut Vec<&'f Filter>) {
+    match filter {
+        Filter::And(inner) => inner.iter().for_each(|part| flatten(part, parts)),
+        other => parts.push(other),
+    }
+}
+
+/// The last row that a page may look at, when there are more.
+fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<String>, StoreError> {
+    let mut condition = reach.select("t.id", "", job);
+    condition.push(" ORDER BY t.id LIMIT 1 OFFSET ?", [(SCAN_MAX.cast_signed() as i64 - 1).into()]);
+    let mut statement = connection.prepare_cached(&condition.sql)?;
+    Ok(statement.query_row(params_from_iter(condition.values), |row| row.get(0)).optional()?)
+}
+
+fn page_condition(reach: &Reach, page: &Page, detail: Detail, job: i64) -> Condition {
+    let join = if detail.document || detail.failure { " JOIN task_texts x ON x.uid = t.uid" } else { "" };
+    let columns = match detail {
+        Detail::NAMES => NAMES.to_owned(),
+        _ => {
+            let (document, failure) =
+                (if detail.document { "x.document" } else { "''" }, if detail.failure { "x.failure" } else { "NULL" });
+            let [(start, middle), (_, end)] = COLUMNS;
+            [start, document, middle, failure, end].concat()
+        }
+    };
+    let mut condition = reach.select(&columns, join, job);
+    if let Some(filter) = &page.filter {
+        condition.push(" AND ", []);
+        condition.filter(List::Tasks, filter);
+    }
+    condition.push(" ORDER BY t.id LIMIT ?", [(page.rows_max.cast_signed() as i64).into()]);
+    condition
+}
+
+/// A page of a job's tasks; nothing when there is no such job.
+pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
+    let Some(job) = pages::job_uid(connection, job)? else { return Ok(None) };
+    let mut reach = Reach::of(wanted);
+    let mut stopped_at = if reach.is_all { None } else { stop(connection, &reach, job)? };
+    if let Some(id) = &stopped_at {
+        reach.to = Some((id.clone(), true));
+    }
+    let condition = page_condition(&reach, wanted, detail, job);
+    let shape = if detail == Detail::NAMES { name_row } else { pages::task_row };
+    let rows = pages::rows(connection, condition, shape)?;
+    if rows.len() >= wanted.rows_max {
+        stopped_at = None;
+    }
+    Ok(Some(TaskPage { rows, stopped_at }))
+}
+
+fn name_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let cells = &mut Cells::new(row, "tasks");
+    let (uid, job) = (TaskUid(cells.number("uid")?), JobUid(cells.number("job")?));
+    Ok(TaskRow::named(uid, job, cells.name("id")?, cells.code("state", tasks::state_of)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::open;
+
+    /// How the database would read a page of tasks.
+    fn plan(page: &Page, detail: Detail) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, _lock) = open::writer(&folder.path().join("store.db")).unwrap();
+        let condition = page_condition(&Reach::of(page), page, detail, 1);
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", condition.sql)).unwrap();
+        let steps = statement.query_map(params_from_iter(condition.values), |row| row.get::<_, String>(3)).unwrap();
+        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    fn state(word: &str, operator: Operator) -> Filter {
+        Filter::Compare(Field::State, operator, Value::Text(word.to_owned()))
+    }
+
+    fn id(operator: Operator, id: &str) -> Filter {
+        Filter::Compare(Field::Id, operator, Value::Text(id.to_owned()))
+    }
+
+    fn failed() -> Filter {
+        Filter::Compare(Field::HasSucceeded, Operator::Eq, Value::Number(0))
+    }
+
+    fn code() -> Filter {
+        Filter::Compare(Field::ExitCode, Operator::Eq, Value::Number(1))
+    }
+
+    #[test]
+    fn pages_of_tasks_are_read_in_order_and_never_sorted() {
+        for (filter, index) in [
+            (None, "tasks_1 (job=? AND id>?"),
+            (Some(state("running", Operator::Eq)), "tasks_state (job=? AND state=? AND id>?"),
+            (Some(state("completed", Operator::Ne)), "tasks_1 (job=? AND id>?"),
+            (Some(Filter::And(vec![state("active", Operator::Eq), code()])), "tasks_state (job=? AND state=? AND id>?"),
+            (Some(Filter::Or(vec![state("active", Operator::Eq), code()])), "tasks_1 (job=? AND id>?"),
+            (Some(Filter::StartsWith(Field::Id, "a".to_owned())), "tasks_1 (job=? AND id>? AND id<?"),
+            (Some(id(Operator::Eq, "x")), "tasks_1 (job=? AND id>? AND id<?"),
+            (Some(failed()), "tasks_failed (job=? AND id>?"),
+            (Some(Filter::And(vec![state("completed", Operator::Eq), failed()])), "tasks_failed (job=? AND id>?"),
+        ] {
+            let page = Page { after: Some("a".to_owned()), rows_max: 10, filter };
+            let plan = plan(&page, Detail::WHOLE);
+            assert!(plan.contains(index) && !plan.contains("TEMP"), "{page:?}: {plan}");
+        }
+    }
+
+    #[test]
+    fn names_and_states_come_from_the_index_alone() {
+        let page = Page { after: None, rows_max: 10, filter: Some(state("completed", Operator::Eq)) };
+        assert!(plan(&page, Detail::NAMES).contains("COVERING INDEX tasks_state"), "{}", plan(&page, Detail::NAMES));
+    }
+
+    #[test]
+    fn the_narrowest_range_of_ids_counts() {
+        let reach = |after: Option<&str>, filter| Reach::of(&Page { after: after.map(str::to_owned), rows_max: 10, filter: Some(filter) });
+        let both = Filter::And(vec![id(Operator::Ge, "B"), Filter::And(vec![id(Operator::Lt, "x"), id(Operator::Le, "X")])]);
+        let found = reach(Some("a"), both);
+        assert_eq!((found.from, found.to, found.is_all), (Some(("B".into(), true)), Some(("x".into(), false)), true));
+        let found = reach(Some("task-5"), Filter::StartsWith(Field::Id, "task".to_owned()));
+        assert_eq!((found.from, found.is_all), (Some(("task-5".into(), false)), true));
+        assert_eq!(reach(Some("b"), id(Operator::Ge, "B")).from, Some(("b".into(), false)));
+        assert!(!reach(None, id(Operator::Ne, "b")).is_all);
+        assert!(!reach(None, Filter::And(vec![state("active", Operator::Eq), code()])).is_all);
+        assert!(!reach(None, Filter::And(vec![state("active", Operator::Eq), state("running", Operator::Eq)])).is_all);
+        assert!(reach(None, Filter::And(vec![])).is_all);
+    }
+}
