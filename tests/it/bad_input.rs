@@ -223,9 +223,7 @@ fn protocol(table: &mut Table) {
         let wire = Wire::new(method, &versioned(target), "").with("if-match", "0xFFFFFFFFFF");
         table.add(format!("{method} {target} with an old etag"), wire, 412, "ConditionNotMet");
     }
-    for (method, target) in [("POST", "/jobschedules"), ("GET", "/poolusagemetrics")] {
-        table.add(format!("{method} {target}"), Wire::new(method, &versioned(target), ""), 501, "NotImplemented");
-    }
+    table.add("a job schedule without a body", Wire::new("POST", &versioned("/jobschedules"), ""), 400, "InvalidRequestBody");
     let certificate = "/certificates(thumbprintAlgorithm=sha1,thumbprint=ff)";
     for (method, target, code) in [
         ("GET", "/pools/bad-pool/nodes/n/rdp", "NodeNotFound"),

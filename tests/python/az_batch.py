@@ -147,9 +147,9 @@ assert az("job-schedule", "show", "--job-schedule-id", "s")["state"] == "active"
 az("job-schedule", "disable", "--job-schedule-id", "s")
 assert az("job-schedule", "show", "--job-schedule-id", "s")["state"] == "disabled"
 az("job-schedule", "enable", "--job-schedule-id", "s")
+assert az("job", "list", "--job-schedule-id", "s") == []
 az("job-schedule", "set", "--job-schedule-id", "s", "--recurrence-interval", "PT2H")
 assert [schedule["id"] for schedule in az("job-schedule", "list")] == ["s"]
-assert az("job", "list", "--job-schedule-id", "s") == []
 az("job-schedule", "stop", "--job-schedule-id", "s")
 az("job-schedule", "delete", "--job-schedule-id", "s", "--yes")
 wait("the schedule to go", lambda: gone("job-schedule", "--job-schedule-id", "s"))

@@ -113,6 +113,10 @@ async fn a_slot_can_be_paused_while_the_buffer_is_full() {
         fill(&link, &queue_name, 50).await;
         let mut consumer = link.subscribe(Subscription { buffer: 1, prefetch: 10, ..plan(&queue_name, 2) }).await.unwrap();
         let first = consumer.next().await.unwrap();
+        // Both slots hold all they may before they are paused.
+        while link.depth(&queue_name).await.unwrap().unwrap().ready > 30 {
+            tokio::task::yield_now().await;
+        }
         consumer.slots().pause(0).await.unwrap();
         consumer.slots().pause(1).await.unwrap();
         consumer.acker().ack(first.tag);
