@@ -57,3 +57,16 @@ async fn pika_finds_what_it_expects_of_a_broker() {
     command.arg("-B").arg(script("suite.py"));
     judge(command, 18).await;
 }
+
+#[tokio::test]
+async fn amqplib_finds_what_it_expects_of_a_broker() {
+    // Where CI installs it; another place is named by the environment.
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/node/node_modules");
+    let modules = std::env::var_os("PIECEWORK_TEST_NODE_MODULES").map_or(default, PathBuf::from);
+    if !modules.join("amqplib").is_dir() {
+        return skip("the amqplib suite", "PIECEWORK_TEST_NODE_MODULES names no folder with amqplib");
+    }
+    let mut command = Command::new("node");
+    command.arg(script("suite.cjs")).arg(modules.canonicalize().unwrap());
+    judge(command, 20).await;
+}
