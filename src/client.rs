@@ -11,6 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
+    access::trusted,
     exit_codes,
     shared_key::{SharedKey, Signed},
 };
@@ -136,7 +137,12 @@ impl Client {
         })?;
         let base = url.trim_end_matches('/').to_owned();
         Url::parse(&base).map_err(|error| exit_codes::Failure::usage(format!("{base:?} is not a URL: {error}")))?;
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).no_proxy().build()?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .tls_certs_merge(trusted()?)
+            .build()?;
         Ok(Client { http, base, key })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `cli` has one file for each noun and verb; `stack` is the whole house in one process; `client` talks to a server.
 
+mod access;
 mod bench;
 mod cli;
 mod client;

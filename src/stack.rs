@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    access::scheme,
     client::Client,
     data_folder::{DataFolder, Ports, Secrets, loopback},
     exit_codes::{Failure, PART_ENDED},
@@ -45,6 +46,9 @@ pub(crate) struct StackSettings {
     /// The dispatcher's folder, when it is not in the data folder.
     pub(crate) store: Option<PathBuf>,
     pub(crate) ready_file: Option<PathBuf>,
+    /// The URL that people and nodes are told, when it is not the address.
+    pub(crate) public_url: Option<String>,
+    pub(crate) access: dispatcher::Access,
 }
 
 /// A running stack.
@@ -144,7 +148,7 @@ impl Stack {
         let (ready, is_ready) = oneshot::channel();
         let dispatcher = dispatcher::Settings {
             listen: given.listen.unwrap_or_else(|| loopback(0)),
-            public_url: None,
+            public_url: given.public_url.clone(),
             data: given.store.clone().unwrap_or_else(|| data.join("dispatcher")),
             account: secrets.account.clone(),
             keys: vec![Secret::new(secrets.key.clone())],
@@ -153,6 +157,7 @@ impl Stack {
             join_secret: None,
             timers: Default::default(),
             beat_ms: BEAT_MS,
+            access: given.access.clone(),
         };
         let mut dispatcher = Part::start("dispatcher", |stop| async move { Ok(dispatcher::run(dispatcher, ready, stop.wait()).await?) });
         let address = tokio::select! {
@@ -165,16 +170,19 @@ impl Stack {
         let autoscaler = Part::start("autoscaler", |stop| async move { Ok(autoscaler::run(scaled, provider, stop.wait()).await?) });
 
         let ready = Ready {
-            url: format!("http://{}", reachable(address)),
+            url: given.public_url.clone().unwrap_or_else(|| format!("{}://{}", scheme(&given.access), reachable(address))),
             account: secrets.account,
             key: secrets.key,
             broker: broker_url,
             s3: (&blob_settings).into(),
         };
-        let ready_files = [Some(data.join("ready.json")), given.ready_file].into_iter().flatten().collect();
+        let ready_files = [Some(data.join("ready.json")), given.ready_file.clone()].into_iter().flatten().collect();
         let stack = Stack { ready, broker, blobs, nodes, parts: Parts { dispatcher, autoscaler }, ready_files, _data: data };
-        let client = stack.client()?;
-        let _: serde_json::Value = client.get("/piecework/health", &[]).await.context("the stack is not healthy")?;
+        // By TLS or through something in front of us, our own address need not be one that clients may use.
+        if given.access.tls.is_none() && given.public_url.is_none() {
+            let client = stack.client()?;
+            let _: serde_json::Value = client.get("/piecework/health", &[]).await.context("the stack is not healthy")?;
+        }
         for path in &stack.ready_files {
             stack.ready.write(path)?;
         }

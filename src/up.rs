@@ -6,6 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    access::AccessArgs,
     exit_codes::Failure,
     settings::{S3_HELP, parse_s3},
     stack::{Stack, StackSettings},
@@ -37,6 +38,11 @@ pub(crate) struct UpArgs {
     /// Where the dispatcher keeps its state, as sqlite:DIR; in the data folder when absent
     #[arg(long, value_name = "URL", env = "PIECEWORK_STORE")]
     store: Option<String>,
+    /// The URL that people and nodes are told, when it is not the address
+    #[arg(long, value_name = "URL", env = "PIECEWORK_PUBLIC_URL")]
+    public_url: Option<String>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Written once a task could run: JSON with url, account, key, broker and s3
     #[arg(long, value_name = "FILE", env = "PIECEWORK_READY_FILE")]
     ready_file: Option<PathBuf>,
@@ -49,11 +55,13 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
         data: args.data,
         listen: Some(args.listen),
         account: args.account,
-        key: args.key,
+        key: args.access.first_key()?.or(args.key),
         broker: args.broker,
         blobs: args.s3.as_deref().map(parse_s3).transpose()?,
         store: args.store.as_deref().map(parse_store).transpose()?,
         ready_file: args.ready_file,
+        public_url: args.public_url,
+        access: args.access.access(),
     };
     let mut stack = tokio::select! {
         stack = Stack::start(settings) => stack?,

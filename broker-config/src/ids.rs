@@ -68,6 +68,14 @@ fn check_job(text: &str) -> Result<(), IdError> {
     }
 }
 
+/// Versions of packages may also hold dots, but are no path of their own.
+fn check_version(text: &str) -> Result<(), IdError> {
+    match check(&text.replace('.', "_")) {
+        Ok(()) if text.bytes().all(|byte| byte == b'.') => Err(IdError::Character { character: '.' }),
+        checked => checked,
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -158,6 +166,16 @@ name!(
     /// The name of a node, unique in its pool; the provider's tag.
     NodeId,
     check
+);
+name!(
+    /// The name of an application.
+    ApplicationId,
+    check
+);
+name!(
+    /// A version of an application's package.
+    PackageVersion,
+    check_version
 );
 
 impl JobId {
@@ -323,6 +341,16 @@ mod tests {
             assert!(text.parse::<JobId>().is_err(), "{text}");
         }
         assert!(format!("{}:job-1", "x".repeat(65)).parse::<JobId>().is_err());
+    }
+
+    #[test]
+    fn versions_of_packages_hold_dots_but_are_no_paths() {
+        for text in ["1.0", "v2", ".1", "1..2"] {
+            assert!(text.parse::<PackageVersion>().is_ok(), "{text}");
+        }
+        for text in ["", ".", "..", "1/2", "1 0"] {
+            assert!(text.parse::<PackageVersion>().is_err(), "{text}");
+        }
     }
 
     #[test]

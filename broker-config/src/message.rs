@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{AttemptKey, Epoch, Fence, JobId, NodeId, PoolId, RunId, RunKey, TaskId, TaskUid},
-    spec::{FillType, QueuePolicy, StartTask, TaskSpec},
+    spec::{FillType, Package, QueuePolicy, StartTask, TaskSpec},
     state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
     time::Timestamp,
 };
@@ -689,6 +689,9 @@ pub struct Joined {
     /// Whether the node is set up anew: its folders are emptied before anything runs.
     #[serde(default)]
     pub is_reimaged: bool,
+    /// Packages of the pool, unpacked before anything runs.
+    #[serde(default)]
+    pub packages: Vec<Package>,
 }
 
 /// What to do with a delivery.

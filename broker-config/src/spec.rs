@@ -5,7 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{period::Period, state::DeallocationOption};
+use crate::{
+    ids::{ApplicationId, PackageVersion},
+    period::Period,
+    state::DeallocationOption,
+};
 
 /// What a node needs to run a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +31,37 @@ pub struct TaskSpec {
     /// Slots the task takes on its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_slots: Option<u32>,
+    /// Packages that people name; the dispatcher turns them into [`TaskSpec::packages`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub application_package_references: Vec<PackageReference>,
+    /// Packages to unpack before the command runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Package>,
+}
+
+/// A package as people name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PackageReference {
+    /// The application.
+    pub application_id: ApplicationId,
+    /// Its version; the application's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<PackageVersion>,
+}
+
+/// A package as a node needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Package {
+    /// The application.
+    pub application: ApplicationId,
+    /// The version, once it is known.
+    pub version: Option<PackageVersion>,
+    /// Whether the application was named without a version.
+    pub is_default: bool,
+    /// The zip in Piecework's own bucket; absent when the package does not exist any more.
+    pub blob: Option<String>,
 }
 
 impl TaskSpec {

@@ -2,10 +2,10 @@
 //! the engine decides whether the present state allows it.
 
 use broker_config::{
-    ids::{JobId, NodeId, PoolId, ScheduleId, TaskId},
+    ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId},
     message::Fault,
     period::Period,
-    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask, TaskConstraints, TaskSpec},
+    spec::{EnvironmentSetting, FillType, PackageReference, QueuePolicy, StartTask, TaskConstraints, TaskSpec},
     state::DeallocationOption,
     time::Timestamp,
 };
@@ -117,6 +117,16 @@ pub enum Command {
     TerminateSchedule(ScheduleId, Condition),
     /// Remove a job schedule with its jobs.
     DeleteSchedule(ScheduleId, Condition),
+    /// Add an application, or change it.
+    PutApplication(ApplicationId, Box<ApplicationChange>, Condition),
+    /// Remove an application with its packages.
+    DeleteApplication(ApplicationId, Condition),
+    /// Note that the upload of a version begins, under this key.
+    BeginPackage(ApplicationId, PackageVersion, String),
+    /// Let nodes get an upload.
+    ActivatePackage(ApplicationId, PackageVersion, Upload),
+    /// Remove a version.
+    DeletePackage(ApplicationId, PackageVersion),
     /// Add tasks: one result each, in order.
     CreateTasks(JobId, Vec<NewTask>),
     /// Replace a task's constraints.
@@ -179,6 +189,8 @@ pub struct NewPool {
     pub resize_timeout: Period,
     /// What nodes run when they join.
     pub start_task: Option<StartTask>,
+    /// What nodes unpack before.
+    pub packages: Vec<PackageReference>,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
     /// The formula its size follows, and the time between evaluations.
@@ -192,12 +204,38 @@ pub struct PoolChange {
     pub fields: Map<String, Value>,
     /// What nodes run when they join or start again from now on.
     pub start_task: Option<Option<StartTask>>,
+    /// Packages that nodes unpack when they join or start again from now on.
+    pub packages: Option<Vec<PackageReference>>,
     /// Slots of a node.
     pub slots_per_node: Option<u32>,
     /// How nodes are filled and jobs take turns.
     pub scheduling: Option<(FillType, JobOrder)>,
     /// A property that only a pool without nodes may change.
     pub needs_no_nodes: Option<&'static str>,
+}
+
+/// What to change of an application; absent parts stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplicationChange {
+    /// Whether it is added when there is none.
+    pub may_create: bool,
+    /// What people call it.
+    pub display_name: Option<Option<String>>,
+    /// Whether a version that is there may be uploaded again.
+    pub allow_updates: Option<bool>,
+    /// What references without a version mean.
+    pub default_version: Option<Option<PackageVersion>>,
+}
+
+/// An upload that was seen in the blob store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether references without a version mean it from now on.
+    pub becomes_default: bool,
 }
 
 /// A job as asked for.

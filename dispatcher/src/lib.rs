@@ -12,5 +12,7 @@ pub mod refusal;
 pub mod road;
 mod service;
 pub mod store;
+mod task_token;
 
-pub use service::{DispatcherError, Settings, run};
+pub use service::{Access, DispatcherError, Settings, run};
+pub use task_token::TaskTokens;

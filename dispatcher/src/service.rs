@@ -15,12 +15,13 @@ use tracing::{info, warn};
 use crate::{
     core::Timers,
     engine::{Engine, Identity, Input},
-    http::{self, Door, Health, Key, Problem},
+    http::{self, Door, Gate, Health, Key, Keys, KeysError, Oidc, OidcSettings, Problem, TlsError, TlsFiles},
     road::{self, Files},
     store::{
         StoreError,
         sqlite::{SqliteReader, SqliteStore},
     },
+    task_token::TaskTokens,
 };
 
 /// Connections for readers.
@@ -59,6 +60,21 @@ pub struct Settings {
     pub timers: Timers,
     /// Time between an agent's beats.
     pub beat_ms: u64,
+    /// How people come in.
+    pub access: Access,
+}
+
+/// How people come in, beyond the account's keys.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Keys, one a line, looked at again and again; replaces those of the settings.
+    pub keys_file: Option<PathBuf>,
+    /// Whose bearer tokens are accepted.
+    pub oidc: Option<OidcSettings>,
+    /// The certificate; plain HTTP without it.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP may leave this machine.
+    pub allows_http: bool,
 }
 
 /// Why the dispatcher did not start, or ended.
@@ -71,6 +87,31 @@ pub enum DispatcherError {
         address: SocketAddr,
         /// Why.
         source: std::io::Error,
+    },
+    /// Plain HTTP would leave this machine.
+    #[error(
+        "plain HTTP on {address} can be read by others on the network; give --tls-cert and --tls-key, or --allow-http if something in front of it does TLS"
+    )]
+    PlainHttp {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The certificate.
+    #[error("the TLS certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// The keys file.
+    #[error("the keys file {path} cannot be used")]
+    KeysFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeysError,
+    },
+    /// Nothing to ask an issuer with.
+    #[error("bearer tokens cannot be checked")]
+    Oidc {
+        /// Why.
+        reason: String,
     },
     /// A key is not base64.
     #[error("an account key is not base64")]
@@ -104,11 +145,24 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), DispatcherError> {
     std::fs::create_dir_all(&settings.data).map_err(|source| DispatcherError::Data { path: settings.data.clone(), source })?;
-    let keys = settings.keys.iter().map(|key| Key::parse(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<Vec<_>, _>>()?;
+    let access = settings.access;
+    if access.tls.is_none() && !access.allows_http && !settings.listen.ip().is_loopback() {
+        return Err(DispatcherError::PlainHttp { address: settings.listen });
+    }
+    let given: Keys = settings.keys.iter().map(|key| Key::parse(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<_, _>>()?;
+    let keys = match &access.keys_file {
+        Some(path) => http::read_keys(path).map_err(|source| DispatcherError::KeysFile { path: path.clone(), source })?,
+        None => given,
+    };
+    let tls = access.tls.map(TlsFiles::open).transpose()?;
+    let oidc = access.oidc.map(Oidc::new).transpose().map_err(|error| DispatcherError::Oidc { reason: error.to_string() })?;
+    let secret = settings.data.join("token-secret");
+    let tokens = TaskTokens::open(&secret).map_err(|source| DispatcherError::Data { path: secret.clone(), source })?;
     let listener =
         TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
     let address = listener.local_addr().map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
-    let account_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let account_url =
+        settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", if tls.is_some() { "https" } else { "http" }));
 
     let path = settings.data.join("store.sqlite");
     let store = SqliteStore::open(&path)?;
@@ -116,8 +170,13 @@ pub async fn run(
     let blobs = Blobs::new(settings.blobs.clone())?;
     let link = Link::open(settings.broker.clone()).await?;
 
-    let identity =
-        Identity { account: settings.account.clone(), account_url, join_secret: settings.join_secret.clone(), beat_ms: settings.beat_ms };
+    let identity = Identity {
+        account: settings.account.clone(),
+        account_url,
+        join_secret: settings.join_secret.clone(),
+        beat_ms: settings.beat_ms,
+        tokens: tokens.clone(),
+    };
     let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers)?;
     let (stop, stopped) = watch::channel(false);
     let mut loops = road::run(&link, &engine, outlets, stopped.clone()).await?;
@@ -125,7 +184,18 @@ pub async fn run(
     let (health, seen) = watch::channel(Health::problem("start", "the dispatcher is starting"));
     loops.spawn(watch_health(link.clone(), blobs.clone(), engine.clone(), health, stopped.clone()));
 
-    let door = Door { account: settings.account, keys, engine: engine.clone(), read, files, blobs, health: seen.clone(), is_tls: false };
+    // Readers of the files leave with the door, when nobody listens to them any more.
+    let mut watchers = tokio::task::JoinSet::new();
+    let (tell_keys, keys) = watch::channel(keys);
+    if let Some(path) = access.keys_file {
+        watchers.spawn(http::watch_file(path, tell_keys));
+    }
+    let tls = tls.map(|(current, watching)| {
+        watchers.spawn(watching);
+        current
+    });
+    let gate = Gate::new(settings.account, keys, oidc, tokens);
+    let door = Door { gate, engine: engine.clone(), read, files, blobs, health: seen.clone(), is_tls: tls.is_some() };
     let mut well = seen;
     let announce = async move {
         if well.wait_for(Health::is_ok).await.is_ok() && ready.send(address).is_err() {
@@ -134,7 +204,7 @@ pub async fn run(
         std::future::pending::<()>().await
     };
     let mut closed = stopped;
-    let serve = http::serve(listener, http::router(door), async move {
+    let serve = http::serve(listener, http::router(door), tls, async move {
         // The sender lives longer than the door.
         let _ = closed.wait_for(|stop| *stop).await;
     });

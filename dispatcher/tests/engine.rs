@@ -75,7 +75,13 @@ impl Rig {
         let path = folder.join("store.sqlite");
         let store = SqliteStore::open(&path).unwrap();
         let read = SqliteReader::open(&path, 2).unwrap();
-        let identity = Identity { account: "a".into(), account_url: "http://x".into(), join_secret: None, beat_ms: 5000 };
+        let identity = Identity {
+            account: "a".into(),
+            account_url: "http://x".into(),
+            join_secret: None,
+            beat_ms: 5000,
+            tokens: dispatcher::TaskTokens::new(b"t"),
+        };
         let (engine, outlets, thread) = Engine::start(Box::new(store), identity, Timers::default()).unwrap();
         Rig { engine, outlets, thread, read, published: vec![], replies: vec![], delivery: 0 }
     }
@@ -148,6 +154,7 @@ impl Rig {
             target_low_priority: 0,
             resize_timeout: Period::from_secs(900),
             start_task: None,
+            packages: vec![],
             policy: None,
             scaling: None,
         };

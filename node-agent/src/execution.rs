@@ -15,7 +15,7 @@ use std::{
 
 use broker_config::{
     message::{Fault, Outcome, Stream, Usage},
-    spec::{ResourceFile, TaskSpec},
+    spec::{Package, ResourceFile, TaskSpec},
 };
 use rustix::process::Signal;
 use tokio::{
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     outputs,
+    packages::{self, Deployed},
     process::{
         environment::{Environment, RUN, TaskFacts},
         launch::{Landed, Launch, Leash},
@@ -80,7 +81,12 @@ pub async fn execute(room: Arc<Room>, task: TaskFacts, spec: TaskSpec, reins: Re
     let folder = room.root.task_folder(&task.job, &task.task);
     let limit = spec.constraints.max_wall_clock_time.and_then(|time| time.limit());
     let deadline = limit.map(|limit| Instant::now() + limit);
-    let environment = Environment::new(&room.facts, Some(&task), &folder, &spec.environment_settings);
+    let mut environment = Environment::new(&room.facts, Some(&task), &folder, &spec.environment_settings);
+    environment.add_packages(room.packages.get().into_iter().flatten());
+    match deploy(&room, &spec.packages, &reins, deadline, limit).await {
+        Ok(packages) => environment.add_packages(&packages),
+        Err(outcome) => return Ended::bare(outcome),
+    }
     let has_inputs = !spec.resource_files.is_empty();
     if has_inputs && let Err(outcome) = prepare(&room, &folder, &spec.resource_files, &reins, deadline, limit).await {
         return Ended::bare(outcome);
@@ -118,6 +124,24 @@ pub async fn prepare(
     room.root.make_empty(folder).map_err(|error| folder_fault(folder, &error))?;
     tokio::select! {
         staged = staging::stage(room, folder, files) => staged.map(|_| ()).map_err(Outcome::Staging),
+        () = reins.stop.cancelled() => Err(Outcome::Stopped),
+        () = passed(deadline) => Err(timeout(limit)),
+    }
+}
+
+/// Makes the task's packages stand, unless a stop or the wall clock comes first.
+async fn deploy(
+    room: &Room,
+    packages: &[Package],
+    reins: &Reins,
+    deadline: Option<Instant>,
+    limit: Option<Duration>,
+) -> Result<Vec<Deployed>, Outcome> {
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    tokio::select! {
+        deployed = packages::deploy(room, packages) => deployed.map_err(Outcome::Staging),
         () = reins.stop.cancelled() => Err(Outcome::Stopped),
         () = passed(deadline) => Err(timeout(limit)),
     }

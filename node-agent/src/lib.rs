@@ -17,6 +17,7 @@ mod join;
 mod logs;
 mod outbox;
 mod outputs;
+mod packages;
 mod path;
 mod pattern;
 mod process;
@@ -91,6 +92,7 @@ async fn begin(settings: Settings, root: Root) -> Result<Parts, AgentError> {
     if joined.is_reimaged {
         reimage::empty(&root).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
     }
+    packages::clear_incoming(root.path()).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
     let facts = NodeFacts {
         pool: settings.pool.clone(),
         node: settings.node.clone(),

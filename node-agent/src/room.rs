@@ -15,10 +15,14 @@ use broker_config::{
     message::{Reply, ReplyMessage, Request, RequestKind, VERSION},
     topology,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::{
     fetch,
+    packages::Deployed,
     process::{environment::NodeFacts, threads::Threads},
     root::Root,
 };
@@ -44,13 +48,27 @@ pub struct Room {
     pub threads: Threads,
     /// The present epoch.
     pub epoch: AtomicU64,
+    /// Held while a package is fetched and unpacked.
+    pub deploying: Mutex<()>,
+    /// The pool's packages, once they stand.
+    pub packages: OnceLock<Vec<Deployed>>,
     web: OnceLock<Option<reqwest::Client>>,
 }
 
 impl Room {
     /// Puts the room together.
     pub fn new(root: Root, facts: NodeFacts, blobs: Option<Blobs>, caller: Caller, threads: Threads, epoch: Epoch) -> Arc<Room> {
-        Arc::new(Room { root, facts, blobs, caller, threads, epoch: AtomicU64::new(epoch.0), web: OnceLock::new() })
+        Arc::new(Room {
+            root,
+            facts,
+            blobs,
+            caller,
+            threads,
+            epoch: AtomicU64::new(epoch.0),
+            deploying: Mutex::new(()),
+            packages: OnceLock::new(),
+            web: OnceLock::new(),
+        })
     }
 
     /// The HTTP client, made when it is first needed.

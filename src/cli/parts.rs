@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{AccessArgs, scheme},
     exit_codes::{Failure, OK},
     settings::{S3_HELP, broker_url, parse_s3, s3_url},
     stack::{BEAT_MS, named},
@@ -77,13 +78,22 @@ pub(crate) struct DispatcherArgs {
     #[arg(long, value_name = "NAME", env = "PIECEWORK_ACCOUNT")]
     account: String,
     /// The account's key; give two to change them without a pause
-    #[arg(long, value_name = "BASE64", env = "PIECEWORK_KEY", hide_env_values = true, required = true, value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "BASE64",
+        env = "PIECEWORK_KEY",
+        hide_env_values = true,
+        required_unless_present = "keys_file",
+        value_delimiter = ','
+    )]
     key: Vec<String>,
     /// The broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST
     #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
     broker: Option<String>,
     #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
     s3: Option<String>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// Runs the autoscaler
@@ -186,11 +196,13 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
         join_secret: None,
         timers: Default::default(),
         beat_ms: BEAT_MS,
+        access: args.access.access(),
     };
+    let scheme = scheme(&settings.access);
     let (ready, is_ready) = oneshot::channel();
     let announce = async {
         match is_ready.await {
-            Ok(address) => println!("piecework is ready at http://{address}"),
+            Ok(address) => println!("piecework is ready at {scheme}://{address}"),
             Err(_) => tracing::debug!("the dispatcher ended before it was ready"),
         }
         std::future::pending::<()>().await

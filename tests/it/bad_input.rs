@@ -344,6 +344,12 @@ fn bodies(table: &mut Table) {
     table.add("a body of 5 MiB", raw(huge(5 * MIB)), 413, "RequestBodyTooLarge");
     let many = Wire::new("POST", &versioned("/jobs/bad-job/addtaskcollection"), huge(2 * MIB));
     table.add("a collection of 2 MiB", many, 413, "RequestBodyTooLarge");
+    table.post(
+        "/pools",
+        pool(&[("applicationPackageReferences", json!([{"applicationId": "none"}]))]),
+        409,
+        "InvalidApplicationPackageReferences",
+    );
     table.add("a body of just 1 MiB", raw(huge(MIB)), 400, "InvalidPropertyValue");
 }
 
@@ -397,7 +403,6 @@ fn pools(table: &mut Table) {
         (("metadata", json!([{"name": "a", "value": "x".repeat(65_536)}])), "MetadataTooLarge"),
         (("mountConfiguration", json!([{"nfsMountConfiguration": {"source": "s", "relativeMountPath": "p"}}])), "UnsupportedProperty"),
         (("userAccounts", json!([{"name": "u", "password": "p"}])), "UnsupportedProperty"),
-        (("applicationPackageReferences", json!([{"applicationId": "a"}])), "UnsupportedProperty"),
         (("networkConfiguration", json!({"subnetId": "s"})), "UnsupportedProperty"),
     ] {
         table.post("/pools", pool(&[change]), 400, code);
@@ -503,7 +508,6 @@ fn tasks(table: &mut Table) {
         (("affinityInfo", json!({})), "MissingRequiredProperty"),
         (("containerSettings", json!({"imageName": "x"})), "UnsupportedProperty"),
         (("multiInstanceSettings", json!({"numberOfInstances": 2})), "UnsupportedProperty"),
-        (("applicationPackageReferences", json!([{"applicationId": "a"}])), "UnsupportedProperty"),
         (("dependsOn", json!({"taskIds": ["other"]})), "TaskDependenciesNotSpecifiedOnJob"),
         (("dependsOn", json!({"taskIds": ["never-task"]})), "InvalidPropertyValue"),
         (("dependsOn", json!({"taskIds": ["a b"]})), "InvalidPropertyValue"),

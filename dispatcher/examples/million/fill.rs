@@ -108,6 +108,7 @@ fn pool(at: Timestamp) -> Result<PoolRecord, Box<dyn std::error::Error>> {
         fill: FillType::Spread,
         job_order: JobOrder::None,
         start_task: None,
+        packages: Vec::new(),
         policy: None,
         scaling: None,
         decision: None,

@@ -50,6 +50,7 @@ async fn live(folder: PathBuf, open: oneshot::Sender<SocketAddr>, stop: oneshot:
         join_secret: None,
         timers: Timers::default(),
         beat_ms: 1_000,
+        access: dispatcher::Access::default(),
     };
     let ended = async move {
         // A sender that is gone ends it as well.

@@ -54,6 +54,9 @@ impl World {
             return Ok(Err(refusal.with("JobScheduleId", &schedule)));
         }
         let slots_per_node = or_refuse!(self.slots_of_usable_pool(&job.pool));
+        if let Some(manager) = &job.manager {
+            or_refuse!(self.check_packages(&manager.task.spec.application_package_references));
+        }
         let uid = JobUid(self.next_job);
         self.next_job += 1;
         let record = JobRecord {

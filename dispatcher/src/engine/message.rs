@@ -1,9 +1,10 @@
-//! From a task's row to what a node gets: the spec, with the job's environment merged in.
+//! From a task's row to what a node gets: the spec, with the job's environment and the task's token merged in.
 
 use broker_config::{
     ids::{AttemptKey, JobUid, PoolId, TaskId},
     message::Start,
     spec::TaskSpec,
+    time::Timestamp,
 };
 use tracing::error;
 
@@ -13,6 +14,7 @@ use crate::{
         world::{World, merge},
     },
     store::{StoreError, records::Candidate},
+    task_token,
 };
 
 impl World {
@@ -24,7 +26,13 @@ impl World {
         })?;
         if let Some(job) = self.jobs.get(&candidate.job) {
             spec.environment_settings = merge(&job.record.environment, std::mem::take(&mut spec.environment_settings));
+            if task_token::is_wanted(&candidate.document) {
+                let token = self.identity.tokens.make(&job.record.id, &candidate.id, Timestamp::now());
+                spec.environment_settings.retain(|setting| setting.name != task_token::VARIABLE);
+                spec.environment_settings.push(task_token::setting(token));
+            }
         }
+        self.equip(&mut spec);
         Ok(spec)
     }
 

@@ -6,6 +6,7 @@
 //! While a commit syncs, inputs pile up and share the next one: group commit without lingering.
 //! When a commit fails, everything in memory is loaded anew from the store and the inputs are refused.
 
+mod applications;
 mod apply;
 mod job_life;
 mod jobs;

@@ -16,6 +16,8 @@ use crate::{
 impl World {
     /// Changes what is named; nodes follow when they join or start again.
     pub(super) fn update_pool(&mut self, pool: &PoolId, change: PoolChange, condition: &Condition, now: Timestamp) -> Outcome {
+        or_refuse!(self.open_pool(pool, condition).map(|_| ()));
+        or_refuse!(self.check_packages(change.packages.as_deref().unwrap_or_default()));
         let entry = or_refuse!(self.open_pool(pool, condition));
         if let Some(property) = change.needs_no_nodes
             && !entry.nodes.is_empty()
@@ -29,6 +31,9 @@ impl World {
         let record = &mut entry.record;
         if let Some(start_task) = change.start_task {
             record.start_task = start_task;
+        }
+        if let Some(packages) = change.packages {
+            record.packages = packages;
         }
         if let Some(slots) = change.slots_per_node {
             record.slots_per_node = slots;

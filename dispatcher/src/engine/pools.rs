@@ -43,6 +43,7 @@ impl World {
             };
             return Ok(Err(refusal.with("PoolId", &pool.id)));
         }
+        or_refuse!(self.check_packages(&pool.packages));
         let wants = pool.target_dedicated + pool.target_low_priority > 0;
         let record = PoolRecord {
             id: pool.id,
@@ -60,6 +61,7 @@ impl World {
             fill: pool.fill,
             job_order: pool.job_order,
             start_task: pool.start_task,
+            packages: pool.packages,
             policy: pool.policy,
             scaling: pool.scaling.map(|(formula, interval)| Scaling { formula, interval, enabled_at: now, run: None }),
             decision: None,

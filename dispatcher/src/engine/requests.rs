@@ -144,6 +144,7 @@ impl World {
         let (epoch, credential, rank, is_dedicated) = (node.epoch, node.token.clone(), node.rank, node.is_dedicated);
         entry.dirty_nodes.insert(join.node.clone());
         let (slots, fill, start_task) = (entry.record.slots_per_node, entry.record.fill, entry.record.start_task.clone());
+        let packages = entry.record.packages.clone();
         self.step(&join.pool, Event::Joined { node: join.node.clone(), epoch, keeps_runs }, now)?;
         let order = self.pools.get(&join.pool).map_or(broker_config::message::NodeOrder::Leave, |entry| entry.core.order(&join.node));
         let facts = self.pools.get(&join.pool).and_then(|entry| entry.core.nodes().get(&join.node));
@@ -162,6 +163,7 @@ impl World {
             is_dedicated,
             order,
             is_reimaged,
+            packages: self.packages(&packages),
         }))
     }
 

@@ -225,7 +225,13 @@ mod tests {
 
     fn world(folder: &std::path::Path) -> World {
         let store = Box::new(SqliteStore::open(&folder.join("store.sqlite")).unwrap());
-        let identity = Identity { account: "a".into(), account_url: "http://x".into(), join_secret: None, beat_ms: 5_000 };
+        let identity = Identity {
+            account: "a".into(),
+            account_url: "http://x".into(),
+            join_secret: None,
+            beat_ms: 5_000,
+            tokens: crate::TaskTokens::new(b"t"),
+        };
         World::load(store, identity, Timers::default(), START).unwrap()
     }
 
@@ -241,6 +247,7 @@ mod tests {
             target_low_priority: 0,
             resize_timeout: Period::from_secs(900),
             start_task: None,
+            packages: vec![],
             policy: None,
             scaling: Some((formula.to_owned(), Period::from_secs(300))),
         };

@@ -49,6 +49,10 @@ impl World {
                 results.push(Err(refusal.with("TaskId", &task.id).hint("Create the job with usesTaskDependencies set to true.")));
                 continue;
             }
+            if let Err(refusal) = self.check_packages(&task.spec.application_package_references) {
+                results.push(Err(refusal.with("TaskId", &task.id)));
+                continue;
+            }
             let number = TaskUid(self.next_task);
             let version = self.next_version();
             let slots = task.spec.slots();
@@ -88,6 +92,7 @@ impl World {
                         if let Some(entry) = self.jobs.get(&uid) {
                             spec.environment_settings = merge(&entry.record.environment, spec.environment_settings);
                         }
+                        self.equip(&mut spec);
                         self.fresh.insert(number, (task.id, spec));
                     }
                 }

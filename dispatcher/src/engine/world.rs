@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_config::{
     amqp::Tag,
-    ids::{AttemptKey, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, AttemptKey, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     message::{TaskMessage, VERSION},
     spec::{EnvironmentSetting, TaskSpec},
     state::{JobState, SchedulingState},
@@ -20,9 +20,11 @@ use crate::{
     refusal::{Code, Refusal},
     store::{
         Store, StoreError,
+        applications::ApplicationRow,
         records::{JobRecord, LiveTask, NodeRecord, PoolRecord},
         schedules::ScheduleRow,
     },
+    task_token::TaskTokens,
 };
 
 /// Who this dispatcher is, for nodes' environments and joins.
@@ -36,6 +38,8 @@ pub struct Identity {
     pub join_secret: Option<broker_config::settings::Secret>,
     /// Time between beats.
     pub beat_ms: u64,
+    /// Makes the tokens that tasks may ask for.
+    pub tokens: TaskTokens,
 }
 
 pub(super) struct PoolEntry {
@@ -77,6 +81,7 @@ pub struct World {
     pub(super) jobs: HashMap<JobUid, JobEntry>,
     pub(super) job_names: HashMap<JobId, JobUid>,
     pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
+    pub(super) applications: BTreeMap<ApplicationId, ApplicationRow>,
     pub(super) outputs: Vec<Output>,
     pub(super) releases: Vec<Release>,
     pub(super) answers: Vec<Answer>,
@@ -99,6 +104,7 @@ impl World {
             jobs: HashMap::new(),
             job_names: HashMap::new(),
             schedules: BTreeMap::new(),
+            applications: BTreeMap::new(),
             outputs: Vec::new(),
             releases: Vec::new(),
             answers: Vec::new(),
@@ -152,6 +158,7 @@ impl World {
             self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: ready });
             self.attach(uid, now);
         }
+        self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
         for task in loaded.live {
             self.restore(task, now);
@@ -250,6 +257,11 @@ impl World {
             Command::SwitchSchedule(id, enabled, condition) => self.switch_schedule(&id, enabled, &condition, now)?,
             Command::TerminateSchedule(id, condition) => self.terminate_schedule(&id, &condition, now)?,
             Command::DeleteSchedule(id, condition) => self.remove_schedule(&id, &condition, now)?,
+            Command::PutApplication(id, change, condition) => self.put_application(id, *change, &condition, now)?,
+            Command::DeleteApplication(id, condition) => self.delete_application(&id, &condition, now)?,
+            Command::BeginPackage(id, version, key) => self.begin_package(&id, version, key, now)?,
+            Command::ActivatePackage(id, version, upload) => self.activate_package(&id, &version, upload, now)?,
+            Command::DeletePackage(id, version) => self.delete_package(&id, &version, now)?,
             Command::CreateTasks(job, tasks) => self.create_tasks(&job, tasks, now)?,
             Command::UpdateTask(job, task, constraints, condition) => self.update_task(&job, &task, constraints, &condition, now)?,
             Command::ReactivateTask(job, task, condition) => self.reactivate_task(&job, &task, &condition, now)?,

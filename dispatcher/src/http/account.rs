@@ -9,12 +9,12 @@ use crate::{
         answer::Answer,
         call::Call,
         entrance::Door,
-        error::{not_found, store_failed},
+        error::store_failed,
         filter::{COUNTS, compile, holds},
         lists::{Paging, ROWS_MAX, list},
         odata,
     },
-    refusal::{Code, Refusal},
+    refusal::Refusal,
     store::{read::Page, rows::NodeRow},
 };
 
@@ -41,17 +41,6 @@ pub async fn images(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
         "verificationType": "verified",
     });
     Ok(list(call, "supportedimages", is_shown.then(|| image.to_string().into_bytes()).into_iter(), None))
-}
-
-/// Applications are made on Azure's management plane; there are none.
-pub async fn applications(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
-    Paging::read(call, ROWS_MAX)?;
-    Ok(list(call, "applications", std::iter::empty(), None))
-}
-
-/// No application exists.
-pub async fn application(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
-    Err(not_found(Code::ResourceNotFound, call.value(0)).hint("Bring programs along as resourceFiles."))
 }
 
 /// A list in which nothing can be.

@@ -1,6 +1,6 @@
 //! One request, taken apart: what handlers read.
 
-use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId};
+use broker_config::ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -67,6 +67,16 @@ impl Call {
     /// The job schedule in the path.
     pub fn schedule(&self) -> Result<ScheduleId, Refusal> {
         id("JobScheduleId", self.value(0))
+    }
+
+    /// The application in the path.
+    pub fn application(&self) -> Result<ApplicationId, Refusal> {
+        id("ApplicationId", self.value(0))
+    }
+
+    /// The version of a package in the path.
+    pub fn package_version(&self) -> Result<PackageVersion, Refusal> {
+        id("Version", self.value(1))
     }
 
     /// The task in the path.

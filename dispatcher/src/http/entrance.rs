@@ -12,7 +12,12 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use broker_config::{blobs::Blobs, time::Timestamp};
+use broker_config::{
+    blobs::Blobs,
+    ids::{JobId, TaskId},
+    state::TaskState,
+    time::Timestamp,
+};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
@@ -25,7 +30,7 @@ use crate::{
     http::{
         account,
         answer::Answer,
-        auth,
+        applications, auth,
         call::Call,
         conditional, document, error,
         error::RequestId,
@@ -52,10 +57,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What handlers use.
 pub struct Door {
-    /// The account's name, part of every signature.
-    pub account: String,
-    /// Its keys; each of them opens.
-    pub keys: Vec<auth::Key>,
+    /// Who may come in.
+    pub gate: auth::Gate,
     /// Changes go here.
     pub engine: Engine,
     /// Reads come from here.
@@ -88,8 +91,16 @@ verbs! {
     ImagesList => account::images,
     NodeCounts => account::node_counts,
     UsageMetrics => metrics::list,
-    ApplicationsList => account::applications,
-    ApplicationGet => account::application,
+    ApplicationsList => applications::summaries,
+    ApplicationGet => applications::get_summary,
+    AppsList => applications::views,
+    AppGet => applications::get,
+    AppPut => applications::put,
+    AppPatch => applications::patch,
+    AppDelete => applications::delete,
+    PackageBegin => applications::begin,
+    PackageActivate => applications::activate,
+    PackageDelete => applications::delete_version,
     NothingList => account::nothing,
     PoolAdd => pools::add,
     PoolList => pools::list,
@@ -246,10 +257,17 @@ impl Door {
     }
 
     async fn handle(&self, id: RequestId, base: Result<String, Refusal>, parts: &Parts, body: Body) -> Result<Answer, Refused> {
-        let (route, mut call) = match base.map_err(plain).and_then(|base| self.let_in(id, base, parts)) {
+        let entered = match base {
+            Ok(base) => self.let_in(id, base, parts).await,
+            Err(refusal) => Err(plain(refusal)),
+        };
+        let (route, mut call) = match entered {
             Ok(entered) => entered,
             Err(refused) => {
-                drain(body, 0).await;
+                // Who waits to be told to continue is told no at once.
+                if !parts.headers.contains_key(header::EXPECT) {
+                    drain(body, 0).await;
+                }
                 return Err(refused);
             }
         };
@@ -266,16 +284,32 @@ impl Door {
             .map_err(plain)
     }
 
+    /// A task's token dies with its task.
+    async fn check_task(&self, job: &JobId, task: &TaskId) -> Result<(), Refusal> {
+        let row = self.read.task(job, task).await.map_err(error::store_failed)?;
+        if row.is_some_and(|row| row.state != TaskState::Completed) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Unauthorized, "The task that this token belongs to has ended."))
+    }
+
     /// Everything that is checked before the body is read.
-    fn let_in(&self, id: RequestId, base: String, parts: &Parts) -> Result<(&'static Route, Call), Refused> {
+    async fn let_in(&self, id: RequestId, base: String, parts: &Parts) -> Result<(&'static Route, Call), Refused> {
         let path = parts.uri.path();
         let query = Query::parse(parts.uri.query());
+        check_headers(parts).map_err(plain)?;
         let found = routes::find(&parts.method, path);
-        if !found.as_ref().is_ok_and(|(route, _)| route.is_open()) {
+        let caller = if found.as_ref().is_ok_and(|(route, _)| route.is_open()) {
+            auth::Caller::Anybody
+        } else {
             let signed = auth::Signed { method: &parts.method, path, query: &query, headers: &parts.headers };
-            auth::check(&self.account, &self.keys, &signed, SystemTime::now()).map_err(plain)?;
-        }
+            self.gate.identify(&signed, SystemTime::now()).await.map_err(plain)?
+        };
         let (route, values) = found?;
+        caller.may(route, &values).map_err(plain)?;
+        if let auth::Caller::Task(job, task) = &caller {
+            self.check_task(job, task).await.map_err(plain)?;
+        }
         if !route.is_ours() {
             check_version(&query).map_err(plain)?;
         }
@@ -285,6 +319,26 @@ impl Door {
         let headers = parts.headers.clone();
         Ok((route, Call { id, base, path: path.to_owned(), values, query, condition, headers, body: Bytes::new() }))
     }
+}
+
+/// Headers that count only once, and would otherwise mean one thing to a proxy and another to us.
+const SINGLE: [HeaderName; 5] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::DATE];
+
+fn check_headers(parts: &Parts) -> Result<(), Refusal> {
+    let repeated = SINGLE.iter().find(|name| parts.headers.get_all(*name).iter().nth(1).is_some());
+    if let Some(name) = repeated {
+        return Err(Refusal::new(
+            Code::InvalidHeaderValue,
+            "The value provided for one of the HTTP headers was not in the correct format.",
+        )
+        .with("HeaderName", name)
+        .with("Reason", "The header is there more than once."));
+    }
+    if parts.version == http::Version::HTTP_11 && !parts.headers.contains_key(header::HOST) {
+        return Err(Refusal::new(Code::MissingRequiredHeader, "An HTTP header that's mandatory for this request is not specified.")
+            .with("HeaderName", "Host"));
+    }
+    Ok(())
 }
 
 /// Every version of Azure's shape is served by the same model.

@@ -71,6 +71,7 @@ pub fn answer(refusal: &Refusal, base: &str, request: RequestId) -> Answer {
     answer.status = Answer::empty(refusal.code.status()).status;
     match refusal.code {
         Code::ServerBusy => answer.with(http::header::RETRY_AFTER, "1"),
+        Code::Unauthorized => answer.with(http::header::WWW_AUTHENTICATE, "SharedKey, Bearer"),
         _ => answer,
     }
 }

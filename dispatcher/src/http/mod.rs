@@ -5,6 +5,7 @@
 
 mod account;
 mod answer;
+mod applications;
 mod auth;
 mod call;
 mod conditional;
@@ -26,6 +27,7 @@ mod node_files;
 mod node_orders;
 mod nodes;
 mod odata;
+mod own_words;
 mod pool_body;
 mod pool_change;
 mod pool_machine;
@@ -45,12 +47,14 @@ mod task_body;
 mod task_collection;
 mod task_files;
 mod tasks;
+mod tls;
 mod transfer;
 mod validate;
 
-pub use auth::Key;
+pub use auth::{Caller, Gate, Key, Keys, KeysError, Oidc, OidcSettings, Role, read_keys, watch_file};
 pub use document::{compatibility, openapi};
 pub use entrance::{Door, router};
 pub use health::{Health, Problem};
 pub use listen::serve;
 pub use routes::{ROUTES, Route, Served};
+pub use tls::{TlsError, TlsFiles};

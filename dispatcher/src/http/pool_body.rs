@@ -15,7 +15,7 @@ use crate::{
     core::JobOrder,
     http::{
         pool_machine, pool_network, pool_parts, scaling_body,
-        shared_body::{display_name, metadata, not_empty},
+        shared_body::{self, display_name, metadata, not_empty},
         validate::{Object, prune},
     },
     refusal::Refusal,
@@ -34,7 +34,7 @@ const POLICY_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 /// Reads a new pool.
 pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     let id: PoolId = body.required("id")?;
-    pool_parts::packages(&body)?;
+    let packages = shared_body::packages(&body)?;
     pool_parts::retired(&body)?;
     pool_network::mounts(&body)?;
     pool_network::users(&body)?;
@@ -54,6 +54,7 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
         "enableInterNodeCommunication": body.flag("enableInterNodeCommunication")?.unwrap_or(false),
         "startTask": start_task.as_ref().map(|(_, shown)| shown),
         "taskSchedulingPolicy": scheduling,
+        "applicationPackageReferences": packages,
         "metadata": metadata(&body)?,
         "networkConfiguration": pool_network::network(&body)?,
         "targetNodeCommunicationMode": pool_parts::communication(&body)?,
@@ -70,6 +71,7 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
         target_low_priority,
         resize_timeout: body.period("resizeTimeout", RESIZE_LEAST)?.unwrap_or(RESIZE_DEFAULT),
         start_task: start_task.map(|(task, _)| task),
+        packages,
         policy: None,
         scaling,
     })

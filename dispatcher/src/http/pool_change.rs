@@ -6,7 +6,7 @@ use crate::{
     command::PoolChange,
     http::{
         pool_machine, pool_network, pool_parts,
-        shared_body::{display_name, metadata},
+        shared_body::{display_name, metadata, packages},
         validate::{Object, prune},
     },
     refusal::Refusal,
@@ -68,9 +68,13 @@ pub fn replacement(body: Object<'_>) -> Result<PoolChange, Refusal> {
 }
 
 fn always_changeable(body: &Object<'_>) -> Result<PoolChange, Refusal> {
-    pool_parts::packages(body)?;
     pool_parts::retired(body)?;
     let mut fields = Map::new();
+    let given = packages(body)?;
+    let packages = body.value("applicationPackageReferences").map(|_| given);
+    if let Some(packages) = &packages {
+        fields.insert("applicationPackageReferences".to_owned(), json!(packages));
+    }
     let start_task = pool_parts::start_task(body)?;
     if let Some((_, shown)) = &start_task {
         fields.insert("startTask".to_owned(), prune(shown.clone()));
@@ -81,7 +85,7 @@ fn always_changeable(body: &Object<'_>) -> Result<PoolChange, Refusal> {
     if let Some(mode) = pool_parts::communication(body)? {
         fields.insert("targetNodeCommunicationMode".to_owned(), json!(mode));
     }
-    Ok(PoolChange { fields, start_task: start_task.map(|(task, _)| Some(task)), ..PoolChange::default() })
+    Ok(PoolChange { fields, start_task: start_task.map(|(task, _)| Some(task)), packages, ..PoolChange::default() })
 }
 
 #[cfg(test)]

@@ -16,9 +16,6 @@ use crate::{
 const START_TASK_MAX: usize = 32_768;
 /// Slots of a node.
 const SLOTS_MAX: i64 = 256;
-/// Packages of a pool, and characters of their names and versions.
-const PACKAGES_MAX: usize = 10;
-const PACKAGE_NAME_MAX: usize = 64;
 /// Tags of a pool, and characters of their names and values.
 const TAGS_MAX: usize = 50;
 const TAG_NAME_MAX: usize = 512;
@@ -71,15 +68,6 @@ pub fn scheduling(body: &Object<'_>) -> Result<Option<(FillType, JobOrder, Value
     let order = policy.choice("jobDefaultOrder", &["none", "creationtime"])?;
     let shown = json!({"nodeFillType": word, "jobDefaultOrder": order});
     Ok(Some((fill, order.and_then(JobOrder::parse).unwrap_or_default(), shown)))
-}
-
-/// Checks `applicationPackageReferences`; packages are not served yet.
-pub fn packages(body: &Object<'_>) -> Result<(), Refusal> {
-    body.list("applicationPackageReferences", PACKAGES_MAX)?.each(|package| {
-        package.required_text("applicationId", PACKAGE_NAME_MAX)?;
-        package.text("version", PACKAGE_NAME_MAX).map(|_| ())
-    })?;
-    body.unsupported(&["applicationPackageReferences"], "Bring programs along by the startTask's resourceFiles.")
 }
 
 /// Refuses what is retired or cannot be had here.
@@ -144,7 +132,6 @@ mod tests {
         let body = json!({ name: value });
         let body = Object::root(body.as_object().unwrap());
         let all = || {
-            packages(&body)?;
             retired(&body)?;
             tags(&body)?;
             upgrades(&body)?;
@@ -156,12 +143,7 @@ mod tests {
 
     #[test]
     fn parts_are_checked_to_the_last_field() {
-        let packages = |count: usize| Value::Array(vec![json!({"applicationId": "a", "version": "1"}); count]);
         for (name, value, code) in [
-            ("applicationPackageReferences", json!([]), None),
-            ("applicationPackageReferences", packages(1), Some(UnsupportedProperty)),
-            ("applicationPackageReferences", packages(11), Some(InvalidPropertyValue)),
-            ("applicationPackageReferences", json!([{"version": "1"}]), Some(MissingRequiredProperty)),
             ("certificateReferences", json!([{}]), Some(UnsupportedProperty)),
             ("certificateReferences", json!([]), None),
             ("applicationLicenses", json!(["maya"]), Some(UnsupportedProperty)),

@@ -158,6 +158,14 @@ table! {
     "piecework.get_policy" GET "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyGet);
     "piecework.set_policy" PUT "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicySet);
     "piecework.remove_policy" DELETE "/piecework/pools/{pool}/policy" NONE Nothing Yes(Verb::PolicyRemove);
+    "piecework.list_applications" GET "/piecework/applications" M Nothing Yes(Verb::AppsList);
+    "piecework.get_application" GET "/piecework/applications/{application}" NONE Nothing Yes(Verb::AppGet);
+    "piecework.put_application" PUT "/piecework/applications/{application}" NONE All Yes(Verb::AppPut);
+    "piecework.change_application" POST "/piecework/applications/{application}" NONE All Yes(Verb::AppPatch);
+    "piecework.delete_application" DELETE "/piecework/applications/{application}" NONE All Yes(Verb::AppDelete);
+    "piecework.begin_package" PUT "/piecework/applications/{application}/versions/{version}" NONE Nothing Yes(Verb::PackageBegin);
+    "piecework.activate_package" POST "/piecework/applications/{application}/versions/{version}/activate" NONE Nothing Yes(Verb::PackageActivate);
+    "piecework.delete_package" DELETE "/piecework/applications/{application}/versions/{version}" NONE Nothing Yes(Verb::PackageDelete);
     "piecework.openapi" GET "/piecework/openapi.json" NONE Nothing Yes(Verb::OpenApi);
 }
 

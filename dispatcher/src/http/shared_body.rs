@@ -1,6 +1,6 @@
 //! What bodies of pools, jobs and tasks have in common: environment, resource files, identities, metadata.
 
-use broker_config::spec::{EnvironmentSetting, ResourceFile};
+use broker_config::spec::{EnvironmentSetting, PackageReference, ResourceFile};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,6 +16,8 @@ pub const DISPLAY_NAME_MAX: usize = 1_024;
 pub const COMMAND_LINE_MAX: usize = 128 * 1024 - 1;
 /// Bytes of all metadata of one thing.
 pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Packages of one pool or task.
+const PACKAGES_MAX: usize = 10;
 /// Characters of a URL.
 const URL_MAX: usize = 8 * 1024;
 /// Bytes of a path, and of one of its parts.
@@ -69,6 +71,20 @@ pub fn environment(body: &Object<'_>, name: &str) -> Result<Vec<EnvironmentSetti
         }
         Ok(EnvironmentSetting { name: name.to_owned(), value: item.text("value", COMMAND_LINE_MAX)?.map(str::to_owned) })
     })
+}
+
+/// `applicationPackageReferences`: each package once.
+pub fn packages(body: &Object<'_>) -> Result<Vec<PackageReference>, Refusal> {
+    let mut packages: Vec<PackageReference> = Vec::new();
+    body.list("applicationPackageReferences", PACKAGES_MAX)?.each(|item| {
+        let package = PackageReference { application_id: item.required("applicationId")?, version: item.parsed("version")? };
+        if packages.contains(&package) {
+            return Err(item.invalid("applicationId", "The same package is named twice."));
+        }
+        packages.push(package);
+        Ok(())
+    })?;
+    Ok(packages)
 }
 
 /// A URL with one of these schemes, a host and no spaces.
@@ -161,6 +177,21 @@ pub fn not_empty(body: &Object<'_>, name: &str, list: &List<'_>) -> Result<(), R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_are_named_once_and_there_are_few() {
+        let read = |list: Value| packages(&Object::root(json!({"applicationPackageReferences": list}).as_object().unwrap()));
+        let found = read(json!([{"applicationId": "a"}, {"applicationId": "a", "version": "1.0"}])).unwrap();
+        assert_eq!((found[0].version.as_ref(), found[1].version.as_ref().unwrap().as_str()), (None, "1.0"));
+        let many: Vec<Value> = (0..11).map(|n| json!({"applicationId": format!("a{n}")})).collect();
+        for list in
+            [json!([{"version": "1"}]), json!([{"applicationId": "a b"}]), json!([{"applicationId": "a", "version": ".."}]), json!(many)]
+        {
+            assert!(read(list.clone()).is_err(), "{list}");
+        }
+        let refusal = read(json!([{"applicationId": "a"}, {"applicationId": "A"}])).unwrap_err();
+        assert_eq!(refusal.values[0].1, "applicationPackageReferences[1].applicationId");
+    }
 
     fn files(file: Value) -> Result<Vec<ResourceFile>, Refusal> {
         let body = json!({"resourceFiles": [file]});

@@ -6,8 +6,8 @@ use broker_config::{
     ids::TaskId,
     period::Period,
     spec::{
-        EnvironmentSetting, OutputContainer, OutputDestination, OutputFile, ResourceFile, TaskConstraints, TaskSpec, UploadCondition,
-        UploadOptions,
+        EnvironmentSetting, OutputContainer, OutputDestination, OutputFile, PackageReference, ResourceFile, TaskConstraints, TaskSpec,
+        UploadCondition, UploadOptions,
     },
 };
 use serde::Serialize;
@@ -17,10 +17,13 @@ use crate::{
     command::{DependencyAction, ExitCode, ExitCodeRange, ExitConditions, ExitOptions, JobAction, NewTask},
     engine::shown_constraints,
     http::{
-        shared_body::{COMMAND_LINE_MAX, ITEMS_MAX, display_name, environment, path_fault, resource_files, retries, url, user_identity},
+        shared_body::{
+            COMMAND_LINE_MAX, ITEMS_MAX, display_name, environment, packages, path_fault, resource_files, retries, url, user_identity,
+        },
         validate::{Object, prune},
     },
     refusal::{Code, Refusal},
+    task_token,
 };
 
 /// Characters of all ids a task depends on.
@@ -42,6 +45,8 @@ struct Document<'a> {
     output_files: &'a [OutputFile],
     #[serde(skip_serializing_if = "<[EnvironmentSetting]>::is_empty")]
     environment_settings: &'a [EnvironmentSetting],
+    #[serde(skip_serializing_if = "<[PackageReference]>::is_empty")]
+    application_package_references: &'a [PackageReference],
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_info: Option<Value>,
     constraints: TaskConstraints,
@@ -52,6 +57,8 @@ struct Document<'a> {
     depends_on: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_conditions: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_token_settings: Option<Value>,
 }
 
 /// Reads one task.
@@ -59,16 +66,17 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
     let id: TaskId = body.required("id")?;
     body.unsupported(&["containerSettings"], "Tasks run as processes of the node; containers are not served yet.")?;
     body.unsupported(&["multiInstanceSettings"], "Multi-instance tasks are not served yet.")?;
-    body.unsupported(&["applicationPackageReferences"], "Bring programs along as resourceFiles.")?;
-    body.unsupported(&["authenticationTokenSettings"], "Hand the account's key over in environmentSettings.")?;
+    let token_settings = token_settings(&body)?;
     let constraints = constraints(&body)?;
-    let spec = TaskSpec {
+    let mut spec = TaskSpec {
         command_line: body.required_text("commandLine", COMMAND_LINE_MAX)?.to_owned(),
         resource_files: resource_files(&body)?,
         output_files: output_files(&body)?,
         environment_settings: environment(&body, "environmentSettings")?,
         constraints,
         required_slots: body.integer("requiredSlots", 1..=SLOTS_MAX)?.map(|slots| slots as u32),
+        application_package_references: packages(&body)?,
+        ..TaskSpec::default()
     };
     if spec.command_line.trim().is_empty() {
         return Err(body.invalid("commandLine", "It may not be blank."));
@@ -84,14 +92,19 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
         resource_files: &spec.resource_files,
         output_files: &spec.output_files,
         environment_settings: &spec.environment_settings,
+        application_package_references: &spec.application_package_references,
         affinity_info: affinity(&body)?,
         constraints: shown_constraints(constraints),
         required_slots: spec.slots(),
         user_identity: user_identity(&body)?,
         depends_on: shown_dependencies,
         exit_conditions: exit_conditions.as_ref().map(|conditions| prune(json!(conditions))),
+        authentication_token_settings: token_settings.clone(),
     };
     let document = serde_json::to_string(&document).expect("a task has a JSON form");
+    if token_settings.is_some() {
+        spec.environment_settings.push(task_token::setting(String::new()));
+    }
     Ok(NewTask { id, document, spec, depends_on, exit_conditions })
 }
 
@@ -103,6 +116,16 @@ pub fn constraints(body: &Object<'_>) -> Result<TaskConstraints, Refusal> {
         retention_time: given.period("retentionTime", Period::from_ms(0))?,
         max_task_retry_count: retries(&given)?,
     })
+}
+
+/// What the task's own token shall open; `job` is all there is.
+fn token_settings(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
+    let Some(given) = body.object(task_token::PROPERTY)? else { return Ok(None) };
+    let access: Vec<String> = given.list("access", ITEMS_MAX)?.texts()?;
+    match access.iter().find(|word| !word.eq_ignore_ascii_case("job")) {
+        Some(_) => Err(given.invalid("access", "It must be one of: job.")),
+        None => Ok((!access.is_empty()).then(|| json!({"access": ["job"]}))),
+    }
 }
 
 fn affinity(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
@@ -243,15 +266,23 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_refused_and_not_ignored() {
-        for (name, value) in [
-            ("containerSettings", json!({"imageName": "x"})),
-            ("multiInstanceSettings", json!({"coordinationCommandLine": "x"})),
-            ("applicationPackageReferences", json!([{"applicationId": "x"}])),
-            ("authenticationTokenSettings", json!({"access": ["job"]})),
-        ] {
+        for (name, value) in
+            [("containerSettings", json!({"imageName": "x"})), ("multiInstanceSettings", json!({"coordinationCommandLine": "x"}))]
+        {
             let body = json!({"id": "t", "commandLine": "x", name: value});
             assert_eq!(task(body).unwrap_err().code, Code::UnsupportedProperty, "{name}");
         }
+    }
+
+    #[test]
+    fn a_task_that_wants_a_token_is_marked_as_secret() {
+        let wanting = |access: Value| task(json!({"id": "t", "commandLine": "x", "authenticationTokenSettings": {"access": access}}));
+        let marked = wanting(json!(["Job"])).unwrap();
+        assert!(marked.spec.holds_secrets());
+        assert!(task_token::is_wanted(&marked.document));
+        assert!(!marked.document.contains(task_token::VARIABLE));
+        assert!(!wanting(json!([])).unwrap().spec.holds_secrets());
+        assert_eq!(wanting(json!(["account"])).unwrap_err().code, Code::InvalidPropertyValue);
     }
 
     #[test]

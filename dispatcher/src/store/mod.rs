@@ -4,6 +4,7 @@
 //! transaction. [`read::Read`] is the reading half, used by doors. Both have SQLite behind them
 //! ([`sqlite`]); a second implementation must pass the same suite.
 
+pub mod applications;
 pub mod filter;
 pub mod read;
 pub mod records;
@@ -14,7 +15,7 @@ pub mod sqlite;
 pub mod usage;
 
 use broker_config::{
-    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
 use thiserror::Error;
@@ -22,6 +23,7 @@ use thiserror::Error;
 use crate::{
     command::ExitConditions,
     store::{
+        applications::ApplicationRow,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
         usage::Charge,
@@ -104,6 +106,10 @@ pub trait Store: Send {
     fn put_schedule(&mut self, schedule: &ScheduleRow) -> Result<(), StoreError>;
     /// Removes a job schedule whose jobs are gone.
     fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError>;
+    /// Inserts or replaces an application with its packages.
+    fn put_application(&mut self, application: &ApplicationRow) -> Result<(), StoreError>;
+    /// Removes an application with its packages.
+    fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError>;
     /// Some jobs that a schedule made, ended ones too.
     fn jobs_of_schedule(&mut self, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError>;
     /// One job that is not alive any more (completed jobs are not loaded).

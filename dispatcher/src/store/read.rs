@@ -1,10 +1,11 @@
 //! The reading half of the store: what doors ask, by key and by page.
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use broker_config::ids::{ApplicationId, JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 
 use crate::store::{
     StoreError,
+    applications::ApplicationRow,
     filter::Filter,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
@@ -64,6 +65,10 @@ pub trait Read: Send + Sync {
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
     /// A page of jobs.
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
+    /// One application.
+    async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError>;
+    /// A page of applications.
+    async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError>;
     /// One job schedule.
     async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError>;
     /// A page of job schedules.

@@ -4,7 +4,7 @@ use broker_config::{
     ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
     message::{Fault, StartTaskEnd, Stream},
     period::Period,
-    spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask},
+    spec::{EnvironmentSetting, FillType, PackageReference, QueuePolicy, StartTask},
     state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState, TaskState},
     time::Timestamp,
 };
@@ -12,7 +12,7 @@ use broker_config::{
 use crate::{
     command::{ExitConditions, Failure},
     core::{JobOrder, Turn},
-    store::{rows::Counts, scaling::Scaling, schedules::ScheduleRow},
+    store::{applications::ApplicationRow, rows::Counts, scaling::Scaling, schedules::ScheduleRow},
 };
 
 /// A pool as the engine knows it.
@@ -48,6 +48,8 @@ pub struct PoolRecord {
     pub job_order: JobOrder,
     /// What nodes run first.
     pub start_task: Option<StartTask>,
+    /// What nodes unpack before.
+    pub packages: Vec<PackageReference>,
     /// The built-in policy.
     pub policy: Option<QueuePolicy>,
     /// The formula its size follows.
@@ -304,6 +306,8 @@ pub struct Loaded {
     pub jobs: Vec<(JobRecord, u64)>,
     /// All job schedules.
     pub schedules: Vec<ScheduleRow>,
+    /// All applications.
+    pub applications: Vec<ApplicationRow>,
     /// All tasks that are released or run.
     pub live: Vec<LiveTask>,
 }

@@ -58,6 +58,7 @@ async fn live(folder: &Path, open: oneshot::Sender<Open>, stop: oneshot::Receive
         join_secret: Some(Secret::new("join")),
         timers: Timers::default(),
         beat_ms: 1_000,
+        access: dispatcher::Access::default(),
     };
     let (ready, is_ready) = oneshot::channel();
     let (end, ended) = oneshot::channel::<()>();

@@ -1,5 +1,6 @@
 //! The door with everything behind it but nodes: engine, SQLite, a broker and a blob store, over real sockets.
 
+mod applications;
 #[path = "../../../tests/it/bad_input.rs"]
 mod bad_input;
 mod changes;

@@ -64,7 +64,7 @@ impl Puppet {
     }
 
     /// The agent starts anew.
-    fn restart(&mut self) -> &Joined {
+    pub fn restart(&mut self) -> &Joined {
         let Reply::Joined(joined) = self.ask("asks", join(None)) else { panic!("a node that may join") };
         self.joined = joined;
         &self.joined

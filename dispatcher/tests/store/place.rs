@@ -92,6 +92,7 @@ pub fn pool(name: &str) -> PoolRecord {
         fill: FillType::Spread,
         job_order: JobOrder::None,
         start_task: None,
+        packages: Vec::new(),
         policy: None,
         scaling: None,
         decision: None,

@@ -17,6 +17,7 @@ use crate::{
     agent::Agent,
     cleanup,
     execution::{self, Reins},
+    packages::{self, Deployed},
     process::{environment::Environment, launch::Launch},
     room::Room,
 };
@@ -25,6 +26,34 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Agent {
+    /// Makes the pool's packages stand, if it has any; the end comes by the channel.
+    pub(super) fn begin_packages(&mut self) -> Option<oneshot::Receiver<Result<Vec<Deployed>, Fault>>> {
+        if self.joined.packages.is_empty() {
+            return None;
+        }
+        self.report(NodeState::Starting, None, false);
+        let (done, end) = oneshot::channel();
+        let (room, packages) = (self.room.clone(), self.joined.packages.clone());
+        tokio::spawn(async move {
+            // Nobody listens only when the whole agent has ended.
+            done.send(packages::deploy(&room, &packages).await).ok();
+        });
+        Some(end)
+    }
+
+    /// Whether the node may go on; without its packages it is unusable until it starts again.
+    pub(super) fn on_packages(&mut self, end: Option<Result<Vec<Deployed>, Fault>>) -> bool {
+        let lost = || Fault { code: "ApplicationPackageError".to_owned(), message: "the packages were lost".to_owned(), details: vec![] };
+        match end.unwrap_or_else(|| Err(lost())) {
+            Ok(packages) => self.room.packages.set(packages).is_ok(),
+            Err(fault) => {
+                tracing::error!(code = fault.code, details = ?fault.details, "the pool's packages cannot be deployed");
+                self.report(NodeState::Unusable, Some(fault), false);
+                false
+            }
+        }
+    }
+
     /// Starts the start task if there is one; its end comes by the channel.
     pub(super) fn begin_start_task(&mut self) -> Option<oneshot::Receiver<StartTaskEnd>> {
         let Some(task) = self.joined.start_task.clone() else {
@@ -134,7 +163,8 @@ fn waits(task: &StartTask) -> bool {
 async fn run_start_task(room: std::sync::Arc<Room>, task: StartTask) -> StartTaskEnd {
     let started_at = Timestamp::now();
     let folder = room.root.path().join("startup");
-    let environment = Environment::new(&room.facts, None, &folder, &task.environment_settings);
+    let mut environment = Environment::new(&room.facts, None, &folder, &task.environment_settings);
+    environment.add_packages(room.packages.get().into_iter().flatten());
     let tries_max = task.max_task_retry_count.unwrap_or(0);
     let mut retries = 0;
     loop {

@@ -213,11 +213,13 @@ impl Agent {
         shutdown: impl Future<Output = Ending>,
     ) -> Result<(), AgentError> {
         tokio::pin!(shutdown);
-        let mut start_task = self.begin_start_task();
-        let mut is_starting = start_task.is_some();
-        if self.may_consume_early() {
-            self.consume().await?;
+        let mut packages = self.begin_packages();
+        let mut is_deploying = packages.is_some();
+        let mut start_task = None;
+        if !is_deploying {
+            start_task = self.begin().await?;
         }
+        let mut is_starting = start_task.is_some();
         let mut beat = interval(Duration::from_millis(self.joined.beat_ms.max(50)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut housekeeping = interval(HOUSEKEEPING);
@@ -255,6 +257,13 @@ impl Agent {
                 Some(()) = self.beating.next() => {}
                 _ = beat.tick() => self.beat(),
                 _ = housekeeping.tick() => self.keep_house(),
+                end = finished(&mut packages), if is_deploying => {
+                    is_deploying = false;
+                    if self.on_packages(end) {
+                        start_task = self.begin().await?;
+                        is_starting = start_task.is_some();
+                    }
+                }
                 end = finished(&mut start_task), if is_starting => {
                     is_starting = false;
                     if self.on_start_task(end) {
@@ -280,6 +289,15 @@ impl Agent {
         }
         self.leave();
         Ok(())
+    }
+
+    /// Starts the start task, and takes tasks at once unless they wait for it.
+    async fn begin(&mut self) -> Result<Option<oneshot::Receiver<StartTaskEnd>>, AmqpError> {
+        let start_task = self.begin_start_task();
+        if self.may_consume_early() {
+            self.consume().await?;
+        }
+        Ok(start_task)
     }
 
     /// After every step: balance the slots, ask for what can be asked, send what there is.
@@ -349,8 +367,8 @@ async fn next(consumer: &mut Option<Consumer>) -> Option<Delivery> {
     }
 }
 
-async fn finished(start_task: &mut Option<oneshot::Receiver<StartTaskEnd>>) -> Option<StartTaskEnd> {
-    match start_task {
+async fn finished<T>(work: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
+    match work {
         Some(end) => end.await.ok(),
         None => std::future::pending().await,
     }

@@ -9,6 +9,8 @@ use broker_config::{
     spec::EnvironmentSetting,
 };
 
+use crate::packages::Deployed;
+
 /// The variable every process of a node carries; its value belongs to the node's folder.
 pub const MARKER: &str = "PIECEWORK_NODE";
 /// The variable every process of a run carries.
@@ -88,6 +90,13 @@ impl Environment {
             set(RUN, run.run.to_string().into());
         }
         Environment(variables)
+    }
+
+    /// Adds the variables that name folders of packages.
+    pub fn add_packages<'a>(&mut self, packages: impl IntoIterator<Item = &'a Deployed>) {
+        for package in packages {
+            self.0.extend(package.variables().into_iter().map(|(name, folder)| (name, folder.into())));
+        }
     }
 
     /// One variable, for command lines.

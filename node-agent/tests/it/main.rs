@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod files;
+mod packages;
 mod processes;
 mod roles;
 mod stage;

@@ -37,6 +37,7 @@ pub struct Script {
     pub may_publish: bool,
     pub order: NodeOrder,
     pub is_reimaged: bool,
+    pub packages: Vec<broker_config::spec::Package>,
     pub boot: u64,
     pub records: bool,
     pub fenced: Vec<broker_config::ids::RunId>,
@@ -90,6 +91,7 @@ impl Stage {
             may_publish: true,
             order: NodeOrder::Work,
             is_reimaged: false,
+            packages: Vec::new(),
             boot: 1,
             records: true,
             fenced: vec![],
@@ -306,6 +308,7 @@ async fn answer_asks(link: Link, mut asks: Consumer, script: Arc<Mutex<Script>>,
                     is_dedicated: true,
                     order: script.order,
                     is_reimaged: script.is_reimaged,
+                    packages: script.packages.clone(),
                 })
             }
             RequestKind::Ask(ask) => {

@@ -187,6 +187,8 @@ pub const BODIES: &[(&str, &str)] = &[
     ("ExitCodeMapping", "code! int; exitOptions! ExitOptions"),
     ("ExitCodeRangeMapping", "start! int; end! int; exitOptions! ExitOptions"),
     ("ExitOptions", "jobAction word(none|disable|terminate); dependencyAction word(satisfy|block)"),
+    ("ApplicationParameter", "displayName text(1024); allowUpdates flag; defaultVersion text(64)"),
+    ("PackageActivateParameter", "format word(zip); isDefault flag"),
     (
         "QueuePolicy",
         "minNodes int(0..); maxNodes int(0..); reactMs long(0..); idleMs long(0..); \

@@ -131,6 +131,16 @@ pub const ENTITIES: &[(&str, &str)] = &[
     ("Certificate", "thumbprint text; thumbprintAlgorithm text; url text; state text"),
     ("Health", "status text"),
     (
+        "ApplicationView",
+        "id! text; displayName text; allowUpdates! flag; defaultVersion text; eTag text; creationTime time; lastModified time; \
+         versions [PackageView]",
+    ),
+    (
+        "PackageView",
+        "version! text; state! word(pending|active); format text; bytes long; lastActivationTime time; uploadUrl text; \
+         uploadUrlExpiry time",
+    ),
+    (
         "PoolView",
         "id! text; state text; allocationState text; policy QueuePolicy; decision text; targetNodes int; currentNodes int; \
          slotsPerNode int; nodes object; waiting object; running object; lastModified time",

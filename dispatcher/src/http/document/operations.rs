@@ -151,6 +151,14 @@ pub const OPERATIONS: &[Operation] = &[
     row("piecework.get_policy", 200, "", One("QueuePolicy"), Whole, "Gets a pool's built-in scaling policy"),
     row("piecework.set_policy", 200, "QueuePolicy!", Nothing, Whole, "Scales a pool with its queue"),
     row("piecework.remove_policy", 200, "", Nothing, Whole, "Ends scaling with the queue"),
+    row("piecework.list_applications", 200, "", Page("ApplicationView"), Whole, "Lists applications with their packages"),
+    row("piecework.get_application", 200, "", One("ApplicationView"), Whole, "Gets an application with its packages"),
+    row("piecework.put_application", 200, "ApplicationParameter", One("ApplicationView"), Whole, "Adds an application (201), or replaces its properties"),
+    row("piecework.change_application", 200, "ApplicationParameter", One("ApplicationView"), Whole, "Changes the given properties of an application"),
+    row("piecework.delete_application", 204, "", Nothing, Whole, "Deletes an application with its packages"),
+    row("piecework.begin_package", 201, "", One("PackageView"), Whole, "Begins the upload of a version: uploadUrl takes the zip by PUT"),
+    row("piecework.activate_package", 200, "PackageActivateParameter", One("PackageView"), Whole, "Lets nodes get what was uploaded"),
+    row("piecework.delete_package", 204, "", Nothing, Whole, "Deletes a version of an application"),
     row("piecework.openapi", 200, "", One("OpenApi"), Whole, "This document"),
 ];
 

@@ -18,6 +18,7 @@ pub(super) enum List {
     Nodes,
     Jobs,
     Schedules,
+    Applications,
     Tasks,
     Usage,
 }

@@ -3,6 +3,7 @@
 //! [`SqliteStore`] only forwards; each kind of row has its own file. The log is synced with every commit, so a
 //! commit survives power loss; readers see the last commit and are never in the writer's way.
 
+mod applications;
 mod cells;
 mod changes;
 mod conditions;
@@ -24,7 +25,7 @@ mod usage;
 use std::{fs::File, path::Path};
 
 use broker_config::{
-    ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -35,6 +36,7 @@ use crate::{
     command::ExitConditions,
     store::{
         Store, StoreError,
+        applications::ApplicationRow,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
         usage::Charge,
@@ -93,6 +95,7 @@ impl SqliteStore {
             pools: pools::load(&self.connection)?,
             jobs: jobs::load(&self.connection)?,
             schedules: schedules::load(&self.connection)?,
+            applications: applications::load(&self.connection)?,
             live: live::load(&self.connection)?,
         })
     }
@@ -173,6 +176,15 @@ impl Store for SqliteStore {
 
     fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError> {
         schedules::delete(&self.connection, schedule)
+    }
+
+    fn put_application(&mut self, application: &ApplicationRow) -> Result<(), StoreError> {
+        self.note(Count::Version, application.version)?;
+        applications::put(&self.connection, application)
+    }
+
+    fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError> {
+        applications::delete(&self.connection, application)
     }
 
     fn jobs_of_schedule(&mut self, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError> {

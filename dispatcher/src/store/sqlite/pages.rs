@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use broker_config::{
-    ids::{JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value as Bound};
 
 use crate::store::{
     StoreError,
+    applications::ApplicationRow,
     read::Page,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
     sqlite::{
+        applications,
         cells::Cells,
         conditions::{Condition, List},
         jobs, schedules, stream, tasks,
@@ -149,6 +151,16 @@ pub(super) fn job(connection: &Connection, id: &JobId) -> Result<Option<JobRow>,
 /// A page of jobs.
 pub(super) fn jobs(connection: &Connection, wanted: Page) -> Result<Vec<JobRow>, StoreError> {
     page(connection, (JOBS, List::Jobs), None, wanted, job_row)
+}
+
+/// One application.
+pub(super) fn application(connection: &Connection, id: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError> {
+    one(connection, applications::SELECT, None, id.as_str(), applications::row)
+}
+
+/// A page of applications.
+pub(super) fn applications(connection: &Connection, wanted: Page) -> Result<Vec<ApplicationRow>, StoreError> {
+    page(connection, (applications::SELECT, List::Applications), None, wanted, applications::row)
 }
 
 /// One job schedule.

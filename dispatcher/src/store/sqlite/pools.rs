@@ -18,12 +18,12 @@ use crate::{
 const PUT_POOL: &str = "
 INSERT INTO pools (id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
     resize_timeout_ms, deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node,
-    created_at, modified_at, document, job_order, scaling)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, COALESCE(?20, '{}'), ?21, ?22)
+    created_at, modified_at, document, job_order, scaling, packages)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, COALESCE(?20, '{}'), ?21, ?22, ?23)
 ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3, state_at = ?4, allocation = ?5, allocation_at = ?6,
     target_dedicated = ?7, target_low_priority = ?8, resize_timeout_ms = ?9, deallocation = ?10, resize_errors = ?11,
     slots_per_node = ?12, fill = ?13, start_task = ?14, policy = ?15, decision = ?16, next_node = ?17,
-    created_at = ?18, modified_at = ?19, document = COALESCE(?20, document), job_order = ?21, scaling = ?22";
+    created_at = ?18, modified_at = ?19, document = COALESCE(?20, document), job_order = ?21, scaling = ?22, packages = ?23";
 
 const PUT_NODE: &str = "
 INSERT OR REPLACE INTO nodes (pool, id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at,
@@ -34,7 +34,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 const POOLS: &str = "
 SELECT id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority, resize_timeout_ms,
     deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node, created_at, modified_at,
-    job_order, scaling
+    job_order, scaling, packages
 FROM pools ORDER BY id";
 
 const NODES: &str = "
@@ -67,6 +67,7 @@ pub(super) fn put(connection: &Connection, pool: &PoolRecord, document: Option<&
         document,
         pool.job_order.as_str(),
         pool.scaling.as_ref().map(cells::json),
+        cells::list(&pool.packages),
     ])?;
     Ok(())
 }
@@ -167,6 +168,7 @@ fn pool(cells: &mut Cells<'_>) -> Result<PoolRecord, StoreError> {
         modified_at: cells.time("modified_at")?,
         job_order: cells.word("job_order", JobOrder::parse)?,
         scaling: cells.json_if("scaling")?,
+        packages: cells.list("packages")?,
     })
 }
 

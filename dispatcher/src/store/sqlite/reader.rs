@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker_config::ids::{JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use broker_config::ids::{ApplicationId, JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
@@ -16,6 +16,7 @@ use tokio::task;
 
 use crate::store::{
     StoreError,
+    applications::ApplicationRow,
     read::{Detail, Page, Read, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
@@ -112,6 +113,15 @@ impl Read for SqliteReader {
 
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| pages::jobs(connection, page)).await
+    }
+
+    async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError> {
+        let application = application.clone();
+        self.read(move |connection| pages::application(connection, &application)).await
+    }
+
+    async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError> {
+        self.read(move |connection| pages::applications(connection, page)).await
     }
 
     async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {

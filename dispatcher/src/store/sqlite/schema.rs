@@ -34,6 +34,7 @@ CREATE TABLE pools (
     fill                TEXT NOT NULL,
     job_order           TEXT NOT NULL,
     start_task          TEXT,
+    packages            TEXT,
     policy              TEXT,
     scaling             TEXT,
     decision            TEXT,
@@ -110,6 +111,17 @@ CREATE TABLE jobs (
     slots_failed            INTEGER NOT NULL
 );
 CREATE INDEX jobs_alive ON jobs (uid) WHERE state <> 'completed';
+
+CREATE TABLE applications (
+    id              TEXT PRIMARY KEY COLLATE NOCASE,
+    version         INTEGER NOT NULL,
+    display_name    TEXT,
+    allow_updates   INTEGER NOT NULL,
+    default_version TEXT,
+    packages        TEXT,
+    created_at      INTEGER NOT NULL,
+    modified_at     INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE job_schedules (
     id             TEXT PRIMARY KEY COLLATE NOCASE,

@@ -1,7 +1,7 @@
-//! Who may come in: Azure Batch's shared key, checked over the request exactly as it was sent.
+//! Azure Batch's shared key, checked over the request exactly as it was sent.
 //!
 //! Path and parameter names are taken before any decoding; both keys of the account are tried in constant
-//! time; a request is good for fifteen minutes around its date. The entrance calls this before all else.
+//! time; a request is good for fifteen minutes around its date. The gate calls this before all else.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +35,7 @@ const SIGNED: [&str; 11] = [
 ];
 
 /// One of the account's keys, decoded.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key(Vec<u8>);
 
 impl Key {
@@ -69,8 +69,8 @@ pub struct Signed<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Lets the request in, or says why not.
-pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime) -> Result<(), Refusal> {
+/// Lets the request in, or says why not; gives a short form of its signature, and its date.
+pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime) -> Result<(u64, SystemTime), Refusal> {
     let given = request.headers.get(header::AUTHORIZATION).ok_or_else(|| {
         Refusal::new(Code::Unauthorized, "The request has no Authorization header.")
             .hint("Sign it with the account's key: Authorization: SharedKey ACCOUNT:SIGNATURE.")
@@ -83,9 +83,9 @@ pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime)
         .and_then(|(_, credentials)| credentials.trim().split_once(':'))
         .ok_or_else(|| {
             Refusal::new(Code::InvalidAuthenticationInfo, "The Authorization header is not provided in the correct format.")
-                .with("Reason", "Only the form 'SharedKey ACCOUNT:SIGNATURE' is accepted.")
+                .with("Reason", "Only the forms 'SharedKey ACCOUNT:SIGNATURE' and 'Bearer TOKEN' are accepted.")
         })?;
-    check_date(request.headers, now)?;
+    let date = check_date(request.headers, now)?;
     let mut is_good = subtle::Choice::from(0);
     for variant in Variant::all(request) {
         let text = string_to_sign(account, request, &variant);
@@ -95,7 +95,7 @@ pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime)
     }
     is_good &= given_account.as_bytes().ct_eq(account.as_bytes());
     if bool::from(is_good) {
-        return Ok(());
+        return Ok((short(signature), date));
     }
     let text = string_to_sign(account, request, &Variant::as_sent(request));
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -104,15 +104,17 @@ pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime)
     )))
 }
 
-fn failed(detail: String) -> Refusal {
-    Refusal::new(
-        Code::AuthenticationFailed,
-        "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including the signature.",
-    )
-    .with("AuthenticationErrorDetail", detail)
+/// Eight bytes of a signature that was computed here: enough to know it again.
+fn short(signature: &str) -> u64 {
+    let bytes = STANDARD.decode(signature).unwrap_or_default();
+    bytes.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
-fn check_date(headers: &HeaderMap, now: SystemTime) -> Result<(), Refusal> {
+fn failed(detail: String) -> Refusal {
+    crate::http::auth::failed(Code::AuthenticationFailed, detail)
+}
+
+fn check_date(headers: &HeaderMap, now: SystemTime) -> Result<SystemTime, Refusal> {
     let text = headers.get("ocp-date").or_else(|| headers.get(header::DATE)).and_then(|value| value.to_str().ok());
     let Some(text) = text else {
         return Err(failed("The request has neither an ocp-date nor a Date header.".to_owned()));
@@ -120,7 +122,7 @@ fn check_date(headers: &HeaderMap, now: SystemTime) -> Result<(), Refusal> {
     let date = httpdate::parse_http_date(text).map_err(|_| failed(format!("The date '{text}' is not an RFC 1123 date.")))?;
     let distance = now.duration_since(date).unwrap_or_else(|ahead| ahead.duration());
     if distance <= CLOCK_WINDOW {
-        return Ok(());
+        return Ok(date);
     }
     let clock = httpdate::fmt_http_date(now);
     Err(failed(format!("The request's date '{text}' is more than 15 minutes away from the server's clock, '{clock}'.")))
@@ -222,7 +224,7 @@ mod tests {
         headers
     }
 
-    fn run(case: &Case, keys: &[Key], now: &str) -> Result<(), Refusal> {
+    fn run(case: &Case, keys: &[Key], now: &str) -> Result<(u64, SystemTime), Refusal> {
         let headers = headers(case.headers, case.account, case.signature);
         let query = Query::parse(Some(case.query));
         let request = Signed { method: &case.method, path: case.path, query: &query, headers: &headers };

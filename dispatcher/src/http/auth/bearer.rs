@@ -1,0 +1,235 @@
+//! Bearer tokens of an OpenID Connect issuer: its keys are fetched, kept for a while, and checked against.
+//!
+//! ```text
+//! token ─► key id known? ─► signature · issuer · audience · times ─► roles ─► may the route be used?
+//!              └ no: fetch the issuer's keys again, at most every half minute
+//! ```
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header,
+    jwk::{AlgorithmParameters, JwkSet},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+/// Clocks of issuer and dispatcher may differ by this much.
+pub const LEEWAY: Duration = Duration::from_secs(5 * 60);
+/// Keys kept at most.
+const KEYS_MAX: usize = 64;
+/// Bytes of the issuer's documents at most.
+const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// Each of its two documents must arrive within this time.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two fetches, whatever tokens come.
+const FETCH_PAUSE: Duration = Duration::from_secs(30);
+/// Keys older than this are fetched again, so that withdrawn ones go.
+const KEYS_LIFETIME: Duration = Duration::from_secs(3600);
+/// Bytes of a token at most.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Who issues tokens, and for whom.
+#[derive(Debug, Clone)]
+pub struct OidcSettings {
+    /// The issuer's URL, exactly as in its tokens.
+    pub issuer: String,
+    /// The audience tokens must name.
+    pub audience: String,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Reader,
+    /// Look, and change jobs, tasks and schedules.
+    Submitter,
+    /// Everything.
+    Contributor,
+}
+
+/// Why a token does not open.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// It is wrong, or too old.
+    Wrong(String),
+    /// The issuer's keys cannot be had.
+    Issuer(String),
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    roles: Value,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+#[derive(Default)]
+struct Keys {
+    by_id: HashMap<String, (Algorithm, Arc<DecodingKey>)>,
+    fetched: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+/// Checks tokens of one issuer.
+pub struct Oidc {
+    settings: OidcSettings,
+    http: reqwest::Client,
+    keys: Mutex<Keys>,
+}
+
+impl Oidc {
+    /// Nothing is fetched yet.
+    pub fn new(settings: OidcSettings) -> Result<Oidc, reqwest::Error> {
+        let http = reqwest::Client::builder().timeout(FETCH_TIMEOUT).connect_timeout(FETCH_TIMEOUT).build()?;
+        Ok(Oidc { settings, http, keys: Mutex::new(Keys::default()) })
+    }
+
+    /// The role of a token's owner.
+    pub async fn check(&self, token: &str) -> Result<Role, TokenFault> {
+        let wrong = |error: jsonwebtoken::errors::Error| TokenFault::Wrong(error.to_string());
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenFault::Wrong(format!("it is longer than {TOKEN_BYTES_MAX} bytes")));
+        }
+        let header = decode_header(token).map_err(wrong)?;
+        let id = header.kid.unwrap_or_default();
+        let (algorithm, key) = self.key(&id).await?;
+        // The key decides the algorithm's family, never the token alone.
+        let family = family_of(algorithm);
+        if family_of(header.alg) != family || family == AlgorithmFamily::Hmac {
+            return Err(TokenFault::Wrong("its algorithm is not that of its key".to_owned()));
+        }
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY.as_secs();
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.settings.issuer]);
+        validation.set_audience(&[&self.settings.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let claims = decode::<Claims>(token, &key, &validation).map_err(wrong)?.claims;
+        role(&claims.roles)
+    }
+
+    /// The key with this id; fetches the issuer's keys when it is unknown or they are old.
+    async fn key(&self, id: &str) -> Result<(Algorithm, Arc<DecodingKey>), TokenFault> {
+        let mut keys = self.keys.lock().await;
+        let is_fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
+        if !is_fresh || !keys.by_id.contains_key(id) {
+            if keys.tried.is_none_or(|at| at.elapsed() >= FETCH_PAUSE) {
+                keys.tried = Some(Instant::now());
+                match self.fetch().await {
+                    Ok(found) => (keys.by_id, keys.fetched) = (found, Some(Instant::now())),
+                    Err(error) => {
+                        tracing::warn!(issuer = self.settings.issuer, error, "the issuer's keys cannot be fetched");
+                        if keys.fetched.is_none() {
+                            return Err(TokenFault::Issuer(error));
+                        }
+                    }
+                }
+            } else if keys.fetched.is_none() {
+                return Err(TokenFault::Issuer("the issuer's keys could not be fetched a moment ago".to_owned()));
+            }
+        }
+        keys.by_id.get(id).cloned().ok_or_else(|| TokenFault::Wrong(format!("the issuer has no key {id:?}")))
+    }
+
+    async fn fetch(&self) -> Result<HashMap<String, (Algorithm, Arc<DecodingKey>)>, String> {
+        let place = format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'));
+        let discovery: Discovery = self.document(&place).await?;
+        if discovery.issuer.trim_end_matches('/') != self.settings.issuer.trim_end_matches('/') {
+            return Err(format!("{place} is about another issuer, {}", discovery.issuer));
+        }
+        let set: JwkSet = self.document(&discovery.jwks_uri).await?;
+        let usable = set.keys.iter().filter_map(|jwk| {
+            let algorithm = algorithm_of(&jwk.algorithm)?;
+            let key = DecodingKey::from_jwk(jwk).map_err(|error| tracing::warn!(%error, "a key of the issuer is left out")).ok()?;
+            Some((jwk.common.key_id.clone().unwrap_or_default(), (algorithm, Arc::new(key))))
+        });
+        Ok(usable.take(KEYS_MAX).collect())
+    }
+
+    async fn document<T: for<'de> Deserialize<'de>>(&self, url: &str) -> Result<T, String> {
+        let get = async {
+            let mut response = self.http.get(url).send().await?.error_for_status()?;
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                body.extend_from_slice(&chunk);
+                if body.len() > DOCUMENT_BYTES_MAX {
+                    break;
+                }
+            }
+            Ok::<_, reqwest::Error>(body)
+        };
+        let body = tokio::time::timeout(FETCH_TIMEOUT, get)
+            .await
+            .map_err(|_| format!("{url} does not answer in time"))?
+            .map_err(|error| format!("{url}: {error}"))?;
+        if body.len() > DOCUMENT_BYTES_MAX {
+            return Err(format!("{url} is longer than {DOCUMENT_BYTES_MAX} bytes"));
+        }
+        serde_json::from_slice(&body).map_err(|error| format!("{url}: {error}"))
+    }
+}
+
+fn family_of(algorithm: Algorithm) -> AlgorithmFamily {
+    match algorithm {
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => AlgorithmFamily::Hmac,
+        Algorithm::ES256 | Algorithm::ES384 => AlgorithmFamily::Ec,
+        Algorithm::EdDSA => AlgorithmFamily::Ed,
+        _ => AlgorithmFamily::Rsa,
+    }
+}
+
+/// One algorithm of the key's family; secrets that somebody published are no keys.
+fn algorithm_of(parameters: &AlgorithmParameters) -> Option<Algorithm> {
+    match parameters {
+        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
+        AlgorithmParameters::EllipticCurve(_) => Some(Algorithm::ES256),
+        AlgorithmParameters::OctetKeyPair(_) => Some(Algorithm::EdDSA),
+        _ => None,
+    }
+}
+
+/// The strongest of the roles; a token without the claim may do everything, one with unknown roles nothing.
+fn role(roles: &Value) -> Result<Role, TokenFault> {
+    let names: Vec<&str> = match roles {
+        Value::Null => return Ok(Role::Contributor),
+        Value::String(name) => name.split(' ').collect(),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let known = names.iter().filter_map(|name| match name.to_ascii_lowercase().as_str() {
+        "reader" => Some(Role::Reader),
+        "submitter" => Some(Role::Submitter),
+        "contributor" => Some(Role::Contributor),
+        _ => None,
+    });
+    known.max().ok_or_else(|| TokenFault::Wrong("its roles are none of reader, submitter and contributor".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_strongest_role_counts_and_unknown_ones_open_nothing() {
+        assert_eq!(role(&json!(["reader", "Submitter"])), Ok(Role::Submitter));
+        assert_eq!(role(&json!("contributor")), Ok(Role::Contributor));
+        assert_eq!(role(&Value::Null), Ok(Role::Contributor));
+        assert!(role(&json!(["admin"])).is_err());
+        assert!(role(&json!([])).is_err());
+        assert!(role(&json!(5)).is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! Gives the HTTP library's own refusals Azure Batch's error body.
+//!
+//! The library answers what it cannot read as a request by itself, without a body. Such an answer can only be
+//! written while no answer of ours is under way, and that is when this replaces it.
+//!
+//! ```text
+//! quiet ──request──► answering ──body over──► ending ──flushed──► quiet
+//! ```
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    http::error::{ErrorBody, RequestId},
+    refusal::{Code, Refusal},
+};
+
+const QUIET: u8 = 0;
+const ANSWERING: u8 = 1;
+const ENDING: u8 = 2;
+
+/// Where a connection stands; shared by its stream and its answers.
+#[derive(Debug, Clone, Default)]
+pub struct Talk(Arc<AtomicU8>);
+
+impl Talk {
+    /// A request has arrived.
+    pub fn begin(&self) {
+        self.0.store(ANSWERING, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.0.store(ENDING, Ordering::Release);
+    }
+
+    fn flushed(&self) {
+        // Another request may have begun meanwhile: then nothing changes.
+        let _ = self.0.compare_exchange(ENDING, QUIET, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.0.load(Ordering::Acquire) == QUIET
+    }
+}
+
+/// The body of one of our answers.
+pub struct Told {
+    body: Body,
+    talk: Talk,
+}
+
+impl Told {
+    /// A body whose end ends the answer.
+    pub fn new(body: Body, talk: Talk) -> Told {
+        Told { body, talk }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.talk.end();
+    }
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream that speaks for itself when the library would.
+pub struct OwnWords<S> {
+    stream: S,
+    talk: Talk,
+    pending: Vec<u8>,
+}
+
+impl<S> OwnWords<S> {
+    /// Around a connection's stream.
+    pub fn new(stream: S, talk: Talk) -> OwnWords<S> {
+        OwnWords { stream, talk, pending: Vec::new() }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> OwnWords<S> {
+    fn drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.pending))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The answer in our words to what the library refuses with this head.
+fn in_our_words(head: &[u8]) -> Option<Vec<u8>> {
+    let status: u16 = std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()?;
+    let (code, message) = match status {
+        431 => (Code::InvalidHeaderValue, "The request's headers are too many or too long."),
+        414 => (Code::RequestUrlFailedToParse, "The requested URL is too long."),
+        400 => (Code::InvalidInput, "The request is not HTTP: its first line or one of its headers cannot be read."),
+        _ => return None,
+    };
+    let id = RequestId::random();
+    let refusal = Refusal::new(code, message);
+    let body = serde_json::to_vec(&ErrorBody::new(&refusal, Some(""), id)).ok()?;
+    let reason = http::StatusCode::from_u16(status).ok()?.canonical_reason().unwrap_or_default();
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\nconnection: close\r\n{}: application/json;odata=minimalmetadata\r\nx-content-type-options: nosniff\r\n\
+         request-id: {id}\r\n{}: {}\r\ndate: {date}\r\n\r\n",
+        header::CONTENT_TYPE,
+        header::CONTENT_LENGTH,
+        body.len(),
+    );
+    tracing::debug!(request = %id, status, "refused what is not HTTP");
+    Some([head.into_bytes(), body].concat())
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for OwnWords<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for OwnWords<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.drain(context))?;
+        if self.talk.is_quiet()
+            && let Some(ours) = in_our_words(bytes)
+        {
+            // From here on nothing of the library's replaces anything: the connection is about to close.
+            self.talk.begin();
+            self.pending = ours;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.drain(context))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.talk.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.drain(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

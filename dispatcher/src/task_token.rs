@@ -1,0 +1,130 @@
+//! Tokens that the dispatcher hands to tasks, in `AZ_BATCH_AUTHENTICATION_TOKEN`: good for their own job only.
+//!
+//! The engine makes them when an agent asks for the task, the door reads them. They are signed with a secret
+//! of the data folder, so that they survive a restart.
+
+use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use broker_config::{
+    ids::{JobId, TaskId},
+    spec::EnvironmentSetting,
+    time::Timestamp,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+/// A token is good for this long, if its task runs that long.
+pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Where a task finds its token.
+pub const VARIABLE: &str = "AZ_BATCH_AUTHENTICATION_TOKEN";
+/// Where a task asks for one.
+pub const PROPERTY: &str = "authenticationTokenSettings";
+const SECRET_BYTES: usize = 32;
+const ISSUER: &str = "piecework";
+
+/// Makes and reads tokens.
+#[derive(Clone)]
+pub struct TaskTokens {
+    writing: EncodingKey,
+    reading: DecodingKey,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    exp: u64,
+    job: String,
+    task: String,
+}
+
+/// Whether a stored task asks for a token.
+pub fn is_wanted(document: &str) -> bool {
+    // Most tasks do not: only where the word occurs is the document read.
+    document.contains(PROPERTY)
+        && serde_json::from_str::<serde_json::Value>(document).is_ok_and(|document| document.get(PROPERTY).is_some())
+}
+
+/// The variable that holds a token; with an empty one, a mark that the spec must not lie in a queue.
+pub fn setting(token: String) -> EnvironmentSetting {
+    EnvironmentSetting { name: VARIABLE.to_owned(), value: Some(token) }
+}
+
+impl std::fmt::Debug for TaskTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TaskTokens(secret)")
+    }
+}
+
+impl TaskTokens {
+    /// With a given secret.
+    pub fn new(secret: &[u8]) -> TaskTokens {
+        TaskTokens { writing: EncodingKey::from_secret(secret), reading: DecodingKey::from_secret(secret) }
+    }
+
+    /// With the secret in this file, made now when there is none.
+    pub fn open(path: &Path) -> io::Result<TaskTokens> {
+        match fs::read(path) {
+            Ok(secret) if secret.len() >= SECRET_BYTES => return Ok(TaskTokens::new(&secret)),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the token secret is too short")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let secret: [u8; SECRET_BYTES] = rand::rng().random();
+        let temporary = path.with_extension("new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&secret)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        Ok(TaskTokens::new(&secret))
+    }
+
+    /// A token for a task.
+    pub fn make(&self, job: &JobId, task: &TaskId, now: Timestamp) -> String {
+        let exp = u64::try_from(now.0 / 1_000).unwrap_or(0) + LIFETIME.as_secs();
+        let claims = Claims { iss: ISSUER.to_owned(), exp, job: job.as_str().to_owned(), task: task.as_str().to_owned() };
+        encode(&Header::new(Algorithm::HS256), &claims, &self.writing).expect("HMAC signs every claim")
+    }
+
+    /// Whose token it is, if it is one of ours and still good.
+    pub fn read(&self, token: &str) -> Result<(JobId, TaskId), String> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.validate_aud = false;
+        validation.leeway = 0;
+        let claims = decode::<Claims>(token, &self.reading, &validation).map_err(|error| error.to_string())?.claims;
+        let job = claims.job.parse().map_err(|_| "it names no job".to_owned())?;
+        let task = claims.task.parse().map_err(|_| "it names no task".to_owned())?;
+        Ok((job, task))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_its_task_until_it_expires_and_with_its_own_secret_only() {
+        let tokens = TaskTokens::new(b"secret");
+        let (job, task): (JobId, TaskId) = ("j".parse().unwrap(), "t".parse().unwrap());
+        let now = Timestamp::now();
+        let token = tokens.make(&job, &task, now);
+        assert_eq!(tokens.read(&token).unwrap(), (job.clone(), task.clone()));
+        assert!(TaskTokens::new(b"other").read(&token).is_err());
+        let old = Timestamp(now.0 - LIFETIME.as_millis() as i64 - 2_000);
+        assert!(tokens.read(&tokens.make(&job, &task, old)).is_err());
+        assert!(tokens.read("a.b.c").is_err());
+        let (head, _) = token.rsplit_once('.').unwrap();
+        assert!(tokens.read(&format!("{head}.")).is_err());
+    }
+
+    #[test]
+    fn the_secret_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token-secret");
+        let token = TaskTokens::open(&path).unwrap().make(&"j".parse().unwrap(), &"t".parse().unwrap(), Timestamp::now());
+        assert!(TaskTokens::open(&path).unwrap().read(&token).is_ok());
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,71 @@
+//! How people come in: flags that `up` and `dispatcher` share, and the authority that commands trust.
+
+use std::{env, fs, path::PathBuf};
+
+use clap::Args;
+use dispatcher::{
+    Access,
+    http::{OidcSettings, TlsFiles},
+};
+
+use crate::exit_codes::Failure;
+
+/// Names a file of certificates, in PEM, that commands trust beside the system's.
+pub(crate) const CA_FILE: &str = "PIECEWORK_CA_FILE";
+
+/// TLS, keys and tokens
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AccessArgs {
+    /// The certificate, with those up to its authority, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Lets plain HTTP leave this machine, where something in front of it does TLS
+    #[arg(long, env = "PIECEWORK_ALLOW_HTTP")]
+    allow_http: bool,
+    /// The account's keys, one a line, instead of --key; read again when it changes
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_KEYS_FILE")]
+    keys_file: Option<PathBuf>,
+    /// Accepts bearer tokens of this OpenID Connect issuer
+    #[arg(long, value_name = "URL", env = "PIECEWORK_OIDC_ISSUER", requires = "oidc_audience")]
+    oidc_issuer: Option<String>,
+    /// The audience that bearer tokens must name
+    #[arg(long, value_name = "NAME", env = "PIECEWORK_OIDC_AUDIENCE", requires = "oidc_issuer")]
+    oidc_audience: Option<String>,
+}
+
+impl AccessArgs {
+    /// The first key of the keys file, for our own commands.
+    pub(crate) fn first_key(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.keys_file else { return Ok(None) };
+        let text = fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        let first = first.ok_or_else(|| Failure::usage(format!("{} holds no key", path.display())))?;
+        Ok(Some(first.to_owned()))
+    }
+
+    /// As the dispatcher takes it.
+    pub(crate) fn access(self) -> Access {
+        Access {
+            keys_file: self.keys_file,
+            oidc: self.oidc_issuer.zip(self.oidc_audience).map(|(issuer, audience)| OidcSettings { issuer, audience }),
+            tls: self.tls_cert.zip(self.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
+            allows_http: self.allow_http,
+        }
+    }
+}
+
+/// What the door's URL begins with.
+pub(crate) fn scheme(access: &Access) -> &'static str {
+    if access.tls.is_some() { "https" } else { "http" }
+}
+
+/// The certificates that [`CA_FILE`] names.
+pub(crate) fn trusted() -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let Some(path) = env::var_os(CA_FILE).filter(|path| !path.is_empty()).map(PathBuf::from) else { return Ok(vec![]) };
+    let wrong = |error: String| Failure::usage(format!("{CA_FILE} {}: {error}", path.display()));
+    let text = fs::read(&path).map_err(|error| wrong(error.to_string()))?;
+    Ok(reqwest::Certificate::from_pem_bundle(&text).map_err(|error| wrong(error.to_string()))?)
+}
