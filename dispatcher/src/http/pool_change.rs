@@ -115,7 +115,8 @@ mod tests {
         let lists = json!({"applicationPackageReferences": [], "metadata": []});
         let change = read(lists, replacement).unwrap();
         assert_eq!(change.start_task, Some(None));
-        assert_eq!(Value::Object(change.fields), json!({"metadata": [], "startTask": null, "targetNodeCommunicationMode": null}));
+        let left = json!({"applicationPackageReferences": [], "metadata": [], "startTask": null, "targetNodeCommunicationMode": null});
+        assert_eq!(Value::Object(change.fields), left);
         assert_eq!(read(json!({"metadata": []}), replacement).err(), Some(Code::MissingRequiredProperty));
         assert_eq!(read(json!({"applicationPackageReferences": []}), replacement).err(), Some(Code::MissingRequiredProperty));
     }
