@@ -81,7 +81,7 @@ impl Command {
 
     fn log_default(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info,lapin=off",
+            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info,lapin=off,s3s=off",
             _ => "error,lapin=off",
         }
     }

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use s3s::{S3Error, S3ErrorCode};
 
 use crate::attributes::now_ms;
+use crate::configurations;
 use crate::error::Error;
 use crate::multipart;
 use crate::objects::bucket_id;
@@ -49,6 +50,7 @@ pub(crate) fn delete(connection: &Connection, after: &mut After, name: &str) -> 
         return Err(S3Error::with_message(S3ErrorCode::BucketNotEmpty, "The bucket you tried to delete is not empty").into());
     }
     multipart::abort_all(connection, after, bucket)?;
+    configurations::remove_all(connection, bucket)?;
     connection.prepare_cached("DELETE FROM buckets WHERE id = ?1")?.execute([bucket])?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::error::Error;
 
 /// Version of the folder's format; a newer one is refused, an older one would be lifted here.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 const READERS_MAX: usize = 8;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
@@ -67,6 +67,16 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 ";
 
+/// What format 2 added.
+const LIFT_TO_2: &str = "
+CREATE TABLE configurations (
+    bucket INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (bucket, kind)
+) WITHOUT ROWID;
+";
+
 /// The opened catalogue, before its parts go to their threads.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -93,8 +103,10 @@ impl Catalog {
         let connection = Connection::open(&path)?;
         prepare(&connection)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let begin = |steps: &str| connection.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {FORMAT}; COMMIT"));
         match found {
-            0 => connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT"))?,
+            0 => begin(&format!("{SCHEMA} {LIFT_TO_2}"))?,
+            1 => begin(LIFT_TO_2)?,
             FORMAT => {}
             _ => return Err(Error::Format { found, known: FORMAT }),
         }

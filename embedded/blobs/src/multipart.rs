@@ -9,10 +9,10 @@ use crate::conditions::WriteConditions;
 use crate::crc;
 use crate::digest::{self, Digests, Sums};
 use crate::error::Error;
+use crate::events::Creation;
 use crate::files::Fresh;
 use crate::objects::{self, NewBytes, NewObject, Piece, bucket_id};
 use crate::reaper::Chore;
-use crate::settings::Creation;
 use crate::writer::After;
 
 /// Highest part number.

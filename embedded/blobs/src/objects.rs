@@ -7,9 +7,10 @@ use s3s::{S3Error, S3ErrorCode};
 use crate::attributes::{Attributes, now_ms};
 use crate::conditions::WriteConditions;
 use crate::error::Error;
+use crate::events::{Creation, Happening};
 use crate::files::Fresh;
+use crate::notifications;
 use crate::reaper::Chore;
-use crate::settings::{Creation, ObjectCreated};
 use crate::writer::After;
 
 /// What the catalogue knows about one object.
@@ -118,14 +119,7 @@ pub(crate) fn write(connection: &Connection, after: &mut After, object: NewObjec
             modified_ms,
             serde_json::to_string(&object.attributes)?,
         ])?;
-    after.chore(Chore::Tell(ObjectCreated {
-        how: object.how,
-        bucket: object.bucket,
-        key: object.key,
-        size: object.size,
-        etag: object.etag,
-        sequencer: format!("{:016X}", object.number),
-    }));
+    notifications::note(connection, after, bucket, (Happening::Created(object.how), &object.key), Some((object.size, object.etag)))?;
     Ok(modified_ms)
 }
 
@@ -161,9 +155,23 @@ pub(crate) fn delete(
     let standing = standing(connection, bucket, key)?;
     conditions.check(standing.as_ref().map(|standing| standing.etag.as_str()))?;
     let Some(standing) = standing else { return Ok(false) };
-    retire(connection, after, &standing)?;
-    connection.prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?.execute(params![bucket, key.as_bytes()])?;
+    remove(connection, after, bucket, key, &standing)?;
+    notifications::note(connection, after, bucket, (Happening::Deleted, key), None)?;
     Ok(true)
+}
+
+/// Deletes an object by a lifecycle rule, unless it was replaced since it was looked at.
+pub(crate) fn expire(connection: &Connection, after: &mut After, bucket: i64, key: &str, content: i64) -> Result<bool, Error> {
+    let Some(standing) = standing(connection, bucket, key)?.filter(|standing| standing.content == content) else { return Ok(false) };
+    remove(connection, after, bucket, key, &standing)?;
+    notifications::note(connection, after, bucket, (Happening::Expired, key), None)?;
+    Ok(true)
+}
+
+fn remove(connection: &Connection, after: &mut After, bucket: i64, key: &str, standing: &Standing) -> Result<(), Error> {
+    retire(connection, after, standing)?;
+    connection.prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?.execute(params![bucket, key.as_bytes()])?;
+    Ok(())
 }
 
 /// Changes the attributes of the object that stands under a key.

@@ -1,16 +1,14 @@
-//! The thread that works after commits: removes files that nothing names any more, and calls the owner's callback.
+//! The thread that works after commits: removes files that nothing names any more.
 //! Fed by the writer and by dropped uploads, so that neither waits for the disk.
 
 use std::collections::HashMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::files::Files;
-use crate::settings::{ObjectCreated, OnCreated};
 
 const CHORES_MAX: usize = 16 * 1024;
 
@@ -26,8 +24,6 @@ pub(crate) enum Chore {
     },
     /// A file that never became an object.
     Discard(PathBuf),
-    /// A new object to tell the owner about.
-    Tell(ObjectCreated),
     /// No more chores will come.
     Finish,
 }
@@ -48,11 +44,11 @@ struct Pins {
 
 impl Reaper {
     /// Starts the thread; it ends after `finish`.
-    pub(crate) fn start(files: Files, on_created: Option<OnCreated>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(files: Files) -> io::Result<(Self, JoinHandle<()>)> {
         let (chores, queue) = sync_channel(CHORES_MAX);
         let pins = Arc::new(Mutex::new(Pins::default()));
         let reaper = Self { chores, pins: pins.clone() };
-        let thread = std::thread::Builder::new().name("blobs-reaper".to_owned()).spawn(move || work(&queue, &files, &pins, on_created))?;
+        let thread = std::thread::Builder::new().name("blobs-reaper".to_owned()).spawn(move || work(&queue, &files, &pins))?;
         Ok((reaper, thread))
     }
 
@@ -114,20 +110,13 @@ impl Drop for Pin {
     }
 }
 
-fn work(queue: &Receiver<Chore>, files: &Files, pins: &Mutex<Pins>, on_created: Option<OnCreated>) {
+fn work(queue: &Receiver<Chore>, files: &Files, pins: &Mutex<Pins>) {
     while let Ok(chore) = queue.recv() {
         match chore {
             Chore::Retire { content, files: ids } => retire(files, pins, content, ids),
             Chore::Discard(path) => {
                 if let Err(error) = std::fs::remove_file(&path) {
                     tracing::warn!(%error, path = %path.display(), "an unfinished file could not be removed");
-                }
-            }
-            Chore::Tell(created) => {
-                if let Some(on_created) = &on_created
-                    && catch_unwind(AssertUnwindSafe(|| on_created(created))).is_err()
-                {
-                    tracing::warn!("the callback for new objects panicked");
                 }
             }
             Chore::Finish => return,

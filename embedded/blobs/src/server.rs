@@ -15,16 +15,20 @@ use crate::attributes::now_ms;
 use crate::catalog::Catalog;
 use crate::door::Door;
 use crate::error::Error;
+use crate::expiry::Expiry;
 use crate::files::Files;
 use crate::multipart;
 use crate::reaper::Reaper;
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::writer::Writer;
+use crate::teller::Teller;
+use crate::writer::{Follow, Writer};
 
 const WORKERS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 32;
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A look is not worth more often than this.
+const LIFECYCLE_PERIOD_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A handle to a running server.
@@ -85,7 +89,7 @@ fn run(settings: Settings, ready: Ready, stopping: oneshot::Receiver<()>) {
             .map_err(Error::Threads)?;
         Ok((parts, runtime))
     });
-    let ((service, parts), runtime) = match opened {
+    let ((service, expiry, parts), runtime) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             if ready.send(Err(error)).is_err() {
@@ -94,7 +98,9 @@ fn run(settings: Settings, ready: Ready, stopping: oneshot::Receiver<()>) {
             return;
         }
     };
+    let expiring = runtime.spawn(expiry.run());
     runtime.block_on(serve(&settings, service, ready, stopping));
+    expiring.abort();
     runtime.shutdown_timeout(STOP_TIMEOUT);
     for thread in parts.threads {
         if thread.join().is_err() {
@@ -110,7 +116,7 @@ struct Parts {
     lock: std::fs::File,
 }
 
-fn open(settings: &Settings) -> Result<(Service, Parts), Error> {
+fn open(settings: &Settings) -> Result<(Service, Expiry, Parts), Error> {
     let catalog = Catalog::open(&settings.data)?;
     let files = Files::open(&settings.data)?;
     let age_max = i64::try_from(settings.limits.upload_age_max.as_millis()).unwrap_or(i64::MAX);
@@ -120,10 +126,18 @@ fn open(settings: &Settings) -> Result<(Service, Parts), Error> {
         tracing::info!(stale, orphans, "swept unfinished uploads and files that nothing names");
     }
     let Catalog { connection, readers, first_number, lock } = catalog;
-    let (reaper, reaping) = Reaper::start(files.clone(), settings.on_created.clone()).map_err(Error::Threads)?;
-    let (writer, writing) = Writer::start(connection, reaper.clone()).map_err(Error::Threads)?;
+    let (reaper, reaping) = Reaper::start(files.clone()).map_err(Error::Threads)?;
+    let (teller, telling) = Teller::start(settings.on_event.clone()).map_err(Error::Threads)?;
+    let follow = Follow { reaper: reaper.clone(), teller, region: settings.region.clone(), next_sequence: first_number };
+    let (writer, writing) = Writer::start(connection, follow).map_err(Error::Threads)?;
+    let expiry = Expiry {
+        readers: readers.clone(),
+        writer: writer.clone(),
+        clock: settings.clock.clone(),
+        period: settings.limits.lifecycle_period.max(LIFECYCLE_PERIOD_MIN),
+    };
     let service = Service::new(settings, readers, writer, files, reaper, first_number);
-    Ok((service, Parts { threads: vec![writing, reaping], lock }))
+    Ok((service, expiry, Parts { threads: [Some(writing), Some(reaping), telling].into_iter().flatten().collect(), lock }))
 }
 
 async fn serve(settings: &Settings, service: Service, ready: Ready, mut stopping: oneshot::Receiver<()>) {

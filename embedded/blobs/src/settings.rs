@@ -5,10 +5,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-/// Called after the commit of each new object, on a thread of its own.
-pub type OnCreated = Arc<dyn Fn(ObjectCreated) + Send + Sync>;
+use crate::events::OnEvent;
+
+/// Tells the time; tests bring their own.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Where to listen, where to keep data, and who may come in.
 #[derive(Clone)]
@@ -25,8 +27,10 @@ pub struct Settings {
     pub region: String,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
-    /// Told about every object that was put, copied or completed.
-    pub on_created: Option<OnCreated>,
+    /// Told about objects that were written or deleted, as buckets are configured.
+    pub on_event: Option<OnEvent>,
+    /// The clock by which lifecycle rules expire objects.
+    pub clock: Clock,
 }
 
 impl Settings {
@@ -39,7 +43,8 @@ impl Settings {
             secret_key: secret_key.into(),
             region: "us-east-1".to_owned(),
             limits: Limits::default(),
-            on_created: None,
+            on_event: None,
+            clock: Arc::new(SystemTime::now),
         }
     }
 }
@@ -73,6 +78,8 @@ pub struct Limits {
     pub object_bytes_max: u64,
     /// Unfinished multipart uploads older than this are dropped at start.
     pub upload_age_max: Duration,
+    /// Time between two looks at what lifecycle rules expire.
+    pub lifecycle_period: Duration,
 }
 
 impl Default for Limits {
@@ -85,45 +92,7 @@ impl Default for Limits {
             part_bytes_min: 5 << 20,
             object_bytes_max: 5 << 40,
             upload_age_max: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
-
-/// What the callback learns about a new object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectCreated {
-    /// How it came to be.
-    pub how: Creation,
-    /// Its bucket.
-    pub bucket: String,
-    /// Its key, not encoded.
-    pub key: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its ETag without quotes.
-    pub etag: String,
-    /// Grows with every write of the server; compare as text to order writes of one key.
-    pub sequencer: String,
-}
-
-/// How an object came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Creation {
-    /// One PUT.
-    Put,
-    /// A copy of another object.
-    Copy,
-    /// A completed multipart upload.
-    CompleteMultipartUpload,
-}
-
-impl Creation {
-    /// The name S3 gives this event.
-    pub fn event_name(self) -> &'static str {
-        match self {
-            Self::Put => "s3:ObjectCreated:Put",
-            Self::Copy => "s3:ObjectCreated:Copy",
-            Self::CompleteMultipartUpload => "s3:ObjectCreated:CompleteMultipartUpload",
+            lifecycle_period: Duration::from_secs(3600),
         }
     }
 }

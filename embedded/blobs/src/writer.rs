@@ -8,23 +8,43 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
+use crate::events::Event;
 use crate::files::Fresh;
 use crate::reaper::{Chore, Reaper};
+use crate::teller::Teller;
 
 const QUEUE_MAX: usize = 1024;
 const GROUP_MAX: usize = 256;
 
 type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
-type Job = Box<dyn FnOnce(&Connection) -> (Option<After>, Reply) + Send>;
+type Job = Box<dyn FnOnce(&Connection, After) -> (Option<After>, Reply) + Send>;
 
 /// What a write leaves to do once its commit stands.
 #[derive(Debug, Default)]
 pub(crate) struct After {
     chores: Vec<Chore>,
     fresh: Vec<Fresh>,
+    events: Vec<Event>,
+    is_heard: bool,
+    sequence: i64,
 }
 
 impl After {
+    /// True when somebody listens to events.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
+    /// The write's number in the order of commits.
+    pub(crate) fn sequence(&self) -> i64 {
+        self.sequence
+    }
+
+    /// Adds an event to tell of.
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
     /// Adds a chore for the reaper.
     pub(crate) fn chore(&mut self, chore: Chore) {
         self.chores.push(chore);
@@ -36,6 +56,22 @@ impl After {
     }
 }
 
+/// What the thread needs for the time after a commit.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    pub(crate) reaper: Reaper,
+    pub(crate) teller: Teller,
+    pub(crate) region: String,
+    pub(crate) next_sequence: i64,
+}
+
+impl Follow {
+    fn after(&mut self) -> After {
+        self.next_sequence += 1;
+        After { is_heard: self.teller.is_heard(), sequence: self.next_sequence - 1, ..After::default() }
+    }
+}
+
 /// A handle to the writer's queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
@@ -44,9 +80,9 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; it ends when the last handle is gone.
-    pub(crate) fn start(connection: Connection, reaper: Reaper) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(connection: Connection, follow: Follow) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new().name("blobs-writer".to_owned()).spawn(move || work(queue, &connection, &reaper))?;
+        let thread = std::thread::Builder::new().name("blobs-writer".to_owned()).spawn(move || work(queue, &connection, follow))?;
         Ok((Self { jobs }, thread))
     }
 
@@ -57,8 +93,7 @@ impl Writer {
         W: FnOnce(&Connection, &mut After) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let mut after = After::default();
+        let job: Job = Box::new(move |connection, mut after| {
             let outcome = write(connection, &mut after);
             let after = outcome.is_ok().then_some(after);
             let reply: Reply = Box::new(move |commit| {
@@ -77,11 +112,11 @@ impl Writer {
     }
 }
 
-fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, reaper: &Reaper) {
+fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, mut follow: Follow) {
     while let Some(first) = queue.blocking_recv() {
         let mut done = Vec::with_capacity(1);
         let mut kept = Vec::new();
-        let commit = commit_group(connection, first, &mut queue, &mut done, &mut kept);
+        let commit = commit_group(connection, first, (&mut queue, &mut follow), &mut done, &mut kept);
         if let Err(error) = &commit {
             tracing::error!(%error, "a commit failed");
             if !connection.is_autocommit()
@@ -98,17 +133,20 @@ fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, reaper: &Reaper
             // After a failed commit nobody knows what reached the disk, so files stay for the sweep at the next start.
             after.fresh.into_iter().for_each(Fresh::keep);
             if commit.is_ok() {
-                after.chores.into_iter().for_each(|chore| reaper.queue(chore));
+                after.chores.into_iter().for_each(|chore| follow.reaper.queue(chore));
+                for event in after.events {
+                    follow.teller.tell(Event { region: follow.region.clone(), ..event });
+                }
             }
         }
     }
-    reaper.finish();
+    follow.reaper.finish();
 }
 
 fn commit_group(
     connection: &Connection,
     first: Job,
-    queue: &mut mpsc::Receiver<Job>,
+    (queue, follow): (&mut mpsc::Receiver<Job>, &mut Follow),
     done: &mut Vec<Reply>,
     kept: &mut Vec<After>,
 ) -> rusqlite::Result<()> {
@@ -116,7 +154,7 @@ fn commit_group(
     let mut next = Some(first);
     while let Some(job) = next.take() {
         connection.prepare_cached("SAVEPOINT one")?.execute([])?;
-        let (after, reply) = job(connection);
+        let (after, reply) = job(connection, follow.after());
         done.push(reply);
         match after {
             Some(after) => kept.push(after),

@@ -10,7 +10,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
-use embedded_blobs::{Blobs, Creation, Error, ObjectCreated, Settings};
+use embedded_blobs::{Blobs, Error, Settings};
 use tempfile::TempDir;
 
 const CHILD_DATA: &str = "EMBEDDED_BLOBS_CHILD_DATA";
@@ -183,29 +183,4 @@ async fn a_replaced_object_is_read_to_its_end_and_its_file_goes_afterwards() {
     let settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "piecework", "piecework");
     Blobs::start(settings).await.unwrap().stop().await;
     assert_eq!(files_in(&folder.path().join("content")), 0);
-}
-
-#[tokio::test]
-async fn the_callback_hears_of_every_new_object_after_its_commit() {
-    let folder = TempDir::new().unwrap();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<ObjectCreated>();
-    let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "piecework", "piecework");
-    settings.on_created = Some(Arc::new(move |created| {
-        // The test may have ended already.
-        let _ = tell.send(created);
-    }));
-    let server = Blobs::start(settings).await.unwrap();
-    let s3 = client(&server.endpoint());
-    s3.create_bucket().bucket("bucket").send().await.unwrap();
-    s3.put_object().bucket("bucket").key("one").body(ByteStream::from_static(b"hello")).send().await.unwrap();
-    let put = told.recv().await.unwrap();
-    assert_eq!((put.how, put.bucket.as_str(), put.key.as_str(), put.size), (Creation::Put, "bucket", "one", 5));
-    assert_eq!(put.etag, "5d41402abc4b2a76b9719d911017c592");
-    s3.copy_object().bucket("bucket").key("two").copy_source("bucket/one").send().await.unwrap();
-    let copy = told.recv().await.unwrap();
-    assert_eq!((copy.how, copy.key.as_str()), (Creation::Copy, "two"));
-    assert!(copy.sequencer > put.sequencer);
-    s3.put_object().bucket("missing").key("one").body(ByteStream::from_static(b"x")).send().await.unwrap_err();
-    server.stop().await;
-    assert_eq!(told.recv().await, None);
 }

@@ -12,10 +12,10 @@ use super::refuse::{refuse_extras, unsupported, version};
 use crate::attributes::{Attributes, attributes_of, checked_tags, timestamp};
 use crate::conditions::{ReadConditions, WriteConditions};
 use crate::digest::{Algorithm, Claims, put_sums, sums_of};
+use crate::events::Creation;
 use crate::files::Files;
 use crate::objects::{self, NewBytes, NewObject, bucket_id};
 use crate::reaper::Reaper;
-use crate::settings::Creation;
 use crate::upload::{INLINE_BYTES_MAX, Place, blocking};
 
 const DELETES_MAX: usize = 1000;

@@ -14,7 +14,6 @@ async fn operations_that_are_not_there_are_not_implemented() {
         let (client, bucket) = (&store.client, &store.bucket);
         assert_eq!(refusal(client.get_bucket_policy().bucket(bucket).send().await), wanted);
         assert_eq!(refusal(client.get_bucket_acl().bucket(bucket).send().await), wanted);
-        assert_eq!(refusal(client.get_bucket_lifecycle_configuration().bucket(bucket).send().await), wanted);
         assert_eq!(refusal(client.get_bucket_cors().bucket(bucket).send().await), wanted);
         assert_eq!(refusal(client.list_object_versions().bucket(bucket).send().await), wanted);
         let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
