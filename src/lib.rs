@@ -4,6 +4,7 @@
 
 mod access;
 mod bench;
+mod blob_events;
 mod cli;
 mod client;
 mod command_line;

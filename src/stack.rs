@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     access::scheme,
+    blob_events,
     client::Client,
     data_folder::{DataFolder, Ports, Secrets, loopback},
     exit_codes::{Failure, PART_ENDED},
@@ -56,6 +57,7 @@ pub(crate) struct Stack {
     pub(crate) ready: Ready,
     broker: Option<embedded_broker::Broker>,
     blobs: Option<embedded_blobs::Blobs>,
+    blob_events: Part,
     nodes: Arc<Process>,
     parts: Parts,
     /// The one in the data folder first.
@@ -126,8 +128,11 @@ impl Stack {
         let data = DataFolder::open(&given.data)?;
         let secrets = data.secrets(given.account.clone(), given.key.clone())?;
         let kept = data.ports();
-        let (broker, blobs) =
-            tokio::try_join!(start_broker(&given, &data, &secrets, kept.broker), start_blobs(&given, &data, &secrets, kept.blobs))?;
+        let (on_event, events) = blob_events::channel();
+        let (broker, blobs) = tokio::try_join!(
+            start_broker(&given, &data, &secrets, kept.broker),
+            start_blobs(&given, &data, &secrets, kept.blobs, on_event)
+        )?;
         let ports = Ports {
             broker: broker.as_ref().map_or(kept.broker, |broker| broker.address().port()),
             blobs: blobs.as_ref().map_or(kept.blobs, |blobs| blobs.address().port()),
@@ -138,6 +143,8 @@ impl Stack {
             (None, Some(url)) => url.clone(),
             (None, None) => return Err(anyhow!("no broker")),
         };
+        let followed = named(&broker_url, "piecework blob events");
+        let blob_events = Part::start("blob events", |stop| blob_events::relay(followed, events, stop.wait()));
         let blob_settings = match (&blobs, &given.blobs) {
             (_, Some(given)) => given.clone(),
             (Some(blobs), None) => embedded_blob_settings(blobs, &secrets),
@@ -177,7 +184,7 @@ impl Stack {
             s3: (&blob_settings).into(),
         };
         let ready_files = [Some(data.join("ready.json")), given.ready_file.clone()].into_iter().flatten().collect();
-        let stack = Stack { ready, broker, blobs, nodes, parts: Parts { dispatcher, autoscaler }, ready_files, _data: data };
+        let stack = Stack { ready, broker, blobs, blob_events, nodes, parts: Parts { dispatcher, autoscaler }, ready_files, _data: data };
         // By TLS or through something in front of us, our own address need not be one that clients may use.
         if given.access.tls.is_none() && given.public_url.is_none() {
             let client = stack.client()?;
@@ -212,9 +219,13 @@ impl Stack {
         self.parts.autoscaler.stop().await;
         self.nodes.stop(patience).await;
         self.parts.dispatcher.stop().await;
-        if let Some(blobs) = self.blobs {
-            blobs.stop().await;
-        }
+        let stop_blobs = async {
+            if let Some(blobs) = self.blobs {
+                blobs.stop().await;
+            }
+        };
+        // The relay ends once the store has told its last event.
+        tokio::join!(stop_blobs, self.blob_events.stop());
         if let Some(broker) = self.broker {
             broker.stop().await;
         }
@@ -247,12 +258,14 @@ async fn start_blobs(
     data: &DataFolder,
     secrets: &Secrets,
     port: u16,
+    on_event: embedded_blobs::OnEvent,
 ) -> anyhow::Result<Option<embedded_blobs::Blobs>> {
     if given.blobs.is_some() {
         return Ok(None);
     }
     let (access, secret) = (secrets.s3_access_key.clone(), secrets.s3_secret_key.clone());
-    let settings = embedded_blobs::Settings::new(loopback(port), data.join("blobs"), access, secret);
+    let mut settings = embedded_blobs::Settings::new(loopback(port), data.join("blobs"), access, secret);
+    settings.on_event = Some(on_event);
     Ok(Some(embedded_blobs::Blobs::start(settings).await.context("the embedded blob store did not start")?))
 }
 

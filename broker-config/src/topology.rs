@@ -17,6 +17,8 @@ pub const BEATS: &str = "piecework.beats";
 pub const CONTROL: &str = "piecework.control";
 /// Questions to the dispatcher; key = `asks` or `scale`.
 pub const REQUESTS: &str = "piecework.requests";
+/// What happens in buckets of the embedded blob store; key = bucket.
+pub const BLOBS: &str = "piecework.blobs";
 /// What was refused.
 pub const DEAD: &str = "piecework.dead";
 
@@ -113,6 +115,7 @@ pub fn base() -> Topology {
             exchange(BEATS, ExchangeKind::Direct),
             exchange(CONTROL, ExchangeKind::Topic),
             exchange(REQUESTS, ExchangeKind::Direct),
+            exchange(BLOBS, ExchangeKind::Topic),
             exchange(DEAD, ExchangeKind::Fanout),
         ],
         queues: vec![

@@ -31,6 +31,7 @@ pub struct Ready {
     pub url: String,
     pub account: String,
     pub key: String,
+    pub broker: String,
     pub s3: S3,
 }
 

@@ -1,0 +1,100 @@
+//! Carries the embedded blob store's events to the broker, so that other programs can follow what happens in a bucket.
+//! Wired by `stack.rs`; the callback runs on the store's own thread, the relay as a part of the stack.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use broker_config::{
+    amqp::{AmqpError, Link, Outgoing},
+    body::Format,
+    settings::BrokerSettings,
+    topology,
+};
+use embedded_blobs::{Event, OnEvent};
+use tokio::sync::mpsc;
+
+/// Events between the store's thread and the relay; beyond them the store keeps a bounded number of its own.
+const WAITING_MAX: usize = 1024;
+/// Events published together.
+const BATCH_MAX: usize = 256;
+/// Tries for one batch before it is given up.
+const TRIES_MAX: u32 = 60;
+/// Time between two tries.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// A callback for the store, and where its events come out.
+pub(crate) fn channel() -> (OnEvent, mpsc::Receiver<Event>) {
+    let (tell, told) = mpsc::channel(WAITING_MAX);
+    let on_event = move |event| {
+        if tell.blocking_send(event).is_err() {
+            tracing::warn!("an event of the blob store came after its relay had ended, so it is lost");
+        }
+    };
+    (Arc::new(on_event), told)
+}
+
+/// Publishes events until their source ends; after `shutdown` nothing is tried twice.
+pub(crate) async fn relay(
+    broker: BrokerSettings,
+    mut events: mpsc::Receiver<Event>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    let (mut link, mut batch, mut is_stopping) = (None, Vec::new(), false);
+    while events.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let mut left: Vec<_> = batch.drain(..).map(|event| outgoing(&event)).collect();
+        let mut tries = 0;
+        loop {
+            let Err((failed, error)) = publish(&mut link, &broker, left).await else { break };
+            tries += 1;
+            if is_stopping || tries >= TRIES_MAX {
+                tracing::warn!(%error, events = failed.len(), "events of the blob store could not be published and are lost");
+                break;
+            }
+            tracing::debug!(%error, events = failed.len(), "events of the blob store wait for the broker");
+            left = failed;
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_WAIT) => {}
+                () = &mut shutdown => is_stopping = true,
+            }
+        }
+    }
+    if let Some(link) = link {
+        link.close().await;
+    }
+    Ok(())
+}
+
+fn outgoing(event: &Event) -> Outgoing {
+    let body = event.to_json().to_string().into_bytes();
+    // Whether anybody listens to a bucket is not the store's business.
+    Outgoing::raw(topology::BLOBS, event.bucket.as_str(), body, Format::Json).optional()
+}
+
+/// Publishes a batch, and gives back what failed.
+async fn publish(link: &mut Option<Link>, broker: &BrokerSettings, batch: Vec<Outgoing>) -> Result<(), (Vec<Outgoing>, AmqpError)> {
+    // Opened by the first event: a stack whose buckets tell nothing needs no connection for it.
+    let live = match link.take() {
+        Some(live) => live,
+        None => match open(broker).await {
+            Ok(live) => live,
+            Err(error) => return Err((batch, error)),
+        },
+    };
+    let results = link.insert(live).publisher().publish_all(batch.clone()).await;
+    let mut reason = None;
+    let failed: Vec<_> = batch
+        .into_iter()
+        .zip(results)
+        .filter_map(|(outgoing, result)| {
+            reason = Some(result.err()?);
+            Some(outgoing)
+        })
+        .collect();
+    reason.map_or(Ok(()), |reason| Err((failed, reason)))
+}
+
+async fn open(broker: &BrokerSettings) -> Result<Link, AmqpError> {
+    let link = Link::open(broker.clone()).await?;
+    link.declare(&topology::base()).await?;
+    Ok(link)
+}
