@@ -29,6 +29,7 @@ mod reaper;
 mod server;
 mod service;
 mod settings;
+mod stall;
 mod teller;
 mod upload;
 mod writer;

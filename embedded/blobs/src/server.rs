@@ -21,6 +21,7 @@ use crate::multipart;
 use crate::reaper::Reaper;
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::stall::Stalling;
 use crate::teller::Teller;
 use crate::writer::{Follow, Writer};
 
@@ -177,7 +178,7 @@ async fn serve(settings: &Settings, service: Service, ready: Ready, mut stopping
                 continue;
             }
         };
-        let connection = http.serve_connection(TokioIo::new(stream), door.clone());
+        let connection = http.serve_connection(TokioIo::new(Stalling::new(stream, settings.limits.body_timeout)), door.clone());
         tokio::spawn(talk(connection, is_closing.clone(), slot));
     }
     drop(listener);
@@ -189,7 +190,11 @@ async fn serve(settings: &Settings, service: Service, ready: Ready, mut stopping
 }
 
 /// Serves one connection; when the server closes, it ends after the request in hand.
-async fn talk(connection: http1::Connection<TokioIo<TcpStream>, Door>, mut is_closing: watch::Receiver<()>, slot: OwnedSemaphorePermit) {
+async fn talk(
+    connection: http1::Connection<TokioIo<Stalling<TcpStream>>, Door>,
+    mut is_closing: watch::Receiver<()>,
+    slot: OwnedSemaphorePermit,
+) {
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

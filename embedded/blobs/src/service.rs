@@ -19,7 +19,7 @@ use crate::catalog::Readers;
 use crate::files::Files;
 use crate::reaper::Reaper;
 use crate::settings::{Limits, Settings};
-use crate::upload::Intake;
+use crate::upload::{Intake, Patience};
 use crate::writer::Writer;
 
 /// Everything an operation needs.
@@ -41,7 +41,7 @@ impl Service {
             files: files.clone(),
             reaper: reaper.clone(),
             bytes_max: settings.limits.put_bytes_max,
-            body_timeout: settings.limits.body_timeout,
+            patience: Patience { wait_max: settings.limits.body_timeout, bytes_min: settings.limits.body_bytes_min },
         };
         Self {
             readers,

@@ -70,6 +70,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest wait for the next bytes of a body, either way.
     pub body_timeout: Duration,
+    /// A client that is waited for this long must have sent so many bytes, or it is too slow.
+    pub body_bytes_min: u64,
     /// Largest object of one PUT, and largest part.
     pub put_bytes_max: u64,
     /// Smallest part that is not the last.
@@ -88,6 +90,7 @@ impl Default for Limits {
             connections_max: 1024,
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            body_bytes_min: 64 * 1024,
             put_bytes_max: 5 << 30,
             part_bytes_min: 5 << 20,
             object_bytes_max: 5 << 40,

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -51,7 +51,14 @@ pub(crate) struct Intake {
     pub(crate) files: Files,
     pub(crate) reaper: Reaper,
     pub(crate) bytes_max: u64,
-    pub(crate) body_timeout: Duration,
+    pub(crate) patience: Patience,
+}
+
+/// How long a client is waited for, and how many bytes each such time must bring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) wait_max: Duration,
+    pub(crate) bytes_min: u64,
 }
 
 impl Intake {
@@ -98,7 +105,7 @@ impl Intake {
         if announced.is_some_and(|bytes| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        Ok(Arriving { intake: self, body, announced, size: 0 })
+        Ok(Arriving { intake: self, body, announced, size: 0, waited: Duration::ZERO, size_before: 0 })
     }
 
     fn too_large(&self) -> S3Error {
@@ -117,6 +124,9 @@ struct Arriving<'a, B> {
     body: B,
     announced: Option<u64>,
     size: u64,
+    /// Time spent waiting for the client since it last proved fast enough, and the size it had then.
+    waited: Duration,
+    size_before: u64,
 }
 
 impl<B> Arriving<'_, B>
@@ -125,9 +135,11 @@ where
 {
     /// Adds the next frame of the body; false at its end.
     async fn next(&mut self, batch: &mut Batch) -> S3Result<bool> {
-        let frame = tokio::time::timeout(self.intake.body_timeout, self.body.next())
-            .await
-            .map_err(|_| s3_error!(RequestTimeout, "Your socket connection was not read from within the timeout period."))?;
+        let patience = self.intake.patience;
+        let asked = Instant::now();
+        let frame = tokio::time::timeout(patience.wait_max, self.body.next()).await.map_err(|_| too_slow())?;
+        // Our own disk is not the client's fault, so only the time spent here counts.
+        self.waited += asked.elapsed();
         let Some(frame) = frame else {
             return match self.announced {
                 Some(bytes) if bytes != self.size => Err(S3ErrorCode::IncompleteBody.into()),
@@ -138,6 +150,12 @@ where
         self.size += frame.len() as u64;
         if self.size > self.intake.bytes_max {
             return Err(self.intake.too_large());
+        }
+        if self.waited >= patience.wait_max {
+            if self.size - self.size_before < patience.bytes_min {
+                return Err(too_slow());
+            }
+            (self.waited, self.size_before) = (Duration::ZERO, self.size);
         }
         batch.bytes += frame.len();
         batch.slices.push(frame);
@@ -213,6 +231,13 @@ impl Sink {
         self.written += batch.bytes as u64;
         Ok(self)
     }
+}
+
+fn too_slow() -> S3Error {
+    s3_error!(
+        RequestTimeout,
+        "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."
+    )
 }
 
 async fn finish_sync(sync: Option<JoinHandle<io::Result<()>>>) -> Result<(), Error> {

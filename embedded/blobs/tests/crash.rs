@@ -5,16 +5,21 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use embedded_blobs::{Blobs, Error, Settings};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 
 const CHILD_DATA: &str = "EMBEDDED_BLOBS_CHILD_DATA";
 const ROUNDS: usize = 4;
+const RANDOM_ROUNDS: usize = 12;
 const UPLOADERS: usize = 6;
 const CONFIRMED_BEFORE_KILL: usize = 30;
 
@@ -75,43 +80,58 @@ struct Log {
     count: usize,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn confirmed_objects_survive_a_kill_and_no_object_is_half_there() {
+/// Uploads until the server dies: single puts, and every fifth one in parts.
+async fn upload(s3: Client, log: Arc<Mutex<Log>>, uploader: usize, round: usize, enough: (usize, tokio::sync::mpsc::Sender<()>)) {
+    for at in 0.. {
+        // Keys are shared by the rounds, so that objects are replaced as well as created.
+        let key = format!("object-{uploader}-{}", at % 8);
+        let write = (round * UPLOADERS + uploader) as u64 * 1_000_003 + at;
+        log.lock().unwrap().begun.entry(key.clone()).or_default().push(write);
+        let is_done = if at % 5 == 4 { put_in_parts(&s3, &key, write).await.is_some() } else { put(&s3, &key, write).await.is_some() };
+        if !is_done {
+            return;
+        }
+        let mut log = log.lock().unwrap();
+        log.confirmed.insert(key, write);
+        log.count += 1;
+        if log.count == enough.0 {
+            enough.1.try_send(()).unwrap();
+        }
+    }
+}
+
+async fn put(s3: &Client, key: &str, write: u64) -> Option<()> {
+    s3.put_object().bucket("bucket").key(key).body(ByteStream::from(body(write))).send().await.ok().map(|_| ())
+}
+
+async fn put_in_parts(s3: &Client, key: &str, write: u64) -> Option<()> {
+    let upload = s3.create_multipart_upload().bucket("bucket").key(key).send().await.ok()?;
+    let id = upload.upload_id().unwrap();
+    let part = s3.upload_part().bucket("bucket").key(key).upload_id(id).part_number(1).body(body(write).into()).send().await.ok()?;
+    let part = CompletedPart::builder().part_number(1).set_e_tag(part.e_tag).build();
+    let parts = CompletedMultipartUpload::builder().parts(part).build();
+    s3.complete_multipart_upload().bucket("bucket").key(key).upload_id(id).multipart_upload(parts).send().await.ok().map(|_| ())
+}
+
+/// Kills the server again and again while clients upload: after so many confirmed writes and then so long.
+async fn kill_again_and_again(moments: impl IntoIterator<Item = (usize, Duration)>) {
     let folder = TempDir::new().unwrap();
     let log = Arc::new(Mutex::new(Log::default()));
-    for round in 0..ROUNDS {
+    for (round, (confirmed, then)) in moments.into_iter().enumerate() {
         let (mut child, endpoint) = start(folder.path());
         let s3 = client(&endpoint);
         if round == 0 {
             s3.create_bucket().bucket("bucket").send().await.unwrap();
         }
+        check_files(&s3, folder.path()).await;
         check(&s3, &log).await;
         log.lock().unwrap().count = 0;
         let (enough, mut is_enough) = tokio::sync::mpsc::channel(1);
         let uploaders: Vec<_> = (0..UPLOADERS)
-            .map(|uploader| {
-                let (s3, log, enough) = (s3.clone(), log.clone(), enough.clone());
-                tokio::spawn(async move {
-                    for at in 0.. {
-                        // Keys are shared by the rounds, so that objects are replaced as well as created.
-                        let key = format!("object-{uploader}-{}", at % 8);
-                        let write = (round * UPLOADERS + uploader) as u64 * 1_000_003 + at;
-                        log.lock().unwrap().begun.entry(key.clone()).or_default().push(write);
-                        let put = s3.put_object().bucket("bucket").key(&key).body(ByteStream::from(body(write)));
-                        if put.send().await.is_err() {
-                            return;
-                        }
-                        let mut log = log.lock().unwrap();
-                        log.confirmed.insert(key, write);
-                        log.count += 1;
-                        if log.count == CONFIRMED_BEFORE_KILL {
-                            enough.try_send(()).unwrap();
-                        }
-                    }
-                })
-            })
+            .map(|uploader| tokio::spawn(upload(s3.clone(), log.clone(), uploader, round, (confirmed, enough.clone()))))
             .collect();
         is_enough.recv().await.unwrap();
+        tokio::time::sleep(then).await;
         child.kill().unwrap();
         child.wait().unwrap();
         for uploader in uploaders {
@@ -120,15 +140,40 @@ async fn confirmed_objects_survive_a_kill_and_no_object_is_half_there() {
     }
     let (mut child, endpoint) = start(folder.path());
     let s3 = client(&endpoint);
+    check_files(&s3, folder.path()).await;
     check(&s3, &log).await;
-    let objects = s3.list_objects_v2().bucket("bucket").send().await.unwrap();
-    let large = objects.contents().iter().filter(|object| object.size().unwrap() > 65_536).count();
-    assert_eq!(files_in(&folder.path().join("content")), large, "orphans remain");
-    assert_eq!(files_in(&folder.path().join("incoming")), 0);
     drop(child.stdin.take());
     let mut rest = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn confirmed_objects_survive_a_kill_and_no_object_is_half_there() {
+    kill_again_and_again([(CONFIRMED_BEFORE_KILL, Duration::ZERO); ROUNDS]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_at_random_moments_leave_neither_half_objects_nor_orphan_bytes() {
+    let seed: u64 = std::env::var("PIECEWORK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    eprintln!("PIECEWORK_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let moments: Vec<_> =
+        (0..RANDOM_ROUNDS).map(|_| (random.random_range(1..25), Duration::from_micros(random.random_range(0..20_000)))).collect();
+    kill_again_and_again(moments).await;
+}
+
+/// After a start there are the files that objects and unfinished uploads need, and no others.
+async fn check_files(s3: &Client, folder: &Path) {
+    let objects = s3.list_objects_v2().bucket("bucket").send().await.unwrap();
+    let is_file = |object: &&aws_sdk_s3::types::Object| object.size().unwrap() > 65_536 || object.e_tag().unwrap().contains('-');
+    let mut wanted = objects.contents().iter().filter(is_file).count();
+    for upload in s3.list_multipart_uploads().bucket("bucket").send().await.unwrap().uploads() {
+        let (key, id) = (upload.key().unwrap(), upload.upload_id().unwrap());
+        wanted += s3.list_parts().bucket("bucket").key(key).upload_id(id).send().await.unwrap().parts().len();
+    }
+    assert_eq!(files_in(&folder.join("content")), wanted, "orphans remain, or bytes are missing");
+    assert_eq!(files_in(&folder.join("incoming")), 0);
 }
 
 /// Every key holds its last confirmed write or one begun after it, whole.

@@ -14,5 +14,6 @@ mod objects;
 mod raw;
 mod refusals;
 mod seventeen;
+mod slow;
 mod store;
 mod tags;

@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier, Tag, Tagging};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, CompletedMultipartUpload, CompletedPart, Delete, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, ObjectIdentifier, Tag, Tagging,
+};
 
 use crate::raw::send;
 use crate::store::{Store, noise, refusal, with_store};
@@ -220,6 +223,22 @@ async fn check_15_tags_of_objects() {
         store.client.put_object_tagging().bucket(&store.bucket).key("k").tagging(tagging).send().await.unwrap();
         let found = store.client.get_object_tagging().bucket(&store.bucket).key("k").send().await.unwrap();
         assert_eq!(found.tag_set(), [tag]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn check_16_lifecycle_rules_are_kept() {
+    with_store(async |store| {
+        let rule = LifecycleRule::builder()
+            .id("r")
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix("tmp/").build())
+            .expiration(LifecycleExpiration::builder().days(1).build());
+        let given = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
+        store.client.put_bucket_lifecycle_configuration().bucket(&store.bucket).lifecycle_configuration(given).send().await.unwrap();
+        let found = store.client.get_bucket_lifecycle_configuration().bucket(&store.bucket).send().await.unwrap();
+        assert_eq!(found.rules()[0].expiration().unwrap().days(), Some(1));
     })
     .await;
 }
