@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests and the broker's conformance and client suites on a real RabbitMQ: a private node on a
-# port of its own, started from the Debian package and stopped at the end.
+# port of its own, started from the Debian package and stopped at the end. Then the S3 suite on Garage, where it is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! ls -d /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin >/dev/null 2>&1; then
@@ -54,3 +54,4 @@ export PIECEWORK_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
 cargo test --test it
 cargo test -p embedded-broker --test conformance
 cargo test -p embedded-broker --test clients
+bash tests/real-garage.sh
