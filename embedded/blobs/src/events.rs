@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::attributes::timestamp;
 use crate::listing::encoded;
 
-/// Called after the commit of each event that somebody asked for, on a thread of its own.
+/// Called after the commit of each event that somebody asked for, on a thread of its own; `Blobs::stop` waits for it to return.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Something that happened to an object.

@@ -57,3 +57,65 @@ impl Teller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::events::{Asked, Happening};
+
+    fn event(number: usize) -> Event {
+        Event {
+            what: Happening::Deleted,
+            bucket: "b".to_owned(),
+            key: number.to_string(),
+            content: None,
+            at_ms: 0,
+            sequencer: String::new(),
+            asked: Asked { id: String::new(), arn: String::new() },
+            region: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_slow_callback_loses_the_newest_events_and_never_holds_up_the_writer() {
+        let (tell, told) = channel();
+        let (release, held) = channel::<()>();
+        let held = Mutex::new(held);
+        let (mut teller, thread) = Teller::start(Some(Arc::new(move |event: Event| {
+            tell.send(event.key).unwrap();
+            // Ends at once when the test has dropped its half.
+            let _ = held.lock().unwrap().recv();
+        })))
+        .unwrap();
+        teller.tell(event(0));
+        assert_eq!(told.recv().unwrap(), "0");
+        // The callback holds the first event, so the queue is empty.
+        for number in 1..=EVENTS_MAX + 3 {
+            teller.tell(event(number));
+        }
+        assert_eq!(teller.dropped, 3);
+        drop(release);
+        drop(teller);
+        thread.unwrap().join().unwrap();
+        let rest: Vec<_> = told.iter().collect();
+        assert_eq!((rest.len(), rest.last().map(String::as_str)), (EVENTS_MAX, Some(EVENTS_MAX.to_string().as_str())));
+    }
+
+    #[test]
+    fn a_callback_that_panics_is_called_again() {
+        let (tell, told) = channel();
+        let (mut teller, thread) = Teller::start(Some(Arc::new(move |event: Event| {
+            tell.send(event.key.clone()).unwrap();
+            assert_ne!(event.key, "0", "a panic that the test wants");
+        })))
+        .unwrap();
+        teller.tell(event(0));
+        teller.tell(event(1));
+        drop(teller);
+        thread.unwrap().join().unwrap();
+        assert_eq!(told.iter().collect::<Vec<_>>(), ["0", "1"]);
+    }
+}
