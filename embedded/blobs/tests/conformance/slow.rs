@@ -13,13 +13,21 @@ use tokio::net::TcpStream;
 use crate::store::{client, noise};
 
 const DRIP: Duration = Duration::from_millis(5);
+/// More than the sockets on both sides take in.
+const LARGE: usize = 32_000_000;
 
-async fn impatient(folder: &Path) -> (Blobs, Client) {
-    let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder, "key", "secret");
-    settings.limits.body_timeout = Duration::from_millis(150);
+/// A server that holds one object, and then patience for half a second.
+async fn impatient(folder: &Path, bytes: usize) -> (Blobs, Client) {
+    let settings = || Settings::new("127.0.0.1:0".parse().unwrap(), folder, "key", "secret");
+    let server = Blobs::start(settings()).await.unwrap();
+    let patient = client(&server.endpoint(), "key", "secret", "us-east-1");
+    patient.create_bucket().bucket("bucket").send().await.unwrap();
+    patient.put_object().bucket("bucket").key("kept").body(noise(bytes).into()).send().await.unwrap();
+    server.stop().await;
+    let mut settings = settings();
+    settings.limits.body_timeout = Duration::from_millis(500);
     let server = Blobs::start(settings).await.unwrap();
     let client = client(&server.endpoint(), "key", "secret", "us-east-1");
-    client.create_bucket().bucket("bucket").send().await.unwrap();
     (server, client)
 }
 
@@ -43,7 +51,7 @@ fn files_in(folder: &Path) -> usize {
 #[tokio::test]
 async fn an_upload_that_only_drips_is_ended_and_stores_nothing() {
     let folder = TempDir::new().unwrap();
-    let (server, client) = impatient(folder.path()).await;
+    let (server, client) = impatient(folder.path(), 1).await;
     let url = client.put_object().bucket("bucket").key("k").presigned(hour()).await.unwrap();
     let mut stream = begin(&server, "PUT", url.uri(), 1_000_000).await;
     // More than a row holds, so that a file is begun.
@@ -64,13 +72,13 @@ async fn an_upload_that_only_drips_is_ended_and_stores_nothing() {
     dripping.abort();
     assert!(client.head_object().bucket("bucket").key("k").send().await.is_err());
     server.stop().await;
-    assert_eq!(files_in(&folder.path().join("content")) + files_in(&folder.path().join("incoming")), 0);
+    assert_eq!((files_in(&folder.path().join("content")), files_in(&folder.path().join("incoming"))), (0, 0));
 }
 
 #[tokio::test]
 async fn an_upload_that_stops_is_ended() {
     let folder = TempDir::new().unwrap();
-    let (server, client) = impatient(folder.path()).await;
+    let (server, client) = impatient(folder.path(), 1).await;
     let url = client.put_object().bucket("bucket").key("k").presigned(hour()).await.unwrap();
     let mut stream = begin(&server, "PUT", url.uri(), 10).await;
     stream.write_all(b"half").await.unwrap();
@@ -83,15 +91,13 @@ async fn an_upload_that_stops_is_ended() {
 #[tokio::test]
 async fn a_download_that_nobody_reads_is_ended_and_lets_its_bytes_go() {
     let folder = TempDir::new().unwrap();
-    let (server, client) = impatient(folder.path()).await;
-    let body = noise(32_000_000);
-    client.put_object().bucket("bucket").key("k").body(body.into()).send().await.unwrap();
-    let url = client.get_object().bucket("bucket").key("k").presigned(hour()).await.unwrap();
+    let (server, client) = impatient(folder.path(), LARGE).await;
+    let url = client.get_object().bucket("bucket").key("kept").presigned(hour()).await.unwrap();
     let mut stream = begin(&server, "GET", url.uri(), 0).await;
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 200");
-    client.delete_object().bucket("bucket").key("k").send().await.unwrap();
+    client.delete_object().bucket("bucket").key("kept").send().await.unwrap();
     // The file stays as long as somebody reads it.
     let gone = async {
         let mut looks = tokio::time::interval(DRIP);
