@@ -98,3 +98,64 @@ async fn open(broker: &BrokerSettings) -> Result<Link, AmqpError> {
     link.declare(&topology::base()).await?;
     Ok(link)
 }
+
+#[cfg(test)]
+mod tests {
+    use broker_config::{
+        amqp::Subscription,
+        settings::Secret,
+        topology::{Queue, Topology},
+    };
+    use embedded_blobs::{Asked, Happening};
+    use embedded_broker::{Broker, Settings};
+
+    use super::*;
+
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    fn event(key: &str) -> Event {
+        Event {
+            what: Happening::Deleted,
+            bucket: "bucket".to_owned(),
+            key: key.to_owned(),
+            content: None,
+            at_ms: 0,
+            sequencer: "01".to_owned(),
+            asked: Asked { id: "all".to_owned(), arn: "arn".to_owned() },
+            region: "us-east-1".to_owned(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn events_wait_for_a_broker_that_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = |port| Broker::start(Settings::new(([127, 0, 0, 1], port).into(), folder.path(), "guest", "guest"));
+        let first = broker(0).await.unwrap();
+        let settings = BrokerSettings { url: Secret::new(first.url()), name: "test".to_owned() };
+        let link = Link::open(settings.clone()).await.unwrap();
+        link.declare(&topology::base()).await.unwrap();
+        let follower = Queue { name: "follower".to_owned(), arguments: vec![], bindings: vec![(topology::BLOBS, "bucket".to_owned())] };
+        link.declare(&Topology { exchanges: vec![], queues: vec![follower] }).await.unwrap();
+        link.close().await;
+        let port = first.address().port();
+        first.stop().await;
+
+        let (on_event, events) = channel();
+        let relaying = tokio::spawn(relay(settings.clone(), events, std::future::pending()));
+        let told = on_event.clone();
+        tokio::task::spawn_blocking(move || ["one", "two"].into_iter().for_each(|key| told(event(key)))).await.unwrap();
+        let second = broker(port).await.unwrap();
+        let link = Link::open(settings).await.unwrap();
+        let mut consumer = link.subscribe(Subscription::plain("follower", 10)).await.unwrap();
+        for key in ["one", "two"] {
+            let delivery = tokio::time::timeout(WAIT_MAX, consumer.next()).await.expect("an event").expect("a consumer");
+            let body: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
+            assert_eq!(body["Records"][0]["s3"]["object"]["key"], key);
+            consumer.acker().ack(delivery.tag);
+        }
+        drop(on_event);
+        tokio::time::timeout(WAIT_MAX, relaying).await.expect("the relay ends with its source").unwrap().unwrap();
+        link.close().await;
+        second.stop().await;
+    }
+}
