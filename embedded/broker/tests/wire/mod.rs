@@ -90,6 +90,13 @@ impl Wire {
         }
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        if let Err(error) = timeout(WAIT, self.0.shutdown()).await.expect("the socket closes") {
+            assert!(is_end(&error) || error.kind() == std::io::ErrorKind::NotConnected, "{error}");
+        }
+    }
+
     /// The next frame, or nothing at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         timeout(WAIT, self.read()).await.expect("a frame or the end")
