@@ -48,7 +48,7 @@ done
 export HOME=$home
 
 # Each stack of the end-to-end tests has a virtual host of its own.
-HOME="$scratch/home" "$sbin/rabbitmqctl" -q eval "[begin rabbit_vhost:add(list_to_binary(\"it-\" ++ integer_to_list(N)), <<\"test\">>), rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, list_to_binary(\"it-\" ++ integer_to_list(N)), <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>) end || N <- lists:seq(1, 40)], ok."
+HOME="$scratch/home" "$sbin/rabbitmqctl" -q eval "[begin rabbit_vhost:add(list_to_binary(\"it-\" ++ integer_to_list(N)), <<\"test\">>), rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, list_to_binary(\"it-\" ++ integer_to_list(N)), <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>) end || N <- lists:seq(1, 100)], ok."
 
 export PIECEWORK_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
 cargo test --test it
