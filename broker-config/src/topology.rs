@@ -158,6 +158,13 @@ pub fn wide_queue(pool: &PoolId) -> String {
     format!("{}.wide", pool_queue(pool))
 }
 
+/// The pools that a queue of this name may belong to: a pool may be called like another's wide queue.
+pub fn pools_of_queue(name: &str) -> impl Iterator<Item = PoolId> {
+    let key = name.strip_prefix("piecework.pool.");
+    let wide = key.and_then(|key| key.strip_suffix(".wide"));
+    [wide, key].into_iter().flatten().filter_map(|pool| pool.parse().ok())
+}
+
 /// The routing key of a pool's tasks.
 pub fn pool_key(pool: &PoolId) -> String {
     pool.as_str().to_ascii_lowercase()
@@ -186,6 +193,16 @@ mod tests {
     fn a_pool_has_one_queue_whatever_the_case_of_its_name() {
         let (a, b): (PoolId, PoolId) = ("Pool".parse().unwrap(), "pool".parse().unwrap());
         assert_eq!(pool(&a, QueueKind::Classic), pool(&b, QueueKind::Classic));
+    }
+
+    #[test]
+    fn a_queue_tells_its_pool() {
+        let pools = |name: &str| pools_of_queue(name).map(|pool| pool.to_string()).collect::<Vec<_>>();
+        let pool: PoolId = "Some-Pool".parse().unwrap();
+        assert_eq!(pools(&pool_queue(&pool)), ["some-pool"]);
+        assert_eq!(pools(&wide_queue(&pool)), ["some-pool"], "a pool's name has no dot");
+        assert_eq!(pools(EVENT_QUEUE), [] as [&str; 0]);
+        assert_eq!(pools("piecework.pool."), [] as [&str; 0]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     core::Timers,
     engine::{Engine, Identity, Input},
     http::{self, Door, Gate, Health, Key, Keys, KeysError, Oidc, OidcSettings, Problem, TlsError, TlsFiles},
-    road::{self, Files},
+    road::{self, Files, Queues},
     store::{
         StoreError,
         sqlite::{SqliteReader, SqliteStore},
@@ -195,7 +195,16 @@ pub async fn run(
         current
     });
     let gate = Gate::new(settings.account, keys, oidc, tokens);
-    let door = Door { gate, engine: engine.clone(), read, files, blobs, health: seen.clone(), is_tls: tls.is_some() };
+    let door = Door {
+        gate,
+        engine: engine.clone(),
+        read,
+        files,
+        queues: Queues::new(link.clone()),
+        blobs,
+        health: seen.clone(),
+        is_tls: tls.is_some(),
+    };
     let mut well = seen;
     let announce = async move {
         if well.wait_for(Health::is_ok).await.is_ok() && ready.send(address).is_err() {

@@ -5,6 +5,7 @@ mod job;
 mod node;
 mod parts;
 mod pool;
+mod queue;
 mod run;
 mod task;
 
@@ -55,6 +56,9 @@ enum Command {
     /// Jobs
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Queues of the broker
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Tasks of a job
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -132,6 +136,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pool(command) => pool::run(command, out).await,
         Command::Node(command) => node::run(command, out).await,
         Command::Job(command) => job::run(command, out).await,
+        Command::Queue(command) => queue::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,
         Command::File(command) => file::run(command, out).await,
         Command::Agent(args) => parts::agent(args).await,

@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod examples;
 mod nodes;
+mod queues;
 mod quickstart;
 mod refusals;
 mod rest;

@@ -22,7 +22,8 @@ pub struct Depth {
     pub consumers: u32,
 }
 
-const NOT_FOUND: u16 = 404;
+/// The reply code for what does not exist.
+pub(super) const NOT_FOUND: u16 = 404;
 
 /// Awaits one exchange with the broker, for a bounded time.
 pub(super) async fn bounded<T>(what: &'static str, operation: impl Future<Output = lapin::Result<T>>) -> Result<T, AmqpError> {

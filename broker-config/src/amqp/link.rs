@@ -14,10 +14,11 @@ use crate::{
 };
 
 use super::{
-    AmqpError, CALLS_MAX, CLOSE_TIMEOUT, Caller, Consumer, Depth, LinkState, Publisher, QueueTarget, Subscription,
+    AmqpError, CALLS_MAX, CLOSE_TIMEOUT, Caller, Consumer, Depth, LinkState, Peeked, Publisher, QueueTarget, Subscription,
     board::{Board, Role},
     declare,
     line::Line,
+    peek,
 };
 
 /// A link that mends itself until it is closed, or dropped with all that was made from it; cheap to clone.
@@ -100,6 +101,12 @@ impl Link {
     pub async fn purge(&self, queue: &str) -> Result<u32, AmqpError> {
         name_fits(queue)?;
         declare::purge(&self.inner.lines.consuming.live().await?, queue).await
+    }
+
+    /// The first messages of a queue, which stay there; nothing when there is no such queue.
+    pub async fn peek(&self, queue: &str, count: usize) -> Result<Option<Vec<Peeked>>, AmqpError> {
+        name_fits(queue)?;
+        peek::peek(&self.inner.lines.consuming.live().await?, queue, count).await
     }
 
     /// Publishes on this link.

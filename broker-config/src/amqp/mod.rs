@@ -16,6 +16,7 @@ mod lane;
 mod line;
 mod link;
 mod outgoing;
+mod peek;
 mod publisher;
 mod pump;
 mod subscription;
@@ -33,6 +34,7 @@ pub use self::{
     lane::Confirm,
     link::Link,
     outgoing::Outgoing,
+    peek::{PEEKED_BYTES_MAX, PEEKED_MAX, Peeked},
     publisher::Publisher,
     subscription::{Delivery, QueueTarget, SlotConsumer, Subscription, Tag},
 };

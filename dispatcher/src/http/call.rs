@@ -74,6 +74,11 @@ impl Call {
         id("ApplicationId", self.value(0))
     }
 
+    /// The queue in the path.
+    pub fn queue(&self) -> &str {
+        self.value(0)
+    }
+
     /// The version of a package in the path.
     pub fn package_version(&self) -> Result<PackageVersion, Refusal> {
         id("Version", self.value(1))

@@ -38,12 +38,12 @@ use crate::{
         health::Health,
         jobs, metrics, node_files, node_orders, nodes, pools,
         query::Query,
-        retired,
+        queues, retired,
         routes::{self, Refused, Route, Served},
         scaling, schedules, task_collection, task_files, tasks,
     },
     refusal::{Code, Refusal},
-    road::Files,
+    road::{Files, Queues},
     store::read::Read,
 };
 /// A body may have this many bytes.
@@ -65,6 +65,8 @@ pub struct Door {
     pub read: Arc<dyn Read>,
     /// Files of nodes.
     pub files: Files,
+    /// Queues of the broker.
+    pub queues: Queues,
     /// Streams of ended tasks, and large files.
     pub blobs: Blobs,
     /// Whether the whole stack can run a task.
@@ -177,6 +179,10 @@ verbs! {
     PolicyGet => explain::policy,
     PolicySet => explain::set_policy,
     PolicyRemove => explain::remove_policy,
+    QueueList => queues::all,
+    QueueGet => queues::get,
+    QueuePeek => queues::peek,
+    QueuePurge => queues::purge,
     OpenApi => document::get,
 }
 

@@ -35,6 +35,7 @@ mod pool_network;
 mod pool_parts;
 mod pools;
 mod query;
+mod queues;
 mod retired;
 mod routes;
 mod scaling;

@@ -54,6 +54,8 @@ const F_S_M: &[&str] = &["$filter", "$select", "maxresults", "$skiptoken"];
 const F_S_E_M: &[&str] = &["$filter", "$select", "$expand", "maxresults", "$skiptoken"];
 const U: &[&str] = &["starttime", "endtime", "$filter", "maxresults", "$skiptoken"];
 const M: &[&str] = &["maxresults", "$skiptoken"];
+const T: &[&str] = &["$skiptoken"];
+const COUNT: &[&str] = &["count"];
 const S: &[&str] = &["$select"];
 const S_M: &[&str] = &["$select", "maxresults", "$skiptoken"];
 const S_E: &[&str] = &["$select", "$expand"];
@@ -166,6 +168,10 @@ table! {
     "piecework.begin_package" PUT "/piecework/applications/{application}/versions/{version}" NONE Nothing Yes(Verb::PackageBegin);
     "piecework.activate_package" POST "/piecework/applications/{application}/versions/{version}/activate" NONE Nothing Yes(Verb::PackageActivate);
     "piecework.delete_package" DELETE "/piecework/applications/{application}/versions/{version}" NONE Nothing Yes(Verb::PackageDelete);
+    "piecework.list_queues" GET "/piecework/queues" T Nothing Yes(Verb::QueueList);
+    "piecework.get_queue" GET "/piecework/queues/{queue}" NONE Nothing Yes(Verb::QueueGet);
+    "piecework.peek_queue" GET "/piecework/queues/{queue}/messages" COUNT Nothing Yes(Verb::QueuePeek);
+    "piecework.purge_queue" POST "/piecework/queues/{queue}/purge" NONE Nothing Yes(Verb::QueuePurge);
     "piecework.openapi" GET "/piecework/openapi.json" NONE Nothing Yes(Verb::OpenApi);
 }
 

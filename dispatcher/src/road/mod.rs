@@ -3,6 +3,7 @@
 pub mod files;
 mod inbound;
 mod outbound;
+mod queues;
 mod ticker;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use broker_config::{
 use tokio::{sync::watch, task::JoinSet};
 
 pub use files::Files;
+pub use queues::Queues;
 
 use crate::engine::{Engine, Outlets};
 

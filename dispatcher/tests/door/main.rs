@@ -12,6 +12,7 @@ mod lists;
 mod metrics;
 mod nodes;
 mod pool_changes;
+mod queues;
 mod scaling;
 mod schedules;
 #[path = "../../../tests/it/signing.rs"]

@@ -140,6 +140,13 @@ pub const ENTITIES: &[(&str, &str)] = &[
         "version! text; state! word(pending|active); format text; bytes long; lastActivationTime time; uploadUrl text; \
          uploadUrlExpiry time",
     ),
+    ("QueueView", "name! text; role! word(tasks|wideTasks|dead|internal); poolId text; exists flag; messages int; consumers int"),
+    (
+        "MessageView",
+        "position! int; exchange text; routingKey text; redelivered flag; messageId text; contentType text; replyTo text; \
+         correlationId text; priority int; expiration text; bytes long; body any; bodyBase64 text",
+    ),
+    ("PurgeResult", "purged! int"),
     (
         "PoolView",
         "id! text; state text; allocationState text; policy QueuePolicy; decision text; targetNodes int; currentNodes int; \

@@ -60,6 +60,7 @@ pub fn kind(kind: &str) -> Value {
         "int" => integer("int32", bounds),
         "long" => integer("int64", bounds),
         "texts" => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        "any" => json!({}),
         "object" => json!({"type": "object"}),
         shape => reference(shape),
     }

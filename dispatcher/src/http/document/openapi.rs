@@ -131,6 +131,7 @@ fn parameters(route: &Route) -> Vec<Value> {
 fn query(name: &str) -> Value {
     match name {
         "maxresults" => json!({"type": "integer", "minimum": 1, "maximum": 1000}),
+        "count" => json!({"type": "integer", "minimum": 1, "maximum": 100}),
         "recursive" | "force" => json!({"type": "boolean"}),
         "$expand" => json!({"type": "string", "enum": ["stats"]}),
         "starttime" | "endtime" => json!({"type": "string", "format": "date-time"}),

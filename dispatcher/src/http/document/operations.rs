@@ -159,6 +159,10 @@ pub const OPERATIONS: &[Operation] = &[
     row("piecework.begin_package", 201, "", One("PackageView"), Whole, "Begins the upload of a version: uploadUrl takes the zip by PUT"),
     row("piecework.activate_package", 200, "PackageActivateParameter", One("PackageView"), Whole, "Lets nodes get what was uploaded"),
     row("piecework.delete_package", 204, "", Nothing, Whole, "Deletes a version of an application"),
+    row("piecework.list_queues", 200, "", Page("QueueView"), Whole, "Lists queues with what waits in them"),
+    row("piecework.get_queue", 200, "", One("QueueView"), Whole, "Shows a queue"),
+    row("piecework.peek_queue", 200, "", Page("MessageView"), Whole, "Shows the first messages, which stay in the queue"),
+    row("piecework.purge_queue", 200, "", One("PurgeResult"), Whole, "Removes what waits; the dispatcher releases tasks again"),
     row("piecework.openapi", 200, "", One("OpenApi"), Whole, "This document"),
 ];
 
