@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf};
 use clap::Args;
 use dispatcher::{
     Access,
-    http::{OidcSettings, TlsFiles},
+    http::{OidcSettings, Role, TlsFiles},
 };
 
 use crate::exit_codes::Failure;
@@ -34,6 +34,9 @@ pub(crate) struct AccessArgs {
     /// The audience that bearer tokens must name
     #[arg(long, value_name = "NAME", env = "PIECEWORK_OIDC_AUDIENCE", requires = "oidc_issuer")]
     oidc_audience: Option<String>,
+    /// What bearers of tokens without roles may do: reader, submitter or contributor; nothing without it
+    #[arg(long, value_name = "ROLE", env = "PIECEWORK_OIDC_DEFAULT_ROLE", requires = "oidc_issuer")]
+    oidc_default_role: Option<Role>,
 }
 
 impl AccessArgs {
@@ -48,9 +51,11 @@ impl AccessArgs {
 
     /// As the dispatcher takes it.
     pub(crate) fn access(self) -> Access {
+        let default_role = self.oidc_default_role;
+        let oidc = self.oidc_issuer.zip(self.oidc_audience);
         Access {
             keys_file: self.keys_file,
-            oidc: self.oidc_issuer.zip(self.oidc_audience).map(|(issuer, audience)| OidcSettings { issuer, audience }),
+            oidc: oidc.map(|(issuer, audience)| OidcSettings { issuer, audience, default_role }),
             tls: self.tls_cert.zip(self.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
             allows_http: self.allow_http,
         }

@@ -145,6 +145,11 @@ impl Wire {
         let mut socket = TcpStream::connect(address).expect("the door");
         socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
         socket.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        self.send_over(&mut socket)
+    }
+
+    /// Sends it as it is over a connection of the caller's, to whose end it reads.
+    pub fn send_over(&self, connection: &mut (impl Read + Write)) -> Got {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").into_bytes());
@@ -152,16 +157,17 @@ impl Wire {
         bytes.extend(b"\r\n");
         bytes.extend(&self.body);
         // A door that refuses early may stop reading; its answer still counts.
-        let written = socket.write_all(&bytes);
+        let written = connection.write_all(&bytes);
         let mut answer = Vec::new();
-        let read = socket.read_to_end(&mut answer);
+        let read = connection.read_to_end(&mut answer);
         parse(&answer).unwrap_or_else(|| {
             panic!("{} {}: no answer ({written:?}, {read:?}): {:?}", self.method, self.target, String::from_utf8_lossy(&answer))
         })
     }
 }
 
-fn parse(answer: &[u8]) -> Option<Got> {
+/// Takes an answer's head and body apart.
+pub fn parse(answer: &[u8]) -> Option<Got> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let mut lines = head.split("\r\n");

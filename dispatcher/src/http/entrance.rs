@@ -36,7 +36,9 @@ use crate::{
         error::RequestId,
         explain, health,
         health::Health,
-        jobs, metrics, node_files, node_orders, nodes, pools,
+        jobs,
+        listen::HEADER_BYTES_MAX,
+        metrics, node_files, node_orders, nodes, pools,
         query::Query,
         queues, retired,
         routes::{self, Refused, Route, Served},
@@ -331,6 +333,13 @@ impl Door {
 const SINGLE: [HeaderName; 5] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::DATE];
 
 fn check_headers(parts: &Parts) -> Result<(), Refusal> {
+    // The library stops reading at this size, but takes what had arrived whole before it looked.
+    let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > HEADER_BYTES_MAX {
+        return Err(
+            Refusal::new(Code::InvalidHeaderValue, "The request's headers are too many or too long.").with("MaxLimit", HEADER_BYTES_MAX)
+        );
+    }
     let repeated = SINGLE.iter().find(|name| parts.headers.get_all(*name).iter().nth(1).is_some());
     if let Some(name) = repeated {
         return Err(Refusal::new(

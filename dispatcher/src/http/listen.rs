@@ -27,7 +27,7 @@ const CONNECTIONS_MAX: usize = 4_096;
 /// A request's headers must have arrived after this long; an idle connection is closed after it, too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A request's headers may have this many bytes.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A TLS handshake must be over after this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests may run on for this long after the end was asked for.

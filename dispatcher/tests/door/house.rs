@@ -4,10 +4,11 @@ use std::{
     net::SocketAddr,
     path::Path,
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use dispatcher::{Settings, core::Timers};
+use dispatcher::{Access, Settings, core::Timers};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -33,7 +34,7 @@ struct Open {
     blobs: BlobSettings,
 }
 
-async fn live(folder: &Path, open: oneshot::Sender<Open>, stop: oneshot::Receiver<()>) {
+async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: oneshot::Receiver<()>) {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let broker_server = embedded_broker::Broker::start(embedded_broker::Settings::new(any, folder.join("broker"), "u", "p")).await.unwrap();
     let blob_server =
@@ -58,7 +59,7 @@ async fn live(folder: &Path, open: oneshot::Sender<Open>, stop: oneshot::Receive
         join_secret: Some(Secret::new("join")),
         timers: Timers::default(),
         beat_ms: 1_000,
-        access: dispatcher::Access::default(),
+        access,
     };
     let (ready, is_ready) = oneshot::channel();
     let (end, ended) = oneshot::channel::<()>();
@@ -77,16 +78,22 @@ async fn live(folder: &Path, open: oneshot::Sender<Open>, stop: oneshot::Receive
 impl House {
     /// Starts one and waits until it is healthy.
     pub fn open() -> House {
+        House::open_for(Access::default())
+    }
+
+    /// Starts one that lets people in otherwise.
+    pub fn open_for(access: Access) -> House {
+        let scheme = if access.tls.is_some() { "https" } else { "http" };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
         let (open, is_open) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(live(&path, open, stopped));
+            runtime.block_on(live(&path, access, open, stopped));
         });
         let Open { door, broker, blobs } = is_open.blocking_recv().expect("a house that opens");
-        let account = Account { url: format!("http://{door}"), name: "acct".into(), key: KEY.into() };
+        let account = Account { url: format!("{scheme}://{door}"), name: "acct".into(), key: KEY.into() };
         House { account, broker, blobs, stop: Some(stop), thread: Some(thread), _folder: folder }
     }
 
@@ -100,6 +107,13 @@ impl House {
             wire = wire.with(name, *value);
         }
         wire.send_signed(&self.account)
+    }
+
+    /// One request by a bearer token.
+    pub fn ask_as(&self, token: &str, method: &str, target: &str, body: &Value) -> Got {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let wire = Wire::new(method, &format!("{target}?{VERSION}"), body).with("authorization", format!("Bearer {token}"));
+        wire.prepared(&self.account, SystemTime::now()).send(&self.account)
     }
 
     /// A request that must be answered with this status.

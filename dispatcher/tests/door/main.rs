@@ -1,8 +1,10 @@
 //! The door with everything behind it but nodes: engine, SQLite, a broker and a blob store, over real sockets.
 
+mod access;
 mod applications;
 #[path = "../../../tests/it/bad_input.rs"]
 mod bad_input;
+mod bearers;
 mod changes;
 mod clients;
 mod files;
@@ -18,6 +20,7 @@ mod schedules;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
 mod task_changes;
+mod words;
 
 use house::House;
 

@@ -41,6 +41,8 @@ pub struct OidcSettings {
     pub issuer: String,
     /// The audience tokens must name.
     pub audience: String,
+    /// What the owner of a token without roles may do; nothing by default.
+    pub default_role: Option<Role>,
 }
 
 /// What a caller may do.
@@ -52,6 +54,19 @@ pub enum Role {
     Submitter,
     /// Everything.
     Contributor,
+}
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Role, &'static str> {
+        match name.to_ascii_lowercase().as_str() {
+            "reader" => Ok(Role::Reader),
+            "submitter" => Ok(Role::Submitter),
+            "contributor" => Ok(Role::Contributor),
+            _ => Err("a role is reader, submitter or contributor"),
+        }
+    }
 }
 
 /// Why a token does not open.
@@ -117,7 +132,7 @@ impl Oidc {
         validation.set_audience(&[&self.settings.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let claims = decode::<Claims>(token, &key, &validation).map_err(wrong)?.claims;
-        role(&claims.roles)
+        role(&claims.roles, self.settings.default_role)
     }
 
     /// The key with this id; fetches the issuer's keys when it is unknown or they are old.
@@ -200,20 +215,17 @@ fn algorithm_of(parameters: &AlgorithmParameters) -> Option<Algorithm> {
     }
 }
 
-/// The strongest of the roles; a token without the claim may do everything, one with unknown roles nothing.
-fn role(roles: &Value) -> Result<Role, TokenFault> {
+/// The strongest of the roles; the operator's choice counts only for a token without the claim.
+fn role(roles: &Value, default: Option<Role>) -> Result<Role, TokenFault> {
     let names: Vec<&str> = match roles {
-        Value::Null => return Ok(Role::Contributor),
+        Value::Null => {
+            return default.ok_or_else(|| TokenFault::Wrong("it has no roles".to_owned()));
+        }
         Value::String(name) => name.split(' ').collect(),
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    let known = names.iter().filter_map(|name| match name.to_ascii_lowercase().as_str() {
-        "reader" => Some(Role::Reader),
-        "submitter" => Some(Role::Submitter),
-        "contributor" => Some(Role::Contributor),
-        _ => None,
-    });
+    let known = names.iter().filter_map(|name| name.parse().ok());
     known.max().ok_or_else(|| TokenFault::Wrong("its roles are none of reader, submitter and contributor".to_owned()))
 }
 
@@ -225,11 +237,13 @@ mod tests {
 
     #[test]
     fn the_strongest_role_counts_and_unknown_ones_open_nothing() {
-        assert_eq!(role(&json!(["reader", "Submitter"])), Ok(Role::Submitter));
-        assert_eq!(role(&json!("contributor")), Ok(Role::Contributor));
-        assert_eq!(role(&Value::Null), Ok(Role::Contributor));
-        assert!(role(&json!(["admin"])).is_err());
-        assert!(role(&json!([])).is_err());
-        assert!(role(&json!(5)).is_err());
+        assert_eq!(role(&json!(["reader", "Submitter"]), None), Ok(Role::Submitter));
+        assert_eq!(role(&json!("contributor"), None), Ok(Role::Contributor));
+        assert_eq!(role(&Value::Null, Some(Role::Reader)), Ok(Role::Reader));
+        assert!(role(&Value::Null, None).is_err());
+        assert!(role(&json!(["admin"]), Some(Role::Reader)).is_err());
+        assert!(role(&json!(["admin"]), None).is_err());
+        assert!(role(&json!([]), None).is_err());
+        assert!(role(&json!(5), None).is_err());
     }
 }
