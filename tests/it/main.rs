@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod blob_events;
+mod broker_tls;
 mod clients;
 mod commands;
 mod examples;

@@ -62,15 +62,22 @@ impl Stack {
             let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
             url.replace("%2f", &format!("it-{number}"))
         });
-        let (child, ready) = launch(folder.path(), broker.as_deref());
+        let (child, ready) = launch(folder.path(), broker.as_deref(), None);
         Stack { child: Some(child), ready, folder, broker }
+    }
+
+    /// Starts one on a broker whose certificate comes from this authority.
+    pub fn start_on(broker: &str, authority: &Path) -> Stack {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (child, ready) = launch(folder.path(), Some(broker), Some(authority));
+        Stack { child: Some(child), ready, folder, broker: Some(broker.to_owned()) }
     }
 
     /// Kills it without mercy, and starts it again on the same data.
     pub fn kill_and_restart(&mut self) {
         self.kill();
         fs::remove_file(self.folder.path().join("ready.json")).expect("a ready file");
-        let (child, ready) = launch(self.folder.path(), self.broker.as_deref());
+        let (child, ready) = launch(self.folder.path(), self.broker.as_deref(), None);
         (self.child, self.ready) = (Some(child), ready);
     }
 
@@ -124,13 +131,16 @@ impl Drop for Stack {
     }
 }
 
-fn launch(folder: &Path, broker: Option<&str>) -> (Child, Ready) {
+fn launch(folder: &Path, broker: Option<&str>, authority: Option<&Path>) -> (Child, Ready) {
     let file = folder.join("ready.json");
     let log = fs::File::options().create(true).append(true).open(folder.join("up.log")).expect("a log");
     let mut command = Command::new(PIECEWORK);
     command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data")).arg("--ready-file").arg(&file);
     if let Some(broker) = broker {
         command.args(["--broker", broker]);
+    }
+    if let Some(authority) = authority {
+        command.env("SSL_CERT_FILE", authority);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("PIECEWORK_LOG", "info");
     let mut child = command.spawn().expect("the binary to start");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::sync::Notify;
 
 use crate::{
     channel::Channel,
@@ -18,6 +18,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, ConsumerId, IdMap, QueueId},
     outbox::{Flush, Outbox},
     refusal::{Outcome, Refusal},
+    wire::Wire,
 };
 
 /// Bytes read from a socket at once.
@@ -41,11 +42,12 @@ pub(crate) enum Phase {
 
 /// A connection's state.
 pub(crate) struct Connection {
-    socket: Rc<TcpStream>,
+    wire: Rc<Wire>,
     /// Wakes the socket's task: something about reading or writing changed.
     pub wake: Rc<Notify>,
     pub outbox: Outbox,
     pub phase: Phase,
+    is_broken_off: bool,
     pub channels: HashMap<ChannelId, Channel>,
     pub incarnations: u32,
     pub frame_max: usize,
@@ -69,13 +71,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(socket: Rc<TcpStream>) -> Connection {
+    fn new(wire: Rc<Wire>) -> Connection {
         let now = Instant::now();
         Connection {
-            socket,
+            wire,
             wake: Rc::new(Notify::new()),
             outbox: Outbox::default(),
             phase: Phase::Header,
+            is_broken_off: false,
             channels: HashMap::new(),
             incarnations: 0,
             frame_max: FRAME_MAX_BEFORE_TUNE,
@@ -107,20 +110,26 @@ impl Connection {
         self.phase == Phase::Gone
     }
 
+    /// Whether its socket may be closed: nothing is left to send, or nobody waits for it.
+    fn is_over(&self) -> bool {
+        self.is_gone() && (self.is_broken_off || (self.outbox.pending() == 0 && !self.wire.has_backlog()))
+    }
+
     /// Ends it without sending what is left.
     pub fn break_off(&mut self) {
         self.phase = Phase::Gone;
+        self.is_broken_off = true;
         self.outbox = Outbox::default();
         self.wake.notify_one();
     }
 
     /// Writes what the socket takes.
     pub fn flush(&mut self) -> io::Result<Flush> {
-        if self.outbox.pending() == 0 {
+        if self.outbox.pending() == 0 && !self.wire.has_backlog() {
             return Ok(Flush::Done);
         }
         self.last_sent = Instant::now();
-        self.outbox.flush(&self.socket)
+        self.outbox.flush(&self.wire)
     }
 
     fn may_read(&self) -> bool {
@@ -161,13 +170,13 @@ impl Connections {
 }
 
 /// Serves one client until it is gone.
-pub(crate) async fn serve(core: Rc<RefCell<Core>>, socket: TcpStream, scratch: Rc<RefCell<Vec<u8>>>) {
-    let socket = Rc::new(socket);
+pub(crate) async fn serve(core: Rc<RefCell<Core>>, wire: Wire, scratch: Rc<RefCell<Vec<u8>>>) {
+    let wire = Rc::new(wire);
     let (id, wake) = {
         let mut core = core.borrow_mut();
         core.last_id += 1;
         let id = core.last_id;
-        let connection = Connection::new(socket.clone());
+        let connection = Connection::new(wire.clone());
         let wake = connection.wake.clone();
         core.connections.map.insert(id, connection);
         (id, wake)
@@ -177,7 +186,8 @@ pub(crate) async fn serve(core: Rc<RefCell<Core>>, socket: TcpStream, scratch: R
         let (may_read, wants_write, is_over) = {
             let mut core = core.borrow_mut();
             let Some(connection) = core.connections.get_mut(id) else { return };
-            (connection.may_read(), connection.wants_write, connection.is_gone() && connection.outbox.pending() == 0)
+            // A handshake writes by itself, behind the core's back.
+            (connection.may_read(), connection.wants_write || wire.has_backlog(), connection.is_over())
         };
         if is_over {
             break;
@@ -185,37 +195,39 @@ pub(crate) async fn serve(core: Rc<RefCell<Core>>, socket: TcpStream, scratch: R
         tokio::select! {
             biased;
             () = wake.notified() => {}
-            ready = socket.writable(), if wants_write => {
+            ready = wire.writable(), if wants_write => {
+                let is_well = ready.is_ok() && wire.push().is_ok();
                 let mut core = core.borrow_mut();
                 if let Some(connection) = core.connections.get_mut(id) {
                     connection.wants_write = false;
-                    if ready.is_err() {
+                    if !is_well {
                         connection.break_off();
                     }
                 }
                 core.flush(id);
                 core.turn.notify_one();
             }
-            ready = socket.readable(), if may_read => {
-                let is_alive = ready.is_ok() && read(&core, id, &socket, &scratch, &mut left);
+            ready = wire.readable(), if may_read => {
+                let is_alive = ready.is_ok() && read(&core, id, &wire, &scratch, &mut left);
                 if !is_alive {
                     break;
                 }
             }
         }
     }
+    wire.say_goodbye();
     core.borrow_mut().forget_connection(id);
 }
 
 /// Reads once and hands all whole frames to the core; false when the client is gone.
-fn read(core: &RefCell<Core>, id: ConnectionId, socket: &TcpStream, scratch: &RefCell<Vec<u8>>, left: &mut Vec<u8>) -> bool {
+fn read(core: &RefCell<Core>, id: ConnectionId, wire: &Wire, scratch: &RefCell<Vec<u8>>, left: &mut Vec<u8>) -> bool {
     let mut scratch = scratch.borrow_mut();
     let kept = left.len();
     let needed = kept + READ_BYTES;
     if scratch.len() < needed {
         scratch.resize(needed, 0);
     }
-    let count = match socket.try_read(&mut scratch[kept..]) {
+    let count = match wire.try_read(&mut scratch[kept..]) {
         Ok(0) => return false,
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,

@@ -46,6 +46,12 @@ pub enum Error {
         /// Newest format known here.
         known: u32,
     },
+    /// The certificate or the key is not PEM.
+    #[error("certificate or key is no usable PEM")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// Certificate and key cannot be used together.
+    #[error("certificate and key cannot be used")]
+    Certificate(#[source] rustls::Error),
     /// The server's own thread ended before it was ready.
     #[error("the broker thread ended before it was ready")]
     ThreadEnded,

@@ -35,8 +35,11 @@ mod server;
 mod settings;
 mod settle;
 mod timers;
+mod tls;
 mod topic;
+mod wire;
 
 pub use error::Error;
 pub use server::Broker;
 pub use settings::Settings;
+pub use tls::Tls;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
+use crate::wire::Wire;
 
 /// Above this the connection's consumers get nothing more.
 const DELIVERY_MARK_BYTES: usize = 256 << 10;
@@ -38,9 +38,9 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes.
-    pub fn flush(&mut self, socket: &TcpStream) -> io::Result<Flush> {
+    pub fn flush(&mut self, wire: &Wire) -> io::Result<Flush> {
         while self.sent < self.bytes.len() {
-            match socket.try_write(&self.bytes[self.sent..]) {
+            match wire.try_write(&self.bytes[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -56,7 +56,7 @@ impl Outbox {
         } else {
             self.bytes.clear();
         }
-        Ok(Flush::Done)
+        Ok(if wire.push()? { Flush::Done } else { Flush::Full })
     }
 
     /// Forgets what was sent once it is the larger part, so that the buffer does not creep.

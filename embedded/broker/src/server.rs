@@ -27,6 +27,7 @@ use crate::{
     message::now_ms,
     refusal::Refusal,
     settings::Settings,
+    wire::Wire,
 };
 
 /// How long acks that nobody waits for may stay in memory.
@@ -60,6 +61,7 @@ impl Broker {
         let (ready, is_ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let (user, password) = (settings.user.clone(), settings.password.clone());
+        let scheme = if settings.tls.is_some() { "amqps" } else { "amqp" };
         let data = settings.data.clone();
         let thread = std::thread::Builder::new()
             .name("amqp".into())
@@ -72,7 +74,7 @@ impl Broker {
             SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
             SocketAddr::V4(v4) => v4.ip().to_string(),
         };
-        let url = format!("amqp://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
+        let url = format!("{scheme}://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
         Ok(Broker { address, url, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -282,6 +284,7 @@ async fn tick(core: Rc<RefCell<Core>>) {
 
 async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
     let scratch = Rc::new(RefCell::new(Vec::new()));
+    let tls = core.borrow().settings.tls.clone();
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -302,7 +305,10 @@ async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::warn!(%error, "could not switch off delays on a socket");
         }
-        tokio::task::spawn_local(sockets::serve(core.clone(), socket, scratch.clone()));
+        match Wire::new(socket, tls.as_ref()) {
+            Ok(wire) => drop(tokio::task::spawn_local(sockets::serve(core.clone(), wire, scratch.clone()))),
+            Err(error) => tracing::warn!(%error, "could not begin TLS on a socket"),
+        }
     }
 }
 

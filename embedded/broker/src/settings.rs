@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::tls::Tls;
+
 /// Settings of one server.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,6 +15,8 @@ pub struct Settings {
     pub user: String,
     /// The user's password.
     pub password: String,
+    /// Speaks AMQPS, and nothing else, with this certificate.
+    pub tls: Option<Tls>,
     /// Most connections at once; further ones are closed at once.
     pub connections_max: usize,
     /// Highest channel number offered.
@@ -43,6 +47,7 @@ impl Settings {
             data: data.into(),
             user: user.into(),
             password: password.into(),
+            tls: None,
             connections_max: 4_096,
             channel_max: 2_047,
             frame_max_bytes: 131_072,

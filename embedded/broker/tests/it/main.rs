@@ -6,4 +6,5 @@ mod hostile;
 mod paging;
 mod scale;
 mod smoke;
+mod tls;
 mod world;
