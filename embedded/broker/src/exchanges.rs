@@ -9,7 +9,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, Name},
     journal::Op,
     queues::different_argument,
-    refusal::{Outcome, Refusal},
+    refusal::{NOT_FOUND, Outcome, Refusal},
 };
 
 impl Core {
@@ -31,8 +31,11 @@ impl Core {
                 (Method::BindOk(exchange::BindOk {}), bind.nowait)
             }
             Method::Unbind(unbind) => {
-                let target = self.target_exchange(unbind.destination.as_str())?;
-                self.unbind(id, unbind.source.as_str(), unbind.routing_key.as_str(), &target, &unbind.arguments)?;
+                match self.target_exchange(unbind.destination.as_str()) {
+                    Ok(target) => self.unbind(id, unbind.source.as_str(), unbind.routing_key.as_str(), &target, &unbind.arguments)?,
+                    Err(refusal) if refusal.code == NOT_FOUND => {}
+                    Err(refusal) => return Err(refusal),
+                }
                 (Method::UnbindOk(exchange::UnbindOk {}), unbind.nowait)
             }
             _ => return Err(Refusal::command_invalid("exchange method that only a server sends")),

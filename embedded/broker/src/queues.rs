@@ -14,7 +14,7 @@ use crate::{
     journal::Op,
     message::now_ms,
     queue::Queue,
-    refusal::{Outcome, Refusal},
+    refusal::{NOT_FOUND, Outcome, Refusal},
     replyto::{REPLY_PREFIX, REPLY_QUEUE},
 };
 
@@ -32,8 +32,14 @@ impl Core {
                 (Method::BindOk(queue::BindOk {}), bind.nowait)
             }
             Method::Unbind(unbind) => {
-                let queue = self.find_queue(id, number, unbind.queue.as_str())?;
-                self.unbind(id, unbind.exchange.as_str(), unbind.routing_key.as_str(), &Target::Queue(queue), &unbind.arguments)?;
+                match self.find_queue(id, number, unbind.queue.as_str()) {
+                    Ok(queue) => {
+                        self.unbind(id, unbind.exchange.as_str(), unbind.routing_key.as_str(), &Target::Queue(queue), &unbind.arguments)?
+                    }
+                    // What is not there is not bound either.
+                    Err(refusal) if refusal.code == NOT_FOUND && !unbind.queue.as_str().is_empty() => {}
+                    Err(refusal) => return Err(refusal),
+                }
                 (Method::UnbindOk(queue::UnbindOk {}), false)
             }
             Method::Purge(purge) => {
@@ -81,6 +87,9 @@ impl Core {
         } else {
             wanted.to_owned()
         };
+        if wanted.starts_with("amq.") && !declare.passive {
+            return Err(Refusal::access_refused(format!("queue name '{wanted}' contains reserved prefix 'amq.*'")));
+        }
         if declare.passive || self.queue_names.contains_key(name.as_str()) {
             let queue_id = self.find_queue(id, number, &name)?;
             let queue = self.queues.get_mut(&queue_id).expect("named queues exist");
@@ -92,9 +101,6 @@ impl Core {
             let name = queue.name.clone();
             self.connections.channel_mut(id, number)?.last_queue = Some(name);
             return Ok(ok);
-        }
-        if wanted.starts_with("amq.") {
-            return Err(Refusal::access_refused(format!("queue name '{wanted}' contains reserved prefix 'amq.*'")));
         }
         let rules = QueueArguments::parse(&declare.arguments)?;
         if rules.is_quorum && (!declare.durable || declare.exclusive || declare.auto_delete) {
@@ -156,7 +162,10 @@ impl Core {
 
     /// Removes a binding; one that is not there is no error.
     pub(crate) fn unbind(&mut self, id: ConnectionId, source: &str, key: &str, target: &Target, arguments: &FieldTable) -> Outcome {
-        let source = self.bindable(source)?;
+        let source = match self.bindable(source) {
+            Err(refusal) if refusal.code == NOT_FOUND => return Ok(()),
+            found => found?,
+        };
         let exchange = self.exchanges.get_mut(&source).expect("bindable exchanges exist");
         let Some(binding) = exchange.unbind(key, target, arguments) else { return Ok(()) };
         let leads_on = exchange.bindings.get(key).is_some_and(|bindings| bindings.iter().any(|other| other.target == *target));

@@ -3,6 +3,9 @@
 /// Result of a rule that may refuse a client's request.
 pub(crate) type Outcome<T = ()> = Result<T, Refusal>;
 
+/// The code for what does not exist.
+pub(crate) const NOT_FOUND: u16 = 404;
+
 /// An answer that closes the channel or, for hard codes, the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -21,7 +24,7 @@ impl Refusal {
         Refusal::new(403, "ACCESS_REFUSED", text)
     }
     pub fn not_found(text: impl AsRef<str>) -> Refusal {
-        Refusal::new(404, "NOT_FOUND", text)
+        Refusal::new(NOT_FOUND, "NOT_FOUND", text)
     }
     pub fn resource_locked(text: impl AsRef<str>) -> Refusal {
         Refusal::new(405, "RESOURCE_LOCKED", text)

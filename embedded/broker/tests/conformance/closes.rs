@@ -50,6 +50,54 @@ async fn not_found_tells_which_method() {
 }
 
 #[tokio::test]
+async fn unbinding_from_what_is_not_there_is_fine() {
+    stage(async |s| {
+        let none = &s.name("none");
+        let mut wire = channel_one(s).await;
+        wire.send(&Method::new(50, 50).reserved().text(none).text("amq.direct").text("k").long_text(b"").on(1)).await;
+        wire.expect((50, 51)).await;
+        wire.send(&declare_queue("", EXCLUSIVE, b"").on(1)).await;
+        wire.expect((50, 11)).await;
+        wire.send(&Method::new(50, 50).reserved().text("").text(none).text("k").long_text(b"").on(1)).await;
+        wire.expect((50, 51)).await;
+        wire.send(&Method::new(40, 40).reserved().text(none).text("amq.direct").text("k").octet(0).long_text(b"").on(1)).await;
+        wire.expect((40, 51)).await;
+        wire.send(&Method::new(40, 40).reserved().text("amq.fanout").text(none).text("k").octet(0).long_text(b"").on(1)).await;
+        wire.expect((40, 51)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_of_the_server_are_not_declared_by_clients() {
+    stage(async |s| {
+        let reserved = Some((403, (50, 10)));
+        assert_eq!(refused(s, declare_queue(&format!("amq.{}", s.name("own")), EXCLUSIVE, b"")).await, reserved);
+        let mut wire = channel_one(s).await;
+        wire.send(&declare_queue("", EXCLUSIVE, b"").on(1)).await;
+        let ok = wire.expect((50, 11)).await;
+        let length = usize::from(ok.payload[4]);
+        let given = String::from_utf8(ok.payload[5..5 + length].to_vec()).unwrap();
+        assert!(given.starts_with("amq.gen-"), "{given}");
+        wire.send(&declare_queue(&given, PASSIVE, b"").on(1)).await;
+        wire.expect((50, 11)).await;
+        wire.send(&declare_queue(&given, EXCLUSIVE, b"").on(1)).await;
+        assert_eq!(wire.close().await, reserved);
+        assert_eq!(refused(s, declare_exchange(&format!("amq.{}", s.name("own")), "direct", 0)).await, Some((403, (40, 10))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefetch_size_in_bytes_is_not_implemented() {
+    stage(async |s| {
+        let qos = Method::new(60, 10).bytes(&1_024_u32.to_be_bytes()).bytes(&1_u16.to_be_bytes()).octet(0);
+        assert_eq!(refused(s, qos).await, Some((540, (60, 10))));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_publish_to_nowhere_is_404_about_publish_and_only_once() {
     stage(async |s| {
         let mut wire = channel_one(s).await;

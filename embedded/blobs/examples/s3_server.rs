@@ -1,4 +1,4 @@
-//! Runs the S3 server alone: `serve DATA [LISTEN]`. Prints its endpoint, and stops when its standard input ends.
+//! Runs the S3 server alone: `s3_server DATA [LISTEN]`. Prints its endpoint, and stops when its standard input ends.
 
 use std::io::{Read, Write};
 
