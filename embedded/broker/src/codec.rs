@@ -94,6 +94,11 @@ impl<'a> Cursor<'a> {
         let length = usize::from(self.octet()?);
         std::str::from_utf8(self.take(length)?).map_err(|_| Refusal::syntax_error("short string is not UTF-8"))
     }
+
+    /// Nothing may be left.
+    fn end(&self) -> Outcome {
+        if self.0.is_empty() { Ok(()) } else { Err(Refusal::syntax_error("method is longer than its fields")) }
+    }
 }
 
 /// Where tables stand in a method's fields: bytes to skip, short strings to skip, then flag bytes to skip.
@@ -180,6 +185,7 @@ pub(crate) fn parse_publish(payload: &[u8]) -> Outcome<PublishFields<'_>> {
     let exchange = cursor.short_string()?;
     let routing_key = cursor.short_string()?;
     let flags = cursor.octet()?;
+    cursor.end()?;
     Ok(PublishFields { exchange, routing_key, mandatory: flags & 1 != 0, immediate: flags & 2 != 0 })
 }
 
@@ -187,7 +193,9 @@ pub(crate) fn parse_publish(payload: &[u8]) -> Outcome<PublishFields<'_>> {
 pub(crate) fn parse_tag(payload: &[u8]) -> Outcome<(u64, u8)> {
     let mut cursor = Cursor(payload);
     cursor.take(4)?;
-    Ok((cursor.long_long()?, cursor.octet()?))
+    let fields = (cursor.long_long()?, cursor.octet()?);
+    cursor.end()?;
+    Ok(fields)
 }
 
 #[cfg(test)]

@@ -18,4 +18,5 @@ mod replies;
 mod stage;
 mod times;
 #[path = "../wire/mod.rs"]
+#[allow(dead_code, reason = "two suites share it, and neither needs all of it")]
 mod wire;

@@ -15,6 +15,8 @@ pub const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 pub const FRAME_MAX: u32 = 131_072;
 /// Channels asked for in tuning.
 pub const CHANNEL_MAX: u16 = 2_047;
+/// Bytes read of what is left.
+const REST_BYTES_MAX: u64 = 1 << 20;
 /// Bound of one wait.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -100,6 +102,16 @@ impl Wire {
     /// The next frame, or nothing at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         timeout(WAIT, self.read()).await.expect("a frame or the end")
+    }
+
+    /// All bytes until the server ends the stream, bounded.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut limited = (&mut self.0).take(REST_BYTES_MAX);
+        if let Err(error) = timeout(WAIT, limited.read_to_end(&mut bytes)).await.expect("the server ends the stream") {
+            assert!(is_end(&error), "{error}");
+        }
+        bytes
     }
 
     async fn read(&mut self) -> Option<Frame> {

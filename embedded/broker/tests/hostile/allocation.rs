@@ -1,0 +1,55 @@
+//! The largest allocation of the server's threads: all but the one that plays.
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts and passes on")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::Future,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Whether this thread plays.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+fn note(size: usize) {
+    // A thread that ends has no locals any more, and allocates little.
+    if size > 1 << 16 && !IS_OURS.try_with(Cell::get).unwrap_or(true) {
+        LARGEST.fetch_max(size, Ordering::Relaxed);
+    }
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Plays on this thread and tells the largest allocation of all others meanwhile.
+pub async fn largest_while<T>(work: impl Future<Output = T>) -> usize {
+    IS_OURS.set(true);
+    LARGEST.store(0, Ordering::Relaxed);
+    work.await;
+    IS_OURS.set(false);
+    LARGEST.load(Ordering::Relaxed)
+}
