@@ -2,7 +2,7 @@
 
 mod access;
 mod applications;
-#[path = "../../../tests/it/bad_input.rs"]
+#[path = "../../../tests/it/bad_input/mod.rs"]
 mod bad_input;
 mod bearers;
 mod changes;

@@ -1,0 +1,56 @@
+//! Jobs.
+
+use serde_json::{Value, json};
+
+use super::{Table, job};
+
+pub(super) fn jobs(table: &mut Table) {
+    use Value::Null;
+    for (change, code) in [
+        (("id", Null), "MissingRequiredProperty"),
+        (("id", json!("a/b")), "InvalidPropertyValue"),
+        (("id", json!("schedule:job-1")), "InvalidPropertyValue"),
+        (("poolInfo", Null), "MissingRequiredProperty"),
+        (("poolInfo", json!({})), "MissingRequiredProperty"),
+        (("poolInfo", json!("bad-pool")), "InvalidPropertyValue"),
+        (("poolInfo", json!({"poolId": "a b"})), "InvalidPropertyValue"),
+        (("poolInfo", json!({"poolId": "bad-pool", "autoPoolSpecification": {"poolLifetimeOption": "job"}})), "InvalidPropertyValue"),
+        (("poolInfo", json!({"autoPoolSpecification": {"poolLifetimeOption": "job"}})), "UnsupportedProperty"),
+        (("priority", json!(1001)), "InvalidPropertyValue"),
+        (("priority", json!(-1001)), "InvalidPropertyValue"),
+        (("priority", json!("high")), "InvalidPropertyValue"),
+        (("maxParallelTasks", json!(0)), "InvalidPropertyValue"),
+        (("maxParallelTasks", json!(-2)), "InvalidPropertyValue"),
+        (("constraints", json!({"maxTaskRetryCount": -2})), "InvalidPropertyValue"),
+        (("constraints", json!({"maxWallClockTime": "forever"})), "InvalidPropertyValue"),
+        (("constraints", json!({"maxWallClockTime": "PT0S"})), "InvalidPropertyValue"),
+        (("constraints", json!([])), "InvalidPropertyValue"),
+        (("onAllTasksComplete", json!("celebrate")), "InvalidPropertyValue"),
+        (("onTaskFailure", json!("panic")), "InvalidPropertyValue"),
+        (("usesTaskDependencies", json!("very")), "InvalidPropertyValue"),
+        (("commonEnvironmentSettings", json!([{"value": "x"}])), "MissingRequiredProperty"),
+        (("commonEnvironmentSettings", json!([{"name": "A=B", "value": "x"}])), "InvalidPropertyValue"),
+        (("commonEnvironmentSettings", json!([{"name": "", "value": "x"}])), "InvalidPropertyValue"),
+        (("jobManagerTask", json!({"id": "m"})), "MissingRequiredProperty"),
+        (("jobManagerTask", json!({"id": "m", "commandLine": "x", "runExclusive": 2})), "InvalidPropertyValue"),
+        (("jobPreparationTask", json!({"commandLine": "x"})), "UnsupportedProperty"),
+        (("networkConfiguration", json!({"subnetId": "s"})), "UnsupportedProperty"),
+    ] {
+        table.post("/jobs", job(&[change]), 400, code);
+    }
+    table.post("/jobs", job(&[("poolInfo", json!({"poolId": "no-pool"}))]), 404, "PoolNotFound");
+    table.post("/jobs", job(&[("id", json!("Bad-Job"))]), 409, "JobExists");
+    table.send("PATCH", "/jobs/bad-job", &json!({"priority": 5000}), 400, "InvalidPropertyValue");
+    table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": {"poolId": "other"}}), 409, "OperationInvalidForCurrentState");
+    table.send("PATCH", "/jobs/bad-job", &Null, 400, "InvalidRequestBody");
+    table.send("PATCH", "/jobs/no-job", &json!({"priority": 1}), 404, "JobNotFound");
+    table.send("PUT", "/jobs/bad-job", &json!({"priority": 1}), 400, "MissingRequiredProperty");
+    table.post("/jobs/bad-job/terminate", json!({"terminateReason": 5}), 400, "InvalidPropertyValue");
+    table.post("/jobs/bad-job/terminate", json!({"terminateReason": "x".repeat(2000)}), 400, "InvalidPropertyValue");
+    table.post("/jobs/bad-job/terminate?force=maybe", Null, 400, "InvalidQueryParameterValue");
+    table.post("/jobs/no-job/terminate", Null, 404, "JobNotFound");
+    table.get("/jobs/no-job", 404, "JobNotFound");
+    table.get("/jobs/no-job/tasks", 404, "JobNotFound");
+    table.get("/jobs/no-job/taskcounts", 404, "JobNotFound");
+    table.send("DELETE", "/jobs/no-job", &Null, 404, "JobNotFound");
+}
