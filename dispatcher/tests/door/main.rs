@@ -14,6 +14,7 @@ mod lists;
 mod metrics;
 mod nodes;
 mod pool_changes;
+mod properties;
 mod queues;
 mod scaling;
 mod schedules;
