@@ -1,4 +1,4 @@
-//! Official clients of newer generations drive a whole stack, unmodified: `az batch`, azure-batch 15.x, @azure/batch.
+//! Official clients drive a whole stack, unmodified: azure-batch of both generations, `az batch`, @azure/batch.
 
 use std::{
     path::Path,
@@ -36,6 +36,34 @@ fn the_azure_command_line_works_unmodified() {
     let seen = run(&stack, &mut Command::new(python), "python/az_batch.py");
     assert_eq!(seen["stdout"], "hello\n");
     assert_eq!((&seen["counts"]["succeeded"], &seen["counts"]["failed"]), (&121.into(), &1.into()));
+    stack.stop();
+}
+
+#[test]
+fn every_operation_of_the_python_client_is_answered_as_documented() {
+    let Some(python) = python("PIECEWORK_TEST_PYTHON", "from azure.batch import BatchServiceClient") else {
+        return skip(
+            "every_operation_of_the_python_client_is_answered_as_documented",
+            "needs a Python with azure-batch 14.2.0 (set PIECEWORK_TEST_PYTHON)",
+        );
+    };
+    let stack = Stack::start();
+    let seen = run(&stack, &mut Command::new(python), "python/every_operation.py");
+    let refused = json!({
+        "application.get": [404, "ApplicationNotFound"],
+        "task.terminate": [409, "TaskCompleted"],
+        "job.list_preparation_and_release_task_status": [409, "JobPreparationTaskNotSpecified"],
+        "compute_node.get_remote_desktop": [409, "OperationNotValidOnNode"],
+        "compute_node.add_user": [409, "OperationNotValidOnNode"],
+        "compute_node.update_user": [409, "OperationNotValidOnNode"],
+        "compute_node.delete_user": [409, "OperationNotValidOnNode"],
+        "compute_node_extension.get": [404, "ResourceNotFound"],
+        "certificate.add": [400, "InvalidInput"],
+        "certificate.get": [404, "CertificateNotFound"],
+        "certificate.delete": [404, "CertificateNotFound"],
+        "certificate.cancel_deletion": [404, "CertificateNotFound"],
+    });
+    assert_eq!(seen, json!({"called": 76, "refused": refused}));
     stack.stop();
 }
 
