@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use embedded_blobs::{Blobs, Settings};
 
-const USAGE: &str = "serve DATA [LISTEN]";
+const USAGE: &str = "usage: s3_server DATA [LISTEN]";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
