@@ -9,6 +9,7 @@ mod examples;
 mod nodes;
 mod queues;
 mod quickstart;
+mod random_requests;
 mod refusals;
 mod rest;
 mod signing;
