@@ -1,5 +1,6 @@
 //! Whole paths, as people use them: the real binary, real sockets, real files, real clients.
 
+mod access;
 mod bad_input;
 mod blob_events;
 mod broker_tls;

@@ -10,7 +10,7 @@ use std::{
 use crate::stack::{Stack, skip, text};
 
 /// Serves one file to everybody, as a blob store with public links would.
-fn serve_input(content: &'static str) -> String {
+pub fn serve_input(content: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/input.txt", listener.local_addr().unwrap());
     thread::spawn(move || {

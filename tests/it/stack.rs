@@ -52,32 +52,39 @@ pub struct Stack {
     pub ready: Ready,
     folder: TempDir,
     broker: Option<String>,
+    flags: Vec<String>,
 }
 
 impl Stack {
     /// Starts one in a new folder and waits until it can run a task.
     pub fn start() -> Stack {
+        Stack::start_with(&[])
+    }
+
+    /// Starts one with more flags.
+    pub fn start_with(flags: &[&str]) -> Stack {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let broker = std::env::var("PIECEWORK_TEST_AMQP_URL").ok().map(|url| {
             let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
             url.replace("%2f", &format!("it-{number}"))
         });
-        let (child, ready) = launch(folder.path(), broker.as_deref(), None);
-        Stack { child: Some(child), ready, folder, broker }
+        let (child, ready) = launch(folder.path(), broker.as_deref(), None, &flags);
+        Stack { child: Some(child), ready, folder, broker, flags }
     }
 
     /// Starts one on a broker whose certificate comes from this authority.
     pub fn start_on(broker: &str, authority: &Path) -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (child, ready) = launch(folder.path(), Some(broker), Some(authority));
-        Stack { child: Some(child), ready, folder, broker: Some(broker.to_owned()) }
+        let (child, ready) = launch(folder.path(), Some(broker), Some(authority), &[]);
+        Stack { child: Some(child), ready, folder, broker: Some(broker.to_owned()), flags: vec![] }
     }
 
     /// Kills it without mercy, and starts it again on the same data.
     pub fn kill_and_restart(&mut self) {
         self.kill();
         fs::remove_file(self.folder.path().join("ready.json")).expect("a ready file");
-        let (child, ready) = launch(self.folder.path(), self.broker.as_deref(), None);
+        let (child, ready) = launch(self.folder.path(), self.broker.as_deref(), None, &self.flags);
         (self.child, self.ready) = (Some(child), ready);
     }
 
@@ -131,7 +138,7 @@ impl Drop for Stack {
     }
 }
 
-fn launch(folder: &Path, broker: Option<&str>, authority: Option<&Path>) -> (Child, Ready) {
+fn launch(folder: &Path, broker: Option<&str>, authority: Option<&Path>, flags: &[String]) -> (Child, Ready) {
     let file = folder.join("ready.json");
     let log = fs::File::options().create(true).append(true).open(folder.join("up.log")).expect("a log");
     let mut command = Command::new(PIECEWORK);
@@ -142,6 +149,7 @@ fn launch(folder: &Path, broker: Option<&str>, authority: Option<&Path>) -> (Chi
     if let Some(authority) = authority {
         command.env("SSL_CERT_FILE", authority);
     }
+    command.args(flags);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("PIECEWORK_LOG", "info");
     let mut child = command.spawn().expect("the binary to start");
     let deadline = Instant::now() + READY;

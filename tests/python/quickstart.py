@@ -62,9 +62,10 @@ for start in range(0, TASKS, 100):
 
 wait("all tasks to complete", lambda: all(task.state == models.TaskState.completed for task in client.task.list(JOB)))
 
-outputs, nodes, exits = {}, set(), set()
+outputs, nodes, exits, urls = {}, set(), set(), []
 for task in client.task.list(JOB):
     nodes.add(task.node_info.node_id)
+    urls.append(task.url)
     exits.add(task.execution_info.exit_code)
     stream = client.file.get_from_task(JOB, task.id, "stdout.txt")
     buffer = io.BytesIO()
@@ -79,6 +80,7 @@ print(
     json.dumps(
         {
             "outputs": outputs,
+            "urls": urls,
             "nodes": sorted(nodes),
             "exits": sorted(exits),
             "succeeded": counts.task_counts.succeeded,
