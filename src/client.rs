@@ -11,7 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    access::trusted,
+    access::{CA_FILE, trusted},
     exit_codes,
     shared_key::{SharedKey, Signed},
 };
@@ -303,7 +303,11 @@ fn reason(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    if error.is_timeout() && error.source().is_none() { "no answer in time".to_owned() } else { cause.to_string() }
+    match cause.to_string() {
+        _ if error.is_timeout() && error.source().is_none() => "no answer in time".to_owned(),
+        text if text.contains("certificate") => format!("{text}; {CA_FILE} names a file of authorities to trust, in PEM"),
+        text => text,
+    }
 }
 
 #[cfg(test)]
