@@ -57,7 +57,7 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
     Operation { name, summary, status, takes: if takes.is_empty() { None } else { Some(takes) }, gives, extent }
 }
 
-const STATS: Extent = But("figures that nodes do not measure (disk and network) are 0 in stats");
+const STATS: Extent = But("$expand=stats is accepted, and stats are not served yet");
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
