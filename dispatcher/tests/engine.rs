@@ -2,6 +2,8 @@
 
 #[path = "engine/jobs.rs"]
 mod jobs;
+#[path = "engine/sums.rs"]
+mod sums;
 
 use std::{collections::HashMap, path::Path};
 

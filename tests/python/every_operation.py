@@ -90,6 +90,13 @@ call("task.update", "job", "fails", models.TaskConstraints(max_task_retry_count=
 until("the end of all tasks", lambda: call("job.get_task_counts", "job").task_counts.completed == TASKS + 1)
 assert call("task.get", "job", "fails").execution_info.exit_code == 3
 assert len(call("task.list", "job", models.TaskListOptions(max_results=7, filter="state eq 'completed'"))) == TASKS + 1
+stats = call("task.get", "job", "fails", models.TaskGetOptions(expand="stats")).stats
+assert stats.wall_clock_time.total_seconds() > 0 and stats.url.endswith("/jobs/job/tasks/fails"), stats
+stats = call("job.get", "job", models.JobGetOptions(expand="stats")).stats
+assert (stats.num_succeeded_tasks, stats.num_failed_tasks, stats.num_task_retries) == (TASKS, 1, 0), stats
+each = [task.stats for task in client.task.list("job", models.TaskListOptions(expand="stats"))]
+assert sum((one.wall_clock_time for one in each), datetime.timedelta()) == stats.wall_clock_time, (each, stats)
+assert call("pool.get", "pool", models.PoolGetOptions(expand="stats")).stats.usage_stats.dedicated_core_time.total_seconds() >= 0
 call("task.list_subtasks", "job", "fails")
 call("task.reactivate", "job", "fails")
 call("task.terminate", "job", "t0")

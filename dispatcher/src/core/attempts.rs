@@ -11,7 +11,7 @@ use broker_config::{
 
 use crate::{
     core::{AskAnswer, Bug, CRASHES_MAX, Core, Effect, EndCause, JobStop},
-    store::records::RequeueCause,
+    store::{records::RequeueCause, usage::Work},
 };
 
 /// How long an agent waits before it asks again.
@@ -203,6 +203,8 @@ impl Core {
             Phase::Released { .. } => self.own(run, &node, epoch, finished.started_at, now, effects),
         }
         let Some(attempt) = self.live.get(&run.uid) else { return };
+        let (job, work) = (attempt.job, Work::of(&finished));
+        effects.push(Effect::Used { job, run, work, started_at: finished.started_at });
         self.window.completed(now);
         let may_retry = attempt.may_retry() || (self.has(Bug::OneRetryTooMany) && attempt.retries == attempt.retries_max.unsigned_abs());
         match &finished.outcome {

@@ -7,7 +7,10 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::{core::Turn, store::records::RequeueCause};
+use crate::{
+    core::Turn,
+    store::{records::RequeueCause, usage::Work},
+};
 
 /// What follows; all effects of a step belong in one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +77,17 @@ pub enum Effect {
         uid: TaskUid,
         /// Its new fence.
         fence: Fence,
+    },
+    /// The owner's run is over, however; what it used is counted.
+    Used {
+        /// The job.
+        job: JobUid,
+        /// The task and its run.
+        run: RunKey,
+        /// What it used.
+        work: Work,
+        /// When it started.
+        started_at: Timestamp,
     },
     /// Completed.
     End {

@@ -16,7 +16,7 @@ use crate::{
     engine::{Output, world::World},
     store::{
         StoreError,
-        records::{Candidate, Ending, RECENT_MAX},
+        records::{Candidate, Ending, RECENT_MAX, RequeueCause},
         rows::Counts,
     },
 };
@@ -79,11 +79,20 @@ impl World {
                     let version = self.next_version();
                     let slots = self.task_slots(uid)?;
                     self.store.requeue(uid, fence, cause, crashes, now, version)?;
+                    if cause == RequeueCause::Retry {
+                        self.used.entry(job).or_default().retries += 1;
+                    }
                     self.count(job, slots, |counts, n| {
                         (counts.active, counts.running) = (counts.active + n, counts.running.saturating_sub(n))
                     });
                 }
                 Effect::Unrelease { uid, fence, .. } => self.store.unrelease(uid, fence)?,
+                Effect::Used { job, run, work, started_at } => {
+                    let wait_ms = self.store.add_run(run.uid, &work, started_at)?;
+                    let share = self.used.entry(job).or_default();
+                    share.work.add(&work);
+                    share.wait_ms += wait_ms;
+                }
                 Effect::End { job, uid, fence, was_running, node, cause } => {
                     self.end(pool, job, uid, fence, was_running, node, cause, now)?
                 }

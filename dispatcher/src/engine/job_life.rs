@@ -126,6 +126,7 @@ impl World {
                 self.control(topology::pool_control_key(&pool), ControlKind::Forget { job, task: None });
             }
             self.forget_job(uid);
+            self.used.remove(&uid);
         }
         Ok(gone)
     }

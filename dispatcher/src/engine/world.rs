@@ -23,6 +23,7 @@ use crate::{
         applications::ApplicationRow,
         records::{JobRecord, LiveTask, NodeRecord, PoolRecord},
         schedules::ScheduleRow,
+        usage::Share,
     },
     task_token::TaskTokens,
 };
@@ -87,6 +88,8 @@ pub struct World {
     pub(super) answers: Vec<Answer>,
     /// Specs of tasks that were added in this transaction, so that releasing them reads nothing back.
     pub(super) fresh: HashMap<TaskUid, (TaskId, TaskSpec)>,
+    /// What the runs that ended in this transaction have used, to be added to the jobs' sums at its end.
+    pub(super) used: HashMap<JobUid, Share>,
 }
 
 impl World {
@@ -109,6 +112,7 @@ impl World {
             releases: Vec::new(),
             answers: Vec::new(),
             fresh: HashMap::new(),
+            used: HashMap::new(),
         };
         world.reload(now)?;
         Ok(world)
@@ -316,6 +320,9 @@ impl World {
                 }
             }
         }
+        for (job, share) in self.used.drain() {
+            self.store.add_to_job(job, &share)?;
+        }
         self.fresh.clear();
         if !self.releases.is_empty() {
             self.outputs.push(Output::Publish(std::mem::take(&mut self.releases)));
@@ -355,6 +362,7 @@ impl World {
         self.outputs.clear();
         self.releases.clear();
         self.fresh.clear();
+        self.used.clear();
     }
 
     pub(super) fn refuse(&mut self, input: Input) {

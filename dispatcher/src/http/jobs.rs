@@ -14,6 +14,7 @@ use crate::{
         filter::{Compiled, JOBS, compile},
         job_body,
         lists::{Paging, ROWS_MAX, shape},
+        stats::{self, JobStats},
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -62,7 +63,7 @@ pub fn url(call: &Call, job: &JobId) -> String {
     format!("{}/jobs/{}", call.base, job.as_str().replace(':', "%3A"))
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &JobRow) -> Vec<u8> {
+fn show(fields: Fields<'_>, call: &Call, row: &JobRow, stats: Option<&JobStats>) -> Vec<u8> {
     let constraints = Constraints {
         max_wall_clock_time: row.max_wall_clock.unwrap_or(Period::UNLIMITED),
         max_task_retry_count: row.max_task_retry_count,
@@ -91,6 +92,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &JobRow) -> Vec<u8> {
         .add("onAllTasksComplete", if row.terminate_when_complete { "terminatejob" } else { "noaction" })
         .add("onTaskFailure", if row.performs_exit_options { "performexitoptionsjobaction" } else { "noaction" })
         .add("executionInfo", &execution)
+        .add_some("stats", stats)
         .document(&row.document)
         .finish()
 }
@@ -124,7 +126,9 @@ pub async fn page(door: &Door, call: &Call, filter: Compiled) -> Result<Answer, 
         None => Vec::new(),
         Some(page) => door.read.jobs(page).await.map_err(store_failed)?,
     };
-    Ok(paging.answer(call, "jobs", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, row)))
+    let rows = stats::with(door, call, select.as_ref(), rows, |row: &JobRow| url(call, &row.id)).await?;
+    let show = |(row, stats): &(JobRow, Option<JobStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
+    Ok(paging.answer(call, "jobs", &rows, |(row, _)| row.id.as_str(), show))
 }
 
 /// One job.
@@ -135,7 +139,9 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         return Ok(answer);
     }
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#jobs/@Element", call.base));
-    Ok(Answer::json(show(fields, call, &row)).changed(row.version, row.modified_at).about(&url(call, &row.id)))
+    let url = url(call, &row.id);
+    let stats = stats::of_one(door, call, select.as_ref(), &row, &url).await?;
+    Ok(Answer::json(show(fields, call, &row, stats.as_ref())).changed(row.version, row.modified_at).about(&url))
 }
 
 /// Changes the parts that are named.

@@ -44,6 +44,7 @@ mod schedule_body;
 mod schedules;
 mod shared_body;
 mod start_tasks;
+mod stats;
 mod task_body;
 mod task_collection;
 mod task_files;

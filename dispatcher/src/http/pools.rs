@@ -15,6 +15,7 @@ use crate::{
         lists::{Paging, ROWS_MAX, shape},
         odata::Select,
         pool_body, pool_change, scaling,
+        stats::{self, PoolStats},
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -59,7 +60,7 @@ fn url(call: &Call, pool: &PoolId) -> String {
     format!("{}/pools/{pool}", call.base)
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &PoolRow) -> Vec<u8> {
+fn show(fields: Fields<'_>, call: &Call, row: &PoolRow, stats: Option<&PoolStats>) -> Vec<u8> {
     let faults = row.resize_errors.iter();
     let errors: Vec<_> =
         faults.map(|fault| ResizeError { code: &fault.code, message: &fault.message, values: details(&fault.details) }).collect();
@@ -85,6 +86,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &PoolRow) -> Vec<u8> {
         .add_some("autoScaleFormula", row.scaling.as_ref().map(|scaling| &scaling.formula))
         .add_some("autoScaleEvaluationInterval", row.scaling.as_ref().map(|scaling| scaling.interval))
         .add_some("autoScaleRun", row.scaling.as_ref().and_then(|scaling| scaling.run.as_ref()).map(scaling::shown))
+        .add_some("stats", stats)
         .document(&row.document)
         .finish()
 }
@@ -113,7 +115,9 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         None => Vec::new(),
         Some(page) => door.read.pools(page).await.map_err(store_failed)?,
     };
-    Ok(paging.answer(call, "pools", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, row)))
+    let rows = stats::with(door, call, select.as_ref(), rows, |row: &PoolRow| url(call, &row.id)).await?;
+    let show = |(row, stats): &(PoolRow, Option<PoolStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
+    Ok(paging.answer(call, "pools", &rows, |(row, _)| row.id.as_str(), show))
 }
 
 fn element<'a>(call: &Call, select: Option<&'a Select>) -> Fields<'a> {
@@ -127,7 +131,10 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     if let Some(answer) = unchanged(&call.condition, row.version, row.modified_at)? {
         return Ok(answer);
     }
-    Ok(Answer::json(show(element(call, select.as_ref()), call, &row)).changed(row.version, row.modified_at).about(&url(call, &row.id)))
+    let url = url(call, &row.id);
+    let stats = stats::of_one(door, call, select.as_ref(), &row, &url).await?;
+    let body = show(element(call, select.as_ref()), call, &row, stats.as_ref());
+    Ok(Answer::json(body).changed(row.version, row.modified_at).about(&url))
 }
 
 /// Whether there is such a pool.

@@ -15,6 +15,7 @@ use crate::{
         jobs,
         lists::{Paging, ROWS_MAX, shape},
         schedule_body,
+        stats::{self, JobStats},
         validate::Object,
     },
     refusal::{Code, Refusal},
@@ -58,7 +59,7 @@ fn url(call: &Call, schedule: &ScheduleId) -> String {
     format!("{}/jobschedules/{schedule}", call.base)
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &ScheduleRow) -> Vec<u8> {
+fn show(fields: Fields<'_>, call: &Call, row: &ScheduleRow, stats: Option<&JobStats>) -> Vec<u8> {
     let execution = ExecutionInfo {
         next_run_time: row.next_due.map(Iso),
         recent_job: row.recent.as_ref().map(|job| RecentJob { id: job.as_str(), url: jobs::url(call, job) }),
@@ -75,6 +76,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &ScheduleRow) -> Vec<u8> {
         .add_some("previousState", row.previous.map(|(state, _)| state))
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
         .add("executionInfo", &execution)
+        .add_some("stats", stats)
         .document(&row.document)
         .finish()
 }
@@ -100,7 +102,9 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         None => Vec::new(),
         Some(page) => door.read.schedules(page).await.map_err(store_failed)?,
     };
-    Ok(paging.answer(call, "jobschedules", &rows, |row| row.id.as_str(), |row| show(Fields::new(select.as_ref()), call, row)))
+    let rows = stats::with(door, call, select.as_ref(), rows, |row: &ScheduleRow| url(call, &row.id)).await?;
+    let show = |(row, stats): &(ScheduleRow, Option<JobStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
+    Ok(paging.answer(call, "jobschedules", &rows, |(row, _)| row.id.as_str(), show))
 }
 
 /// One schedule.
@@ -111,7 +115,9 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         return Ok(answer);
     }
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#jobschedules/@Element", call.base));
-    Ok(Answer::json(show(fields, call, &row)).changed(row.version, row.modified_at).about(&url(call, &row.id)))
+    let url = url(call, &row.id);
+    let stats = stats::of_one(door, call, select.as_ref(), &row, &url).await?;
+    Ok(Answer::json(show(fields, call, &row, stats.as_ref())).changed(row.version, row.modified_at).about(&url))
 }
 
 /// Whether a schedule exists.

@@ -15,6 +15,7 @@ use crate::{
         lists::{self, Paging, ROWS_MAX, shape},
         odata::Select,
         pools::{NameValue, details},
+        stats::{self, TaskStats},
         task_body,
         task_collection::{acts_on_job, unheard},
         validate::Object,
@@ -43,7 +44,7 @@ const SUBTASK_PROPERTIES: &[&str] = &[
 #[rustfmt::skip]
 const ROW_PROPERTIES: &[&str] = &[
     "id", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime", "previousState",
-    "previousStateTransitionTime", "executionInfo", "nodeInfo",
+    "previousStateTransitionTime", "executionInfo", "nodeInfo", "stats",
 ];
 
 #[derive(Serialize)]
@@ -146,7 +147,7 @@ fn detail(select: Option<&Select>) -> Detail {
     detail
 }
 
-fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow) -> Vec<u8> {
+fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
     fields
         .add("id", row.id.as_str())
         .add_with("url", || Some(url(call, &job.id, &row.id)))
@@ -159,6 +160,7 @@ fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow) -> Vec<u8>
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
         .add_with("executionInfo", || Some(execution(row)))
         .add_with("nodeInfo", || node_info(call, job, row))
+        .add_some("stats", stats)
         .document(&row.document)
         .finish()
 }
@@ -197,9 +199,11 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
             found.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
         }
     };
-    let (shown, last) = paging.shown(&found.rows);
-    let next = last.map(|row| row.id.as_str()).or(found.stopped_at.as_deref());
-    Ok(lists::list(call, "tasks", shown.iter().map(|row| show(Fields::new(select.as_ref()), call, &job, row)), next))
+    let rows = stats::with(door, call, select.as_ref(), found.rows, |row: &TaskRow| url(call, &job.id, &row.id)).await?;
+    let (shown, last) = paging.shown(&rows);
+    let next = last.map(|(row, _)| row.id.as_str()).or(found.stopped_at.as_deref());
+    let show = |(row, stats): &(TaskRow, Option<TaskStats>)| show(Fields::new(select.as_ref()), call, &job, row, stats.as_ref());
+    Ok(lists::list(call, "tasks", shown.iter().map(show), next))
 }
 
 /// One task.
@@ -211,7 +215,8 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     }
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#tasks/@Element", call.base));
     let url = url(call, &job.id, &row.id);
-    Ok(Answer::json(show(fields, call, &job, &row)).changed(row.version, row.modified_at).about(&url))
+    let stats = stats::of_one(door, call, select.as_ref(), &row, &url).await?;
+    Ok(Answer::json(show(fields, call, &job, &row, stats.as_ref())).changed(row.version, row.modified_at).about(&url))
 }
 
 /// Replaces a task's constraints; those left out go back to their defaults.

@@ -26,7 +26,7 @@ use crate::{
         applications::ApplicationRow,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
-        usage::Charge,
+        usage::{Charge, Share, Work},
     },
 };
 
@@ -96,6 +96,10 @@ pub trait Store: Send {
     fn delete_node(&mut self, pool: &PoolId, node: &NodeId) -> Result<(), StoreError>;
     /// Adds core time to an interval of a pool.
     fn charge(&mut self, pool: &PoolId, charge: &Charge) -> Result<(), StoreError>;
+    /// Adds a run to what a task has used; by how much the task waited longer than known before.
+    fn add_run(&mut self, task: TaskUid, work: &Work, started_at: Timestamp) -> Result<i64, StoreError>;
+    /// Adds to what a job has used.
+    fn add_to_job(&mut self, job: JobUid, share: &Share) -> Result<(), StoreError>;
     /// Forgets usage in intervals that started before.
     fn forget_usage(&mut self, before: Timestamp) -> Result<(), StoreError>;
     /// Inserts or replaces a job; the document only when given.

@@ -1,7 +1,7 @@
 //! The reading half of the store: what doors ask, by key and by page.
 
 use async_trait::async_trait;
-use broker_config::ids::{ApplicationId, JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use broker_config::ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 
 use crate::store::{
     StoreError,
@@ -9,7 +9,7 @@ use crate::store::{
     filter::Filter,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
-    usage::{UsagePage, UsageRow},
+    usage::{Sums, UsagePage, UsageRow},
 };
 
 /// A page of a list in id order.
@@ -79,6 +79,14 @@ pub trait Read: Send + Sync {
     async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
     async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError>;
+    /// What tasks have used, in their order; nothing is zero.
+    async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError>;
+    /// What the tasks of jobs have used, deleted ones included, in the jobs' order.
+    async fn sums_of_jobs(&self, jobs: Vec<JobUid>) -> Result<Vec<Sums>, StoreError>;
+    /// Milliseconds times cores of pools' dedicated nodes, in the pools' order.
+    async fn dedicated_core_ms(&self, pools: Vec<PoolId>) -> Result<Vec<u64>, StoreError>;
+    /// What the jobs that are left of schedules have used, in the schedules' order.
+    async fn sums_of_schedules(&self, schedules: Vec<ScheduleId>) -> Result<Vec<Sums>, StoreError>;
     /// A page of pools' core time, deleted pools included.
     async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError>;
 }

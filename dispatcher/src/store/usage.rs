@@ -64,8 +64,6 @@ pub struct Work {
     pub in_bytes: u64,
     /// Bytes staged out.
     pub out_bytes: u64,
-    /// The largest peak of memory.
-    pub memory_peak: u64,
 }
 
 impl Work {
@@ -78,7 +76,6 @@ impl Work {
             wall_ms: finished.ended_at.since(finished.started_at).cast_unsigned(),
             in_bytes: usage.in_bytes,
             out_bytes: usage.out_bytes,
-            memory_peak: usage.memory_peak_bytes,
         }
     }
 
@@ -89,6 +86,31 @@ impl Work {
         self.wall_ms = self.wall_ms.saturating_add(more.wall_ms);
         self.in_bytes = self.in_bytes.saturating_add(more.in_bytes);
         self.out_bytes = self.out_bytes.saturating_add(more.out_bytes);
-        self.memory_peak = self.memory_peak.max(more.memory_peak);
     }
+}
+
+/// What a task has used since it was added, or the tasks of a job or a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Its runs.
+    pub work: Work,
+    /// Time from adding tasks to the start of their last runs.
+    pub wait_ms: u64,
+    /// Runs again because of an exit code.
+    pub retries: u64,
+    /// Tasks that have ended well; only schedules are counted here.
+    pub succeeded: u64,
+    /// Tasks that have ended badly; only schedules are counted here.
+    pub failed: u64,
+}
+
+/// What is added to the sums of a job; waiting may become less when a task starts by another clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// Runs.
+    pub work: Work,
+    /// A change of the time waited.
+    pub wait_ms: i64,
+    /// Runs again because of an exit code.
+    pub retries: u64,
 }

@@ -20,6 +20,7 @@ mod scaling;
 mod schedules;
 #[path = "../../../tests/it/signing.rs"]
 mod signing;
+mod stats;
 mod task_changes;
 mod words;
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use dispatcher::store::{
     StoreError,
+    read::Read,
     sqlite::{SqliteReader, SqliteStore},
 };
 
@@ -119,11 +120,27 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
 );
 
 #[test]
+fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
+    let place = SqlitePlace::new();
+    let mut bench = place::Bench::new(&place);
+    let task = bench.add("kept");
+    drop(bench);
+    let old = rusqlite::Connection::open(place.path()).unwrap();
+    old.execute_batch("DROP TABLE task_sums; DROP TABLE job_sums; DROP TABLE pool_sums; PRAGMA user_version = 1;").unwrap();
+    drop(old);
+    let store = SqliteStore::open(&place.path()).unwrap();
+    let read = SqliteReader::open(&place.path(), 1).unwrap();
+    assert_eq!(place::wait(read.sums_of_tasks(vec![task])).unwrap(), [Default::default()]);
+    assert_eq!(place::wait(read.tasks_by_number(vec![task])).unwrap().len(), 1);
+    drop(store);
+}
+
+#[test]
 fn a_newer_format_is_refused_and_left_alone() {
     let place = SqlitePlace::new();
     drop(SqliteStore::open(&place.path()).unwrap());
     rusqlite::Connection::open(place.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 1 })));
+    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 2 })));
     assert!(matches!(SqliteReader::open(&place.path(), 1), Err(StoreError::Format { found: 99, .. })));
 }
 

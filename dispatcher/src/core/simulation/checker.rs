@@ -20,6 +20,8 @@ pub enum Fact {
     Released { key: AttemptKey },
     /// A run became the owner.
     Owned { run: RunKey },
+    /// What a run used was counted.
+    Used { run: RunKey },
     /// Back to the rows.
     Requeued { uid: TaskUid, fence: Fence, cause: RequeueCause },
     /// Back to the rows without having been started.
@@ -79,6 +81,8 @@ pub enum Violation {
     LostForNothing(TaskUid),
     /// A task was released or started though its job does not run.
     Disobeyed(AttemptKey),
+    /// What a run used was counted twice.
+    UsedTwice(RunKey),
     /// I8: success after an acknowledged cancel.
     SuccessAfterCancel(TaskUid),
     /// Upload was allowed to a run that does not own its task.
@@ -102,6 +106,7 @@ pub struct Checker {
     names: BTreeMap<usize, TaskUid>,
     acknowledged: BTreeSet<usize>,
     ended_runs: BTreeSet<RunKey>,
+    used_runs: BTreeSet<RunKey>,
     violation: Option<Violation>,
 }
 
@@ -188,6 +193,14 @@ impl Checker {
                     return Err(Violation::OutOfTurn(Box::new(fact)));
                 }
                 record.phase = Phase::Owned(run);
+            }
+            Fact::Used { run } => {
+                if self.alive(run.uid)?.phase != Phase::Owned(run) {
+                    return Err(Violation::OutOfTurn(Box::new(fact)));
+                }
+                if !self.used_runs.insert(run) {
+                    return Err(Violation::UsedTwice(run));
+                }
             }
             Fact::Requeued { uid, fence, cause } => self.requeued(uid, fence, cause)?,
             Fact::Unreleased { uid, fence } => {

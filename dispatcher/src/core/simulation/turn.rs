@@ -213,6 +213,7 @@ impl Turn<'_> {
                     row.rest(fence);
                 }
             }
+            Effect::Used { run, .. } => self.world.observe(Fact::Used { run }),
             Effect::End { job, uid, fence, was_running, cause, .. } => self.end(job, uid, fence, was_running, cause, pending),
             Effect::Delete { job, uid, was_running } => {
                 self.world.observe(Fact::Deleted { uid });

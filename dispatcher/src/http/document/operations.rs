@@ -57,7 +57,8 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
     Operation { name, summary, status, takes: if takes.is_empty() { None } else { Some(takes) }, gives, extent }
 }
 
-const STATS: Extent = But("$expand=stats is accepted, and stats are not served yet");
+const STATS: Extent = But("readIOGiB and writeIOGiB of stats are what was staged in and out; disk operations are not counted: 0");
+const POOL_STATS: Extent = But("stats have no resourceStats: nodes do not measure them");
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
@@ -74,10 +75,10 @@ pub const OPERATIONS: &[Operation] = &[
     row("application.get", 200, "", One("ApplicationSummary"), Whole, "Gets an application"),
     row("pool.list_usage_metrics", 200, "", Page("PoolUsageMetrics"), Whole, "Lists core hours by pool and half hour"),
     row("pool.add", 201, "PoolAddParameter!", Nothing, But(MACHINES), "Adds a pool"),
-    row("pool.list", 200, "", Page("CloudPool"), STATS, "Lists pools"),
+    row("pool.list", 200, "", Page("CloudPool"), POOL_STATS, "Lists pools"),
     row("pool.delete", 202, "", Nothing, Whole, "Deletes a pool and its nodes"),
     row("pool.exists", 200, "", Nothing, Whole, "Tells whether a pool exists"),
-    row("pool.get", 200, "", One("CloudPool"), STATS, "Gets a pool"),
+    row("pool.get", 200, "", One("CloudPool"), POOL_STATS, "Gets a pool"),
     row("pool.patch", 200, "PoolPatchParameter!", Nothing, But(MACHINES), "Changes the given properties of a pool"),
     row("pool.disable_auto_scale", 200, "", Nothing, Whole, "Ends automatic scaling"),
     row("pool.enable_auto_scale", 200, "PoolEnableAutoScaleParameter!", Nothing, Whole, "Scales a pool by a formula"),

@@ -85,6 +85,7 @@ pub(super) fn delete(connection: &Connection, job: JobUid) -> Result<(), StoreEr
     let uid = job.0.cast_signed();
     connection.prepare_cached("DELETE FROM dependencies WHERE job = ?1")?.execute([uid])?;
     connection.prepare_cached("DELETE FROM job_texts WHERE uid = ?1")?.execute([uid])?;
+    connection.prepare_cached("DELETE FROM job_sums WHERE owner = ?1")?.execute([uid])?;
     connection.prepare_cached("DELETE FROM jobs WHERE uid = ?1")?.execute([uid])?;
     Ok(())
 }

@@ -18,6 +18,7 @@ mod reader;
 mod schedules;
 mod schema;
 mod stream;
+mod sums;
 mod task_pages;
 mod tasks;
 mod usage;
@@ -39,7 +40,7 @@ use crate::{
         applications::ApplicationRow,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
-        usage::Charge,
+        usage::{Charge, Share, Work},
     },
 };
 
@@ -144,7 +145,16 @@ impl Store for SqliteStore {
     }
 
     fn charge(&mut self, pool: &PoolId, charge: &Charge) -> Result<(), StoreError> {
+        sums::charge(&self.connection, pool, charge.dedicated_core_ms)?;
         usage::charge(&self.connection, pool, charge)
+    }
+
+    fn add_run(&mut self, task: TaskUid, work: &Work, started_at: Timestamp) -> Result<i64, StoreError> {
+        sums::add_run(&self.connection, task, work, started_at)
+    }
+
+    fn add_to_job(&mut self, job: JobUid, share: &Share) -> Result<(), StoreError> {
+        sums::add_to_job(&self.connection, job, share)
     }
 
     fn forget_usage(&mut self, before: Timestamp) -> Result<(), StoreError> {

@@ -81,6 +81,7 @@ pub(super) fn document(connection: &Connection, pool: &PoolId) -> Result<Option<
 /// Removes a pool and its nodes.
 pub(super) fn delete(connection: &Connection, pool: &PoolId) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM nodes WHERE pool = ?1")?.execute([pool.as_str()])?;
+    connection.prepare_cached("DELETE FROM pool_sums WHERE owner = ?1")?.execute([pool.as_str()])?;
     connection.prepare_cached("DELETE FROM pools WHERE id = ?1")?.execute([pool.as_str()])?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker_config::ids::{ApplicationId, JobId, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use broker_config::ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
@@ -20,8 +20,8 @@ use crate::store::{
     read::{Detail, Page, Read, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
-    sqlite::{open, pages, task_pages, usage},
-    usage::{UsagePage, UsageRow},
+    sqlite::{open, pages, sums, task_pages, usage},
+    usage::{Sums, UsagePage, UsageRow},
 };
 
 /// How long a read waits for a connection.
@@ -145,6 +145,22 @@ impl Read for SqliteReader {
     async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
         let job = job.clone();
         self.read(move |connection| task_pages::tasks(connection, &job, &page, detail)).await
+    }
+
+    async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError> {
+        self.read(move |connection| sums::of_tasks(connection, &tasks)).await
+    }
+
+    async fn sums_of_jobs(&self, jobs: Vec<JobUid>) -> Result<Vec<Sums>, StoreError> {
+        self.read(move |connection| sums::of_jobs(connection, &jobs)).await
+    }
+
+    async fn dedicated_core_ms(&self, pools: Vec<PoolId>) -> Result<Vec<u64>, StoreError> {
+        self.read(move |connection| sums::of_pools(connection, &pools)).await
+    }
+
+    async fn sums_of_schedules(&self, schedules: Vec<ScheduleId>) -> Result<Vec<Sums>, StoreError> {
+        self.read(move |connection| sums::of_schedules(connection, &schedules)).await
     }
 
     async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::store::StoreError;
 
 /// The format that this build reads and writes, kept in `user_version`.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -213,15 +213,47 @@ CREATE TABLE dependencies (
 ) WITHOUT ROWID;
 ";
 
-/// Makes the tables in an empty file, and refuses a file that a newer build has written.
+/// Added by format 2.
+const SUMS: &str = "
+CREATE TABLE task_sums (
+    owner     INTEGER PRIMARY KEY,
+    user_ms   INTEGER NOT NULL,
+    kernel_ms INTEGER NOT NULL,
+    wall_ms   INTEGER NOT NULL,
+    in_bytes  INTEGER NOT NULL,
+    out_bytes INTEGER NOT NULL,
+    wait_ms   INTEGER NOT NULL
+);
+
+CREATE TABLE job_sums (
+    owner     INTEGER PRIMARY KEY,
+    user_ms   INTEGER NOT NULL,
+    kernel_ms INTEGER NOT NULL,
+    wall_ms   INTEGER NOT NULL,
+    in_bytes  INTEGER NOT NULL,
+    out_bytes INTEGER NOT NULL,
+    wait_ms   INTEGER NOT NULL,
+    retries   INTEGER NOT NULL
+);
+
+CREATE TABLE pool_sums (
+    owner             TEXT PRIMARY KEY COLLATE NOCASE,
+    dedicated_core_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// Makes the tables in an empty file, adds those that an older build did not know, and refuses a file that a newer build has written.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     let found = format(&transaction)?;
-    if found == 0 {
+    check(found)?;
+    if found < 1 {
         transaction.execute_batch(TABLES)?;
+    }
+    if found < 2 {
+        transaction.execute_batch(SUMS)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
-    check(found)?;
     transaction.commit()?;
     Ok(())
 }

@@ -291,7 +291,12 @@ pub(super) fn exit_conditions(connection: &Connection, uid: TaskUid) -> Result<O
 /// Removes one task.
 pub(super) fn delete(connection: &Connection, uid: TaskUid) -> Result<(), StoreError> {
     // Its rows in `dependencies` stay until their needs are met or the job goes: numbers are not reused, so they free nobody.
-    for statement in ["DELETE FROM tasks WHERE uid = ?1", "DELETE FROM task_texts WHERE uid = ?1", "DELETE FROM outbox WHERE uid = ?1"] {
+    for statement in [
+        "DELETE FROM tasks WHERE uid = ?1",
+        "DELETE FROM task_texts WHERE uid = ?1",
+        "DELETE FROM task_sums WHERE owner = ?1",
+        "DELETE FROM outbox WHERE uid = ?1",
+    ] {
         connection.prepare_cached(statement)?.execute([uid.0.cast_signed()])?;
     }
     Ok(())
