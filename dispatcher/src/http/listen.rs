@@ -24,8 +24,10 @@ use crate::http::{
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
-/// A request's headers must have arrived after this long; an idle connection is closed after it, too.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection without a request is closed after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A request's headers may take this long from their first byte on: sending slowly holds a connection no longer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's headers may have this many bytes.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A TLS handshake must be over after this long.
@@ -97,9 +99,9 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(OwnWords::new(stream, talk.clone())), service);
+        .serve_connection(TokioIo::new(OwnWords::new(stream, talk.clone(), HEADER_TIMEOUT)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

@@ -15,13 +15,17 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::header;
 use hyper::body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
 
 use crate::{
     http::error::{ErrorBody, RequestId},
@@ -92,17 +96,19 @@ impl hyper::body::Body for Told {
     }
 }
 
-/// A stream that speaks for itself when the library would.
+/// A stream that speaks for itself when the library would, and gives up on headers that come too slowly.
 pub struct OwnWords<S> {
     stream: S,
     talk: Talk,
     pending: Vec<u8>,
+    patience: Duration,
+    head: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> OwnWords<S> {
-    /// Around a connection's stream.
-    pub fn new(stream: S, talk: Talk) -> OwnWords<S> {
-        OwnWords { stream, talk, pending: Vec::new() }
+    /// Around a connection's stream; a request's headers may take `patience` from their first byte on.
+    pub fn new(stream: S, talk: Talk, patience: Duration) -> OwnWords<S> {
+        OwnWords { stream, talk, pending: Vec::new(), patience, head: None }
     }
 }
 
@@ -146,7 +152,24 @@ fn in_our_words(head: &[u8]) -> Option<Vec<u8>> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for OwnWords<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if !this.talk.is_quiet() {
+            this.head = None;
+            return read;
+        }
+        if buffer.filled().len() > before && this.head.is_none() {
+            this.head = Some(Box::pin(tokio::time::sleep(this.patience)));
+        }
+        if read.is_pending()
+            && let Some(head) = &mut this.head
+            && head.as_mut().poll(context).is_ready()
+        {
+            tracing::debug!(after = ?this.patience, "a request's headers did not arrive in time");
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -174,5 +197,47 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OwnWords<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.drain(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn headers_that_trickle_in_are_given_up() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut stream = OwnWords::new(server, Talk::default(), SHORT);
+        let trickle = tokio::spawn(async move {
+            while client.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(SHORT / 10).await;
+            }
+        });
+        let error = loop {
+            if let Err(error) = stream.read_u8().await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(stream);
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_may_come_slowly() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let talk = Talk::default();
+        let mut stream = OwnWords::new(server, talk.clone(), Duration::ZERO);
+        client.write_all(b"a").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'a');
+        talk.begin();
+        let body = tokio::spawn(async move { stream.read_u8().await });
+        tokio::task::yield_now().await;
+        client.write_all(b"b").await.unwrap();
+        assert_eq!(body.await.unwrap().unwrap(), b'b');
     }
 }
