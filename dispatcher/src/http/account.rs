@@ -13,6 +13,7 @@ use crate::{
         filter::{COUNTS, compile, holds},
         lists::{Paging, ROWS_MAX, list},
         odata,
+        version::Kind,
     },
     refusal::Refusal,
     store::{read::Page, rows::NodeRow},
@@ -143,13 +144,20 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         let nodes = door.all_nodes(&pool.id).await?;
         counted.push((pool, nodes));
     }
+    let lacks = call.version.lacks(Kind::NodeCounts);
     let show = |(pool, nodes): &(crate::store::rows::PoolRow, Vec<NodeRow>)| {
         let counts = PoolCounts {
             pool_id: pool.id.as_str(),
             dedicated: StateCounts::of(nodes.iter().filter(|node| node.is_dedicated)),
             low_priority: StateCounts::of(nodes.iter().filter(|node| !node.is_dedicated)),
         };
-        serde_json::to_vec(&counts).expect("counts have a JSON form")
+        let mut counts = serde_json::to_value(&counts).expect("counts have a JSON form");
+        for name in &lacks {
+            for kind in ["dedicated", "lowPriority"] {
+                counts[kind].as_object_mut().and_then(|counts| counts.remove(*name));
+            }
+        }
+        counts.to_string().into_bytes()
     };
     Ok(paging.answer(call, "poolnodecounts", &counted, |(pool, _)| pool.id.as_str(), show))
 }

@@ -86,12 +86,22 @@ impl Serialize for Iso {
 pub struct Fields<'a> {
     text: Vec<u8>,
     select: Option<&'a Select>,
+    hidden: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// An empty object.
     pub fn new(select: Option<&'a Select>) -> Fields<'a> {
-        Fields { text: vec![b'{'], select }
+        Fields { text: vec![b'{'], select, hidden: Vec::new() }
+    }
+
+    /// Leaves these out; a slash leads into an object of the document.
+    pub fn without(self, hidden: Vec<&'static str>) -> Self {
+        Fields { hidden, ..self }
+    }
+
+    fn is_shown(&self, name: &str) -> bool {
+        self.select.is_none_or(|select| select.has(name)) && !self.hidden.contains(&name)
     }
 
     fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
@@ -105,7 +115,7 @@ impl<'a> Fields<'a> {
 
     /// Adds a field.
     pub fn add<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
-        if self.select.is_none_or(|select| select.has(name)) {
+        if self.is_shown(name) {
             self.write(name, value);
         }
         self
@@ -113,7 +123,7 @@ impl<'a> Fields<'a> {
 
     /// Adds a field whose value is made only when it was selected.
     pub fn add_with<T: Serialize>(mut self, name: &str, value: impl FnOnce() -> Option<T>) -> Self {
-        if self.select.is_none_or(|select| select.has(name))
+        if self.is_shown(name)
             && let Some(value) = value()
         {
             self.write(name, &value);
@@ -141,20 +151,25 @@ impl<'a> Fields<'a> {
         if inner.is_empty() {
             return self;
         }
-        let Some(select) = self.select else {
+        let has = |path: &str| document.contains(&format!("\"{}\":", path.rsplit('/').next().unwrap_or(path)));
+        let is_hidden = self.hidden.iter().any(|path| has(path));
+        if self.select.is_none() && !is_hidden {
             if self.text.len() > 1 {
                 self.text.push(b',');
             }
             self.text.extend_from_slice(inner.as_bytes());
             return self;
-        };
-        if !select.names().any(|name| document.contains(&format!("\"{name}\":"))) {
+        }
+        if self.select.is_some_and(|select| !select.names().any(has)) {
             return self;
         }
-        let fields: Map<String, Value> = serde_json::from_str(document).unwrap_or_else(|error| {
+        let mut fields: Map<String, Value> = serde_json::from_str(document).unwrap_or_else(|error| {
             tracing::warn!(%error, "a stored document is not JSON");
             Map::new()
         });
+        for path in &self.hidden {
+            remove(&mut fields, path);
+        }
         for (name, value) in fields {
             self = self.add(&name, &value);
         }
@@ -165,6 +180,18 @@ impl<'a> Fields<'a> {
     pub fn finish(mut self) -> Vec<u8> {
         self.text.push(b'}');
         self.text
+    }
+}
+
+/// Removes a field, or one inside the objects that its path leads through.
+pub fn remove(fields: &mut Map<String, Value>, path: &str) {
+    match path.split_once('/') {
+        None => drop(fields.remove(path)),
+        Some((head, rest)) => {
+            if let Some(Value::Object(inner)) = fields.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
     }
 }
 
@@ -181,5 +208,15 @@ mod tests {
         let text = Fields::new(Some(&select)).add("id", "t").add("url", "u").document(document).finish();
         assert_eq!(text, br#"{"id":"t","requiredSlots":2}"#);
         assert_eq!(Fields::new(None).document("{}").finish(), b"{}");
+    }
+
+    #[test]
+    fn what_is_hidden_is_left_out_wherever_it_comes_from() {
+        let document = r#"{"policy":{"fill":"pack","order":"none"},"tags":{"order":"mine"}}"#;
+        let fields = |select| Fields::new(select).without(vec!["policy/order", "slots"]).add("slots", &2).add("id", "t");
+        assert_eq!(fields(None).document(document).finish(), br#"{"id":"t","policy":{"fill":"pack"},"tags":{"order":"mine"}}"#);
+        let select = Select::parse("policy,slots", &["policy", "slots"]).unwrap();
+        assert_eq!(fields(Some(&select)).document(document).finish(), br#"{"policy":{"fill":"pack"}}"#);
+        assert_eq!(fields(None).document(r#"{"a":1}"#).finish(), br#"{"id":"t","a":1}"#);
     }
 }

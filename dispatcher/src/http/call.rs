@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     command::Condition,
-    http::{error::RequestId, json, query::Query},
+    http::{error::RequestId, json, query::Query, version::Version},
     refusal::{Code, Refusal},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 pub struct Call {
     /// The request's number.
     pub id: RequestId,
+    /// The version of the API that it names.
+    pub version: Version,
     /// `http://host:port` as the client reached us.
     pub base: String,
     /// The path as it was sent.

@@ -16,6 +16,7 @@ use crate::{
         lists::{Paging, ROWS_MAX, shape},
         stats::{self, JobStats},
         validate::Object,
+        version::{self, Kind},
     },
     refusal::{Code, Refusal},
     store::rows::{Counts, JobRow},
@@ -75,6 +76,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &JobRow, stats: Option<&JobStats>)
         terminate_reason: row.terminate_reason.as_deref(),
     };
     fields
+        .without(call.version.lacks(Kind::Job))
         .add("id", row.id.as_str())
         .add("usesTaskDependencies", &row.uses_dependencies)
         .add("url", &url(call, &row.id))
@@ -239,5 +241,10 @@ fn counts(counts: &Counts) -> ShownCounts {
 pub async fn task_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let row = door.job(&call.job()?).await?;
     let fields = Fields::new(None).always("odata.metadata", &format!("{}/$metadata#taskcounts/@Element", call.base));
+    if call.version < version::V12 {
+        let ShownCounts { active, running, completed, succeeded, failed } = counts(&row.tasks);
+        let fields = fields.add("active", &active).add("running", &running).add("completed", &completed);
+        return Ok(Answer::json(fields.add("succeeded", &succeeded).add("failed", &failed).finish()));
+    }
     Ok(Answer::json(fields.add("taskCounts", &counts(&row.tasks)).add("taskSlotCounts", &counts(&row.slots)).finish()))
 }

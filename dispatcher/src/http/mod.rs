@@ -52,6 +52,7 @@ mod tasks;
 mod tls;
 mod transfer;
 mod validate;
+mod version;
 
 pub use auth::{Caller, Gate, Key, Keys, KeysError, Oidc, OidcSettings, Role, read_keys, watch_file};
 pub use document::{compatibility, openapi};

@@ -15,6 +15,7 @@ use crate::{
         odata::Select,
         pools::{NameValue, details},
         start_tasks, tasks,
+        version::Kind,
     },
     refusal::{Code, Refusal},
     store::rows::{NodeRow, TaskRow},
@@ -73,6 +74,7 @@ fn show(fields: Fields<'_>, call: &Call, machine: &Machine, row: &NodeRow, tasks
         faults.map(|fault| NodeError { code: &fault.code, message: &fault.message, error_details: details(&fault.details) }).collect();
     let agent = row.agent_version.as_deref();
     fields
+        .without(call.version.lacks(Kind::Node))
         .add("id", row.id.as_str())
         .add("url", &format!("{}/pools/{}/nodes/{}", call.base, row.pool, row.id))
         .add("state", row.state.as_str())

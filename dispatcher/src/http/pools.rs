@@ -17,6 +17,7 @@ use crate::{
         pool_body, pool_change, scaling,
         stats::{self, PoolStats},
         validate::Object,
+        version::Kind,
     },
     refusal::{Code, Refusal},
     store::rows::PoolRow,
@@ -65,6 +66,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &PoolRow, stats: Option<&PoolStats
     let errors: Vec<_> =
         faults.map(|fault| ResizeError { code: &fault.code, message: &fault.message, values: details(&fault.details) }).collect();
     fields
+        .without(call.version.lacks(Kind::Pool))
         .add("id", row.id.as_str())
         .add("url", &url(call, &row.id))
         .add("eTag", &etag(row.version))
@@ -81,6 +83,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &PoolRow, stats: Option<&PoolStats
         .add("targetDedicatedNodes", &row.target_dedicated)
         .add("targetLowPriorityNodes", &row.target_low_priority)
         .add("taskSlotsPerNode", &row.slots_per_node)
+        .add("maxTasksPerNode", &row.slots_per_node)
         .add("currentNodeCommunicationMode", "simplified")
         .add("enableAutoScale", &row.scaling.is_some())
         .add_some("autoScaleFormula", row.scaling.as_ref().map(|scaling| &scaling.formula))

@@ -17,6 +17,7 @@ use crate::{
         schedule_body,
         stats::{self, JobStats},
         validate::Object,
+        version::Kind,
     },
     refusal::{Code, Refusal},
     store::{
@@ -66,6 +67,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &ScheduleRow, stats: Option<&JobSt
         end_time: row.ended_at.map(Iso),
     };
     fields
+        .without(call.version.lacks(Kind::Schedule))
         .add("id", row.id.as_str())
         .add("url", &url(call, &row.id))
         .add("eTag", &etag(row.version))

@@ -19,6 +19,7 @@ use crate::{
         task_body,
         task_collection::{acts_on_job, unheard},
         validate::Object,
+        version::Kind,
     },
     refusal::{Code, Refusal},
     store::{
@@ -149,6 +150,7 @@ fn detail(select: Option<&Select>) -> Detail {
 
 fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
     fields
+        .without(call.version.lacks(Kind::Task))
         .add("id", row.id.as_str())
         .add_with("url", || Some(url(call, &job.id, &row.id)))
         .add_with("eTag", || Some(etag(row.version)))

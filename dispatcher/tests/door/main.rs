@@ -22,6 +22,7 @@ mod schedules;
 mod signing;
 mod stats;
 mod task_changes;
+mod versions;
 mod words;
 
 use house::House;
