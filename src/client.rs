@@ -204,6 +204,24 @@ impl Client {
         Ok(self.send(method, &self.target(path, &[]), body, None).await?.body)
     }
 
+    /// Sends a file to a URL that needs no signature of ours, as the blob store wants it.
+    pub(crate) async fn upload(&self, url: &str, file: tokio::fs::File, length: u64, patience: Duration) -> Result<(), ClientError> {
+        let request = self.http.put(url).timeout(patience).header("content-length", length).body(reqwest::Body::from(file));
+        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { url: format!("the blob store at {host}"), reason: reason(&error) };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(ClientError::Refused {
+            status: status.as_u16(),
+            code: "UploadFailed".to_owned(),
+            message: format!("the blob store answered {status}"),
+        })
+    }
+
     /// Length of a file.
     pub(crate) async fn file_length(&self, path: &str) -> Result<u64, ClientError> {
         let answer = self.send(Method::HEAD, &self.target(path, &[]), None, None).await?;

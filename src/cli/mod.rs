@@ -1,5 +1,6 @@
 //! The command line: one file for each noun, one function for each verb; every verb parses, calls, shows.
 
+mod app;
 mod file;
 mod job;
 mod node;
@@ -56,6 +57,9 @@ enum Command {
     /// Jobs
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Application packages
+    #[command(subcommand)]
+    App(app::AppCommand),
     /// Queues of the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -136,6 +140,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pool(command) => pool::run(command, out).await,
         Command::Node(command) => node::run(command, out).await,
         Command::Job(command) => job::run(command, out).await,
+        Command::App(command) => app::run(command, out).await,
         Command::Queue(command) => queue::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,
         Command::File(command) => file::run(command, out).await,

@@ -8,6 +8,7 @@ mod clients;
 mod commands;
 mod examples;
 mod nodes;
+mod packages;
 mod queues;
 mod quickstart;
 mod random_requests;
