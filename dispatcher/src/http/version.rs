@@ -107,11 +107,9 @@ pub const FIELDS: &[(Kind, &str, When)] = &[
     (Kind::Task, "authenticationTokenSettings", Until(V2025)),
 ];
 
-/// Operations that not every version has.
+/// Operations that newer versions have given up; those that older ones did not have yet are served to all.
 #[rustfmt::skip]
 pub const OPERATIONS: &[(&str, When)] = &[
-    ("compute_node.start", Since(V20)),
-    ("compute_node.deallocate", Since(V20)),
     ("compute_node.get_remote_desktop", Until(V2025)),
     ("certificate.add", Until(V2025)),
     ("certificate.list", Until(V2025)),
@@ -146,7 +144,7 @@ impl Version {
         FIELDS.iter().filter(|(of, _, when)| *of == kind && !when.holds(self)).map(|(_, path, _)| *path).collect()
     }
 
-    /// Refuses an operation that this version does not have.
+    /// Refuses an operation that this version has given up.
     pub fn check(self, operation: &'static str, path: &str) -> Result<(), Refusal> {
         if OPERATIONS.iter().all(|(name, when)| *name != operation || when.holds(self)) {
             return Ok(());
@@ -154,7 +152,7 @@ impl Version {
         Err(Refusal::new(Code::ResourceNotFound, "The specified resource does not exist.")
             .with("Path", path)
             .with("Operation", operation)
-            .hint("This api-version does not have the operation."))
+            .hint("This api-version does not have the operation any more."))
     }
 }
 

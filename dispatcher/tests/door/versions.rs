@@ -69,7 +69,7 @@ fn counts_have_the_shape_of_their_version() {
 }
 
 #[test]
-fn operations_that_a_version_lacks_are_not_found() {
+fn operations_that_a_version_gave_up_are_not_found() {
     let house = House::open();
     house.add_pool_and_job();
     let code = |method: &str, target: &str, status: u16| {
@@ -78,6 +78,7 @@ fn operations_that_a_version_lacks_are_not_found() {
     assert_eq!(house.get(&format!("/certificates?{V19}"))["value"], json!([]));
     assert_eq!(code("GET", &format!("/certificates?{NEW}"), 404), "ResourceNotFound");
     assert_eq!(code("GET", &format!("/pools/Pool/nodes/n/rdp?{NEW}"), 404), "ResourceNotFound");
-    assert_eq!(code("POST", &format!("/pools/Pool/nodes/n/start?{V19}"), 404), "ResourceNotFound");
-    assert_eq!(code("POST", &format!("/pools/Pool/nodes/n/start?{NEW}"), 404), "NodeNotFound");
+    for version in [OLD, V19, NEW] {
+        assert_eq!(code("POST", &format!("/pools/Pool/nodes/n/start?{version}"), 404), "NodeNotFound", "{version}");
+    }
 }
