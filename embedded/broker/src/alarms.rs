@@ -1,6 +1,12 @@
 //! Memory and disk alarms, heartbeats and time limits: what one tick a second looks after.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use amq_protocol::protocol::{AMQPClass, connection};
 
@@ -16,6 +22,8 @@ const MEMORY_CLEAR_PERCENT: u64 = 90;
 pub(crate) struct Alarms {
     pub memory: bool,
     pub disk: bool,
+    /// Free bytes on the data disk below which it is short.
+    pub disk_free_min: Arc<AtomicU64>,
 }
 
 impl Alarms {
@@ -50,7 +58,7 @@ impl Core {
 
     fn check_disk(&mut self) {
         let is_short = match rustix::fs::statvfs(&self.settings.data) {
-            Ok(disk) => disk.f_bavail * disk.f_frsize < self.settings.disk_free_min_bytes,
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) < self.alarms.disk_free_min.load(Ordering::Relaxed),
             Err(error) => {
                 tracing::warn!(%error, "free disk space is unknown");
                 return;
@@ -109,7 +117,7 @@ impl Core {
                 continue;
             };
             // While an alarm keeps us from reading, silence is ours.
-            let is_heard = !(connection.is_blocked && connection.is_publisher);
+            let is_heard = !(connection.is_blocked && connection.is_publisher || connection.is_slowed);
             if is_heard && now - connection.last_read > interval * 2 + Duration::from_secs(1) {
                 tracing::debug!("client missed its heartbeats");
                 connection.break_off();

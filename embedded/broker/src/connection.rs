@@ -60,6 +60,8 @@ pub(crate) struct Connection {
     /// It has published, so alarms stop reading from it.
     pub is_publisher: bool,
     pub is_blocked: bool,
+    /// The journal is behind with what it has published.
+    pub is_slowed: bool,
     /// Consumers that wait for room in the outbox.
     pub parked: Vec<ConsumerId>,
     pub exclusive_queues: Vec<QueueId>,
@@ -90,6 +92,7 @@ impl Connection {
             wants_write: false,
             is_publisher: false,
             is_blocked: false,
+            is_slowed: false,
             parked: Vec::new(),
             exclusive_queues: Vec::new(),
             held_until: 0,
@@ -134,7 +137,7 @@ impl Connection {
 
     fn may_read(&self) -> bool {
         let is_stopped_by_alarm = self.is_blocked && self.is_publisher;
-        !(self.outbox.is_full() || is_stopped_by_alarm || self.is_gone())
+        !(self.outbox.is_full() || is_stopped_by_alarm || self.is_slowed || self.is_gone())
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub pager: Pager,
     pub timers: Timers,
     pub alarms: Alarms,
+    /// Publishers that wait for the journal.
+    pub slowed: Vec<ConnectionId>,
     /// Memory of the messages held, ready or unacknowledged.
     pub held_bytes: u64,
     pub last_queue_id: QueueId,
@@ -81,6 +83,7 @@ impl Core {
             journal,
             timers: Timers::default(),
             alarms: Alarms::default(),
+            slowed: Vec::new(),
             held_bytes: 0,
             last_queue_id: 0,
             last_id: 0,
@@ -216,6 +219,12 @@ impl Core {
         }
         let wants_places = self.is_paging();
         self.journal.hand_over(wants_places);
+        for id in self.slowed.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_slowed = false;
+                connection.wake.notify_one();
+            }
+        }
         if has_rotated {
             self.compact();
         }

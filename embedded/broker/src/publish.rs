@@ -81,9 +81,20 @@ impl Core {
             }
         } else {
             self.enqueue(&routed, &message, header.expiration_ms, confirm);
+            self.slow_down(id);
         }
         self.routed = routed;
         Ok(())
+    }
+
+    /// Reads no more from a publisher while the journal is behind: what it holds must not grow with the publisher's speed.
+    fn slow_down(&mut self, id: ConnectionId) {
+        if self.journal.is_behind()
+            && let Some(connection) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut connection.is_slowed, true)
+        {
+            self.slowed.push(id);
+        }
     }
 
     fn return_message(&mut self, id: ConnectionId, number: ChannelId, message: &Message) {

@@ -5,7 +5,11 @@ use std::{
     fs::{File, TryLockError},
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     rc::Rc,
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc as std_mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -51,6 +55,7 @@ const STACK_BYTES: usize = 16 << 20;
 pub struct Broker {
     address: SocketAddr,
     url: String,
+    disk_free_min: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,10 +68,12 @@ impl Broker {
         let (user, password) = (settings.user.clone(), settings.password.clone());
         let scheme = if settings.tls.is_some() { "amqps" } else { "amqp" };
         let data = settings.data.clone();
+        let disk_free_min = Arc::new(AtomicU64::new(settings.disk_free_min_bytes));
+        let limit = disk_free_min.clone();
         let thread = std::thread::Builder::new()
             .name("amqp".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || run(settings, ready, stopped))
+            .spawn(move || run(settings, limit, ready, stopped))
             .map_err(Error::data(data))?;
         let address = is_ready.await.map_err(|_| Error::ThreadEnded)??;
         let host = match address {
@@ -75,7 +82,7 @@ impl Broker {
             SocketAddr::V4(v4) => v4.ip().to_string(),
         };
         let url = format!("{scheme}://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
-        Ok(Broker { address, url, stop: Some(stop), thread: Some(thread) })
+        Ok(Broker { address, url, disk_free_min, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address it listens on.
@@ -86,6 +93,11 @@ impl Broker {
     /// URL with user and password for a client on this machine.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// Changes the free bytes on the data disk below which publishers are blocked; it counts from the next second on.
+    pub fn set_disk_free_min(&self, bytes: u64) {
+        self.disk_free_min.store(bytes, Ordering::Relaxed);
     }
 
     /// Closes all connections, writes what is left, and ends the threads.
@@ -114,7 +126,12 @@ fn percent(text: &str) -> String {
 }
 
 /// The state's thread.
-fn run(settings: Settings, ready: oneshot::Sender<Result<SocketAddr, Error>>, stopped: oneshot::Receiver<()>) {
+fn run(
+    settings: Settings,
+    disk_free_min: Arc<AtomicU64>,
+    ready: oneshot::Sender<Result<SocketAddr, Error>>,
+    stopped: oneshot::Receiver<()>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -122,7 +139,7 @@ fn run(settings: Settings, ready: oneshot::Sender<Result<SocketAddr, Error>>, st
             return;
         }
     };
-    let started = start(settings);
+    let started = start(settings, disk_free_min);
     match started {
         Err(error) => drop(ready.send(Err(error))),
         Ok(started) => {
@@ -159,7 +176,7 @@ struct Started {
     lock: File,
 }
 
-fn start(settings: Settings) -> Result<Started, Error> {
+fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, Error> {
     let data = settings.data.clone();
     std::fs::create_dir_all(&data).map_err(Error::data(&data))?;
     let lock = File::create(data.join("lock")).map_err(Error::data(data.join("lock")))?;
@@ -191,6 +208,7 @@ fn start(settings: Settings) -> Result<Started, Error> {
         .map_err(Error::data(&data))?;
     let journal = Journal::new(batches, segment, settings.segment_max_bytes, &replayed.segments);
     let mut core = Core::new(Arc::new(settings), journal, Rc::new(Notify::new()));
+    core.alarms.disk_free_min = disk_free_min;
     core.restore(replayed);
     for op in core.topology() {
         core.journal.topology(op);

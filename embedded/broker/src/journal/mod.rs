@@ -32,6 +32,10 @@ use crate::{
 
 /// Lazy operations (acks) that make a batch leave although nobody waits for it.
 const LAZY_OPS_MAX: usize = 4_096;
+/// Bytes of messages that make a batch leave although nobody waits for it.
+const LAZY_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of messages that may be collected while a batch is being written; then publishers wait for the disk.
+const BACKLOG_MAX_BYTES: u64 = 32 << 20;
 /// Largest segment whatever the settings say; positions in it are kept in 32 bits.
 const SEGMENT_MAX_BYTES: u64 = 1 << 30;
 /// Segments of slack before live messages are written again.
@@ -82,6 +86,8 @@ pub(crate) struct Journal {
     writer: mpsc::SyncSender<Batch>,
     number: u64,
     ops: Vec<Op>,
+    /// Bytes of the messages in `ops`.
+    content_bytes: u64,
     waiting_now: Waiting,
     waiting: VecDeque<(u64, Waiting)>,
     is_urgent: bool,
@@ -104,6 +110,7 @@ impl Journal {
             writer,
             number: 1,
             ops: Vec::new(),
+            content_bytes: 0,
             waiting_now: Waiting::default(),
             waiting: VecDeque::new(),
             is_urgent: false,
@@ -135,6 +142,9 @@ impl Journal {
 
     fn push(&mut self, op: Op) -> u32 {
         self.segments.entry(self.segment).or_default().bytes += op.bytes();
+        if let Op::Publish { message, .. } | Op::Spill { message, .. } = &op {
+            self.content_bytes += publish_bytes(message);
+        }
         self.ops.push(op);
         (self.ops.len() - 1) as u32
     }
@@ -249,7 +259,13 @@ impl Journal {
 
     /// Whether a batch is ready and the writer is free.
     pub fn wants_to_leave(&self) -> bool {
-        !self.is_busy && (self.is_urgent || self.is_lazy_due || self.ops.len() >= LAZY_OPS_MAX)
+        let is_large = self.ops.len() >= LAZY_OPS_MAX || self.content_bytes >= LAZY_BYTES_MAX;
+        !self.is_busy && (self.is_urgent || self.is_lazy_due || is_large)
+    }
+
+    /// Whether messages come faster than they can be written.
+    pub fn is_behind(&self) -> bool {
+        self.is_busy && self.content_bytes > BACKLOG_MAX_BYTES
     }
 
     /// Whether a batch is on its way or collected.
@@ -270,6 +286,7 @@ impl Journal {
         let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops), must_sync: self.is_urgent, wants_places };
         self.waiting.push_back((self.number, std::mem::take(&mut self.waiting_now)));
         self.number += 1;
+        self.content_bytes = 0;
         self.is_urgent = false;
         self.is_lazy_due = false;
         self.is_busy = true;

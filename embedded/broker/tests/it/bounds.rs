@@ -6,6 +6,18 @@ use lapin::{BasicProperties, Connection, ConnectionProperties, Event, options::*
 
 use crate::world::*;
 
+/// Waits for something that the broker tells.
+async fn until(events: &mut (dyn futures::Stream<Item = Event> + Unpin + Send), wanted: fn(&Event) -> bool) {
+    let told = async {
+        while let Some(event) = events.next().await {
+            if wanted(&event) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(WAIT, told).await.expect("the broker tells");
+}
+
 #[tokio::test]
 async fn the_memory_alarm_blocks_publishers_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
@@ -20,17 +32,6 @@ async fn the_memory_alarm_blocks_publishers_and_recovers() {
     for _ in 0..3 {
         publish(&channel_a, "", "q", &vec![1; 400 << 10], 1).await;
     }
-    let until = async |events: &mut (dyn futures::Stream<Item = Event> + Unpin + Send), wanted: fn(&Event) -> bool| {
-        tokio::time::timeout(WAIT, async {
-            while let Some(event) = events.next().await {
-                if wanted(&event) {
-                    return;
-                }
-            }
-        })
-        .await
-        .expect("the broker tells");
-    };
     until(&mut events, |event| matches!(event, Event::ConnectionBlocked(_))).await;
     // Held back while the alarm stands, taken once it is over.
     let held = tokio::spawn(async move { publish(&channel_a, "", "q", b"late", 1).await });
@@ -39,6 +40,88 @@ async fn the_memory_alarm_blocks_publishers_and_recovers() {
     assert!(tokio::time::timeout(WAIT, held).await.unwrap().unwrap().is_ack());
     until(&mut events, |event| matches!(event, Event::ConnectionUnblocked)).await;
     broker.stop().await;
+}
+
+#[tokio::test]
+async fn the_disk_alarm_blocks_publishers_lets_consumers_go_on_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let publisher = Connection::connect(&broker.url(), ConnectionProperties::default()).await.unwrap();
+    let mut events = publisher.events_listener();
+    let a = publisher.create_channel().await.unwrap();
+    a.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    durable_queue(&a, "q", FieldTable::default()).await;
+    for number in 0..3 {
+        assert!(publish(&a, "", "q", format!("{number}").as_bytes(), 2).await.is_ack());
+    }
+    broker.set_disk_free_min(u64::MAX);
+    until(&mut events, |event| matches!(event, Event::ConnectionBlocked(reason) if reason == "low on disk")).await;
+    let held = tokio::spawn(async move {
+        let mut confirms = Vec::new();
+        for number in 3..6 {
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let body = format!("{number}");
+            confirms.push(a.basic_publish("".into(), "q".into(), Default::default(), body.as_bytes(), properties).await.unwrap());
+        }
+        futures::future::join_all(confirms).await
+    });
+    // A consumer of its own connection takes what is there, and acks of it free the disk.
+    let consumer = channel(&broker.url()).await;
+    let mut deliveries = consumer.basic_consume("q".into(), "".into(), Default::default(), FieldTable::default()).await.unwrap();
+    let mut next = async || {
+        let delivery = tokio::time::timeout(WAIT, deliveries.next()).await.expect("a delivery").unwrap().unwrap();
+        delivery.ack(BasicAckOptions::default()).await.unwrap();
+        String::from_utf8(delivery.data).unwrap()
+    };
+    for number in 0..3 {
+        assert_eq!(next().await, format!("{number}"));
+    }
+    // Whoever connects and publishes while the alarm stands is held as well.
+    let late = Connection::connect(&broker.url(), ConnectionProperties::default()).await.unwrap();
+    let mut late_events = late.events_listener();
+    let late_channel = late.create_channel().await.unwrap();
+    let late_publish = late_channel.basic_publish("".into(), "q".into(), Default::default(), b"6", BasicProperties::default());
+    late_publish.await.unwrap();
+    until(&mut late_events, |event| matches!(event, Event::ConnectionBlocked(_))).await;
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let count = consumer.queue_declare("q".into(), passive, FieldTable::default()).await.unwrap().message_count();
+    assert!(count <= 1, "at most the first publish of the late connection came through, not {count}");
+    assert!(!held.is_finished(), "a confirm came through the alarm");
+
+    broker.set_disk_free_min(0);
+    until(&mut events, |event| matches!(event, Event::ConnectionUnblocked)).await;
+    until(&mut late_events, |event| matches!(event, Event::ConnectionUnblocked)).await;
+    let confirms = tokio::time::timeout(WAIT, held).await.expect("confirms").unwrap();
+    assert!(confirms.into_iter().all(|confirm| confirm.unwrap().is_ack()));
+    let mut rest = vec![next().await, next().await, next().await, next().await];
+    rest.retain(|body| body != "6");
+    assert_eq!(rest, ["3", "4", "5"], "what was held comes in its order, once");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_costs_the_server_a_bounded_amount_of_memory() {
+    /// 512 MiB, far more than the server may hold: 64 MiB of messages, 64 MiB on their way to disk, and a full outbox.
+    const PUBLISHED: usize = 8 << 10;
+    const GROWTH_MAX: u64 = 256 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let victim = crate::crash::Victim::start(folder.path());
+    let address = victim.url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0.parse().unwrap();
+    let a = channel(&victim.url).await;
+    let stuck = crate::hostile::Raw::connect(address).await.consume_everything("q").await;
+    let before = victim.resident_bytes();
+    let body = vec![1; 64 << 10];
+    for _ in 0..PUBLISHED / 8 {
+        let confirms = (0..8).map(|_| publish(&a, "", "q", &body, 2));
+        assert!(futures::future::join_all(confirms).await.into_iter().all(|confirm| confirm.is_ack()));
+    }
+    let growth = victim.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_MAX, "{} MiB more than before", growth >> 20);
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let ready = a.queue_declare("q".into(), passive, FieldTable::default()).await.unwrap().message_count() as usize;
+    assert!(ready > PUBLISHED / 2, "only {ready} of {PUBLISHED} wait: the rest is on its way to somebody who does not read");
+    drop(stuck);
+    victim.kill();
 }
 
 #[tokio::test]

@@ -16,14 +16,14 @@ use crate::world::*;
 const CHILD_DATA: &str = "PIECEWORK_TEST_BROKER_DATA";
 
 /// The server in a process of its own, so that it can be killed.
-struct Victim {
+pub struct Victim {
     process: Child,
-    url: String,
+    pub url: String,
     _stdin: ChildStdin,
 }
 
 impl Victim {
-    fn start(folder: &Path) -> Victim {
+    pub fn start(folder: &Path) -> Victim {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::serves_when_asked_as_a_child", "--nocapture"])
             .env(CHILD_DATA, folder)
@@ -37,7 +37,14 @@ impl Victim {
         Victim { process, url, _stdin: stdin }
     }
 
-    fn kill(mut self) {
+    /// The memory of the process that is really there, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    pub fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }

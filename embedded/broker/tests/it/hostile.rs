@@ -1,5 +1,7 @@
 //! Bytes that no honest client sends. The server answers, closes, or waits; it never falls over and never hoards.
 
+use std::net::SocketAddr;
+
 use embedded_broker::Broker;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +20,11 @@ pub struct Raw(TcpStream);
 
 impl Raw {
     pub async fn open(broker: &Broker) -> Raw {
-        Raw(TcpStream::connect(broker.address()).await.unwrap())
+        Raw::connect(broker.address()).await
+    }
+
+    pub async fn connect(address: SocketAddr) -> Raw {
+        Raw(TcpStream::connect(address).await.unwrap())
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
