@@ -144,7 +144,7 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         let nodes = door.all_nodes(&pool.id).await?;
         counted.push((pool, nodes));
     }
-    let lacks = call.version.lacks(Kind::NodeCounts);
+    let lacks = call.lacks(Kind::NodeCounts);
     let show = |(pool, nodes): &(crate::store::rows::PoolRow, Vec<NodeRow>)| {
         let counts = PoolCounts {
             pool_id: pool.id.as_str(),
@@ -152,7 +152,7 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
             low_priority: StateCounts::of(nodes.iter().filter(|node| !node.is_dedicated)),
         };
         let mut counts = serde_json::to_value(&counts).expect("counts have a JSON form");
-        for name in &lacks {
+        for name in lacks {
             for kind in ["dedicated", "lowPriority"] {
                 counts[kind].as_object_mut().and_then(|counts| counts.remove(*name));
             }

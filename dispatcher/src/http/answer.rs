@@ -86,17 +86,17 @@ impl Serialize for Iso {
 pub struct Fields<'a> {
     text: Vec<u8>,
     select: Option<&'a Select>,
-    hidden: Vec<&'static str>,
+    hidden: &'a [&'static str],
 }
 
 impl<'a> Fields<'a> {
     /// An empty object.
     pub fn new(select: Option<&'a Select>) -> Fields<'a> {
-        Fields { text: vec![b'{'], select, hidden: Vec::new() }
+        Fields { text: vec![b'{'], select, hidden: &[] }
     }
 
     /// Leaves these out; a slash leads into an object of the document.
-    pub fn without(self, hidden: Vec<&'static str>) -> Self {
+    pub fn without(self, hidden: &'a [&'static str]) -> Self {
         Fields { hidden, ..self }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
             tracing::warn!(%error, "a stored document is not JSON");
             Map::new()
         });
-        for path in &self.hidden {
+        for path in self.hidden {
             remove(&mut fields, path);
         }
         for (name, value) in fields {
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_hidden_is_left_out_wherever_it_comes_from() {
         let document = r#"{"policy":{"fill":"pack","order":"none"},"tags":{"order":"mine"}}"#;
-        let fields = |select| Fields::new(select).without(vec!["policy/order", "slots"]).add("slots", &2).add("id", "t");
+        let fields = |select| Fields::new(select).without(&["policy/order", "slots"]).add("slots", &2).add("id", "t");
         assert_eq!(fields(None).document(document).finish(), br#"{"id":"t","policy":{"fill":"pack"},"tags":{"order":"mine"}}"#);
         let select = Select::parse("policy,slots", &["policy", "slots"]).unwrap();
         assert_eq!(fields(Some(&select)).document(document).finish(), br#"{"policy":{"fill":"pack"}}"#);

@@ -7,7 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     command::Condition,
-    http::{error::RequestId, json, query::Query, version::Version},
+    http::{
+        error::RequestId,
+        json,
+        query::Query,
+        version::{Kind, Lacks, Version},
+    },
     refusal::{Code, Refusal},
 };
 
@@ -18,6 +23,8 @@ pub struct Call {
     pub id: RequestId,
     /// The version of the API that it names.
     pub version: Version,
+    /// What that version lacks, once it was looked up.
+    pub lacks: Lacks,
     /// `http://host:port` as the client reached us.
     pub base: String,
     /// The path as it was sent.
@@ -46,6 +53,11 @@ where
 }
 
 impl Call {
+    /// Fields that answers of this kind leave out.
+    pub fn lacks(&self, kind: Kind) -> &[&'static str] {
+        self.lacks.of(self.version, kind)
+    }
+
     /// The path's value at an index.
     pub fn value(&self, index: usize) -> &str {
         self.values.get(index).map_or("", String::as_str)

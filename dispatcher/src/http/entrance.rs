@@ -43,7 +43,7 @@ use crate::{
         queues, retired,
         routes::{self, Refused, Route, Served},
         scaling, schedules, task_collection, task_files, tasks,
-        version::Version,
+        version::{Lacks, Version},
     },
     refusal::{Code, Refusal},
     road::{Files, Queues},
@@ -325,7 +325,21 @@ impl Door {
         query.number("timeout", 1, i64::from(i32::MAX)).map_err(plain)?;
         let condition = conditional::read(&parts.headers, route.honours).map_err(plain)?;
         let headers = parts.headers.clone();
-        Ok((route, Call { id, base, version, path: path.to_owned(), values, query, condition, headers, body: Bytes::new() }))
+        Ok((
+            route,
+            Call {
+                lacks: Lacks::default(),
+                id,
+                base,
+                version,
+                path: path.to_owned(),
+                values,
+                query,
+                condition,
+                headers,
+                body: Bytes::new(),
+            },
+        ))
     }
 }
 

@@ -64,7 +64,7 @@ pub fn url(call: &Call, job: &JobId) -> String {
     format!("{}/jobs/{}", call.base, job.as_str().replace(':', "%3A"))
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &JobRow, stats: Option<&JobStats>) -> Vec<u8> {
+fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &JobRow, stats: Option<&JobStats>) -> Vec<u8> {
     let constraints = Constraints {
         max_wall_clock_time: row.max_wall_clock.unwrap_or(Period::UNLIMITED),
         max_task_retry_count: row.max_task_retry_count,
@@ -76,7 +76,7 @@ fn show(fields: Fields<'_>, call: &Call, row: &JobRow, stats: Option<&JobStats>)
         terminate_reason: row.terminate_reason.as_deref(),
     };
     fields
-        .without(call.version.lacks(Kind::Job))
+        .without(call.lacks(Kind::Job))
         .add("id", row.id.as_str())
         .add("usesTaskDependencies", &row.uses_dependencies)
         .add("url", &url(call, &row.id))

@@ -68,13 +68,13 @@ fn recent<'a>(call: &Call, rows: &'a [(JobId, TaskRow)]) -> Vec<RecentTask<'a>> 
     shown.collect()
 }
 
-fn show(fields: Fields<'_>, call: &Call, machine: &Machine, row: &NodeRow, tasks: &[(JobId, TaskRow)]) -> Vec<u8> {
+fn show<'a>(fields: Fields<'a>, call: &'a Call, machine: &Machine, row: &NodeRow, tasks: &[(JobId, TaskRow)]) -> Vec<u8> {
     let faults = row.faults.iter();
     let errors: Vec<_> =
         faults.map(|fault| NodeError { code: &fault.code, message: &fault.message, error_details: details(&fault.details) }).collect();
     let agent = row.agent_version.as_deref();
     fields
-        .without(call.version.lacks(Kind::Node))
+        .without(call.lacks(Kind::Node))
         .add("id", row.id.as_str())
         .add("url", &format!("{}/pools/{}/nodes/{}", call.base, row.pool, row.id))
         .add("state", row.state.as_str())

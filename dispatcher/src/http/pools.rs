@@ -61,12 +61,12 @@ fn url(call: &Call, pool: &PoolId) -> String {
     format!("{}/pools/{pool}", call.base)
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &PoolRow, stats: Option<&PoolStats>) -> Vec<u8> {
+fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &PoolRow, stats: Option<&PoolStats>) -> Vec<u8> {
     let faults = row.resize_errors.iter();
     let errors: Vec<_> =
         faults.map(|fault| ResizeError { code: &fault.code, message: &fault.message, values: details(&fault.details) }).collect();
     fields
-        .without(call.version.lacks(Kind::Pool))
+        .without(call.lacks(Kind::Pool))
         .add("id", row.id.as_str())
         .add("url", &url(call, &row.id))
         .add("eTag", &etag(row.version))

@@ -60,14 +60,14 @@ fn url(call: &Call, schedule: &ScheduleId) -> String {
     format!("{}/jobschedules/{schedule}", call.base)
 }
 
-fn show(fields: Fields<'_>, call: &Call, row: &ScheduleRow, stats: Option<&JobStats>) -> Vec<u8> {
+fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &ScheduleRow, stats: Option<&JobStats>) -> Vec<u8> {
     let execution = ExecutionInfo {
         next_run_time: row.next_due.map(Iso),
         recent_job: row.recent.as_ref().map(|job| RecentJob { id: job.as_str(), url: jobs::url(call, job) }),
         end_time: row.ended_at.map(Iso),
     };
     fields
-        .without(call.version.lacks(Kind::Schedule))
+        .without(call.lacks(Kind::Schedule))
         .add("id", row.id.as_str())
         .add("url", &url(call, &row.id))
         .add("eTag", &etag(row.version))

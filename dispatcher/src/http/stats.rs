@@ -158,10 +158,11 @@ impl Counted for PoolRow {
     }
 }
 
-/// Whether a request asks for them: `$expand` must name them, and `$select`, where there is one, too.
+/// Whether a request asks for them: by `$select` where there is one, otherwise by `$expand`.
 fn are_wanted(call: &Call, select: Option<&Select>) -> Result<bool, Refusal> {
-    let is_expanded = call.query.text("$expand")?.is_some_and(|expand| expand.split(',').any(|name| name.trim() == "stats"));
-    Ok(is_expanded && select.is_none_or(|select| select.has("stats")))
+    let expand = call.query.text("$expand")?;
+    let is_expanded = expand.is_some_and(|expand| expand.split(',').any(|name| name.trim() == "stats"));
+    Ok(select.map_or(is_expanded, |select| select.has("stats")))
 }
 
 /// Rows, each with its statistics when the request asks for them.

@@ -148,9 +148,9 @@ fn detail(select: Option<&Select>) -> Detail {
     detail
 }
 
-fn show(fields: Fields<'_>, call: &Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
+fn show<'a>(fields: Fields<'a>, call: &'a Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
     fields
-        .without(call.version.lacks(Kind::Task))
+        .without(call.lacks(Kind::Task))
         .add("id", row.id.as_str())
         .add_with("url", || Some(url(call, &job.id, &row.id)))
         .add_with("eTag", || Some(etag(row.version)))

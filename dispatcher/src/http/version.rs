@@ -2,6 +2,8 @@
 //!
 //! One model serves them all: everything is taken from every client, and what its version lacks is left out of answers.
 
+use std::sync::OnceLock;
+
 use crate::{
     http::query::Query,
     refusal::{Code, Refusal},
@@ -140,7 +142,7 @@ impl Version {
     }
 
     /// Fields of an answer that this version does not know.
-    pub fn lacks(self, kind: Kind) -> Vec<&'static str> {
+    fn lacks(self, kind: Kind) -> Vec<&'static str> {
         FIELDS.iter().filter(|(of, _, when)| *of == kind && !when.holds(self)).map(|(_, path, _)| *path).collect()
     }
 
@@ -153,6 +155,17 @@ impl Version {
             .with("Path", path)
             .with("Operation", operation)
             .hint("This api-version does not have the operation any more."))
+    }
+}
+
+/// What one version lacks: looked up once for a request, and asked for each row.
+#[derive(Debug, Default)]
+pub struct Lacks([OnceLock<Vec<&'static str>>; 6]);
+
+impl Lacks {
+    /// The fields that a version lacks; always the same version.
+    pub fn of(&self, version: Version, kind: Kind) -> &[&'static str] {
+        self.0[kind as usize].get_or_init(|| version.lacks(kind))
     }
 }
 

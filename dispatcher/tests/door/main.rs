@@ -8,6 +8,7 @@ mod bearers;
 mod changes;
 mod clients;
 mod files;
+mod filters;
 mod house;
 mod jobs;
 mod lists;

@@ -53,11 +53,13 @@ fn stats_of_tasks_jobs_schedules_and_pools_are_shown_when_they_are_expanded() {
         let page = house.get(&format!("{list}?$expand=stats"));
         let row = page["value"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap();
         assert_eq!(fields(&row["stats"]), fields(&shown["stats"]), "{list}");
-        for query in ["", "?$select=id", "?$select=id&$expand=stats", "?$select=stats"] {
+        for query in ["", "?$select=id", "?$select=id&$expand=stats"] {
             assert!(house.get(&format!("{target}{query}")).get("stats").is_none(), "{target}{query}");
         }
-        let both = house.get(&format!("{list}?$select=id,stats&$expand=stats"));
-        assert_eq!(fields(&both["value"][0]), ["id", "stats"], "{list}");
+        for query in ["$select=id,stats&$expand=stats", "$select=id,stats"] {
+            let selected = house.get(&format!("{list}?{query}"));
+            assert_eq!(fields(&selected["value"][0]), ["id", "stats"], "{list} {query}");
+        }
     }
 }
 
