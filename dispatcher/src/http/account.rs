@@ -159,5 +159,5 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         }
         counts.to_string().into_bytes()
     };
-    Ok(paging.answer(call, "poolnodecounts", &counted, |(pool, _)| pool.id.as_str(), show))
+    Ok(paging.answer(call, "poolnodecounts", &counted, |(pool, _)| pool.id.as_str(), |_, row| show(row)))
 }

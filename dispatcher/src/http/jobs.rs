@@ -128,9 +128,9 @@ pub async fn page(door: &Door, call: &Call, filter: Compiled) -> Result<Answer, 
         None => Vec::new(),
         Some(page) => door.read.jobs(page).await.map_err(store_failed)?,
     };
-    let rows = stats::with(door, call, select.as_ref(), rows, |row: &JobRow| url(call, &row.id)).await?;
-    let show = |(row, stats): &(JobRow, Option<JobStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
-    Ok(paging.answer(call, "jobs", &rows, |(row, _)| row.id.as_str(), show))
+    let stats = stats::of_rows(door, call, select.as_ref(), &rows, |row| url(call, &row.id)).await?;
+    let show = |at: usize, row: &JobRow| show(Fields::new(select.as_ref()), call, row, stats.get(at));
+    Ok(paging.answer(call, "jobs", &rows, |row| row.id.as_str(), show))
 }
 
 /// One job.

@@ -13,6 +13,8 @@ use crate::{
 /// Rows of a page at most, and by default.
 pub const ROWS_MAX: usize = 1_000;
 
+/// Room for the link to the next page.
+const LINK_BYTES: usize = 1_024;
 const TOKEN_VERSION: &str = "1:";
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -55,10 +57,10 @@ impl Paging {
         (shown, if rows.len() > shown.len() { shown.last() } else { None })
     }
 
-    /// Shapes rows that were read with [`Paging::page`].
-    pub fn answer<R>(&self, call: &Call, kind: &str, rows: &[R], id: impl Fn(&R) -> &str, show: impl Fn(&R) -> Vec<u8>) -> Answer {
+    /// Shapes rows that were read with [`Paging::page`]; `show` is told which row it is.
+    pub fn answer<R>(&self, call: &Call, kind: &str, rows: &[R], id: impl Fn(&R) -> &str, show: impl Fn(usize, &R) -> Vec<u8>) -> Answer {
         let (shown, last) = self.shown(rows);
-        list(call, kind, shown.iter().map(show), last.map(id))
+        list(call, kind, shown.iter().enumerate().map(|(at, row)| show(at, row)), last.map(id))
     }
 }
 
@@ -66,9 +68,12 @@ impl Paging {
 pub fn list(call: &Call, kind: &str, items: impl Iterator<Item = Vec<u8>>, next: Option<&str>) -> Answer {
     let text = |value: &str| serde_json::to_string(value).expect("a text has a JSON form");
     let mut body = format!("{{\"odata.metadata\":{},\"value\":[", text(&format!("{}/$metadata#{kind}", call.base))).into_bytes();
+    let rows = items.size_hint().0;
     for (index, item) in items.enumerate() {
         if index > 0 {
             body.push(b',');
+        } else {
+            body.reserve(rows * (item.len() + 1) + LINK_BYTES);
         }
         body.extend_from_slice(&item);
     }

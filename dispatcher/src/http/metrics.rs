@@ -79,5 +79,5 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         };
         serde_json::to_vec(&shown).expect("plain values have a JSON form")
     };
-    Ok(paging.answer(call, "poolusagemetrics", &rows, |(token, _)| token, show))
+    Ok(paging.answer(call, "poolusagemetrics", &rows, |(token, _)| token, |_, row| show(row)))
 }

@@ -171,7 +171,7 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         shown.push((row, recent));
     }
     let show = |(row, recent): &(NodeRow, Recent)| show(Fields::new(select.as_ref()), call, &machine, row, recent);
-    Ok(paging.answer(call, "nodes", &shown, |(row, _)| row.id.as_str(), show))
+    Ok(paging.answer(call, "nodes", &shown, |(row, _)| row.id.as_str(), |_, row| show(row)))
 }
 
 /// Nodes have no extensions.

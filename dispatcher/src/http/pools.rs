@@ -118,9 +118,9 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         None => Vec::new(),
         Some(page) => door.read.pools(page).await.map_err(store_failed)?,
     };
-    let rows = stats::with(door, call, select.as_ref(), rows, |row: &PoolRow| url(call, &row.id)).await?;
-    let show = |(row, stats): &(PoolRow, Option<PoolStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
-    Ok(paging.answer(call, "pools", &rows, |(row, _)| row.id.as_str(), show))
+    let stats = stats::of_rows(door, call, select.as_ref(), &rows, |row| url(call, &row.id)).await?;
+    let show = |at: usize, row: &PoolRow| show(Fields::new(select.as_ref()), call, row, stats.get(at));
+    Ok(paging.answer(call, "pools", &rows, |row| row.id.as_str(), show))
 }
 
 fn element<'a>(call: &Call, select: Option<&'a Select>) -> Fields<'a> {

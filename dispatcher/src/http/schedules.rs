@@ -104,9 +104,9 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         None => Vec::new(),
         Some(page) => door.read.schedules(page).await.map_err(store_failed)?,
     };
-    let rows = stats::with(door, call, select.as_ref(), rows, |row: &ScheduleRow| url(call, &row.id)).await?;
-    let show = |(row, stats): &(ScheduleRow, Option<JobStats>)| show(Fields::new(select.as_ref()), call, row, stats.as_ref());
-    Ok(paging.answer(call, "jobschedules", &rows, |(row, _)| row.id.as_str(), show))
+    let stats = stats::of_rows(door, call, select.as_ref(), &rows, |row| url(call, &row.id)).await?;
+    let show = |at: usize, row: &ScheduleRow| show(Fields::new(select.as_ref()), call, row, stats.get(at));
+    Ok(paging.answer(call, "jobschedules", &rows, |row| row.id.as_str(), show))
 }
 
 /// One schedule.

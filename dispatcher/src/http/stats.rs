@@ -165,24 +165,20 @@ fn are_wanted(call: &Call, select: Option<&Select>) -> Result<bool, Refusal> {
     Ok(select.map_or(is_expanded, |select| select.has("stats")))
 }
 
-/// Rows, each with its statistics when the request asks for them.
-pub async fn with<R: Counted>(
+/// The statistics of rows, in their order; none at all when the request does not ask for them.
+pub async fn of_rows<R: Counted>(
     door: &Door,
     call: &Call,
     select: Option<&Select>,
-    rows: Vec<R>,
+    rows: &[R],
     url: impl Fn(&R) -> String,
-) -> Result<Vec<(R, Option<R::Stats>)>, Refusal> {
+) -> Result<Vec<R::Stats>, Refusal> {
     if !are_wanted(call, select)? {
-        return Ok(rows.into_iter().map(|row| (row, None)).collect());
+        return Ok(Vec::new());
     }
-    let sums = R::sums(door, &rows).await.map_err(store_failed)?;
+    let sums = R::sums(door, rows).await.map_err(store_failed)?;
     let now = Timestamp::now();
-    let stats = |(row, sums): (R, R::Sums)| {
-        let stats = row.stats(&sums, url(&row), now);
-        (row, Some(stats))
-    };
-    Ok(rows.into_iter().zip(sums).map(stats).collect())
+    Ok(rows.iter().zip(&sums).map(|(row, sums)| row.stats(sums, url(row), now)).collect())
 }
 
 /// The statistics of one row, when the request asks for them.

@@ -148,15 +148,17 @@ fn detail(select: Option<&Select>) -> Detail {
     detail
 }
 
+/// What [`Detail::NAMES`] reads.
+fn show_names<'a>(fields: Fields<'a>, call: &Call, job: &JobRow, row: &TaskRow) -> Fields<'a> {
+    fields.add("id", row.id.as_str()).add_with("url", || Some(url(call, &job.id, &row.id))).add("state", row.state.as_str())
+}
+
 fn show<'a>(fields: Fields<'a>, call: &'a Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
-    fields
+    show_names(fields, call, job, row)
         .without(call.lacks(Kind::Task))
-        .add("id", row.id.as_str())
-        .add_with("url", || Some(url(call, &job.id, &row.id)))
         .add_with("eTag", || Some(etag(row.version)))
         .add("creationTime", &Iso(row.created_at))
         .add("lastModified", &Iso(row.modified_at))
-        .add("state", row.state.as_str())
         .add("stateTransitionTime", &Iso(row.state_at))
         .add_some("previousState", row.previous.map(|(state, _)| state))
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
@@ -194,18 +196,22 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, TASKS)?;
     let job = door.job(&call.job()?).await?;
+    let detail = detail(select.as_ref());
     let found = match paging.page(filter) {
         None => TaskPage { rows: Vec::new(), stopped_at: None },
         Some(page) => {
-            let found = door.read.tasks(&job.id, page, detail(select.as_ref())).await.map_err(store_failed)?;
+            let found = door.read.tasks(&job.id, page, detail).await.map_err(store_failed)?;
             found.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
         }
     };
-    let rows = stats::with(door, call, select.as_ref(), found.rows, |row: &TaskRow| url(call, &job.id, &row.id)).await?;
-    let (shown, last) = paging.shown(&rows);
-    let next = last.map(|(row, _)| row.id.as_str()).or(found.stopped_at.as_deref());
-    let show = |(row, stats): &(TaskRow, Option<TaskStats>)| show(Fields::new(select.as_ref()), call, &job, row, stats.as_ref());
-    Ok(lists::list(call, "tasks", shown.iter().map(show), next))
+    let stats = stats::of_rows(door, call, select.as_ref(), &found.rows, |row| url(call, &job.id, &row.id)).await?;
+    let (shown, last) = paging.shown(&found.rows);
+    let next = last.map(|row| row.id.as_str()).or(found.stopped_at.as_deref());
+    let show = |(at, row)| {
+        let fields = Fields::new(select.as_ref());
+        if detail == Detail::NAMES { show_names(fields, call, &job, row).finish() } else { show(fields, call, &job, row, stats.get(at)) }
+    };
+    Ok(lists::list(call, "tasks", shown.iter().enumerate().map(show), next))
 }
 
 /// One task.

@@ -64,7 +64,7 @@ fn one<T>(connection: &Connection, select: &str, scope: Option<Bound>, id: &str,
     condition.push(select, []);
     condition.values.extend(scope);
     condition.push(" AND id = ?", [id.to_owned().into()]);
-    Ok(rows(connection, condition, shape)?.pop())
+    Ok(rows(connection, condition, 1, shape)?.pop())
 }
 
 /// Rows of `select`, narrowed to a page.
@@ -86,14 +86,14 @@ fn page<T>(
         condition.filter(list, filter);
     }
     condition.push(" ORDER BY id LIMIT ?", [(page.rows_max.cast_signed() as i64).into()]);
-    rows(connection, condition, shape)
+    rows(connection, condition, page.rows_max, shape)
 }
 
-/// All rows of a query.
-pub(super) fn rows<T>(connection: &Connection, condition: Condition, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
+/// All rows of a query, of which there are so many at most.
+pub(super) fn rows<T>(connection: &Connection, condition: Condition, most: usize, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare_cached(&condition.sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(most);
     while let Some(row) = rows.next()? {
         found.push(shape(row)?);
     }

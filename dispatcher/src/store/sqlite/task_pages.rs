@@ -178,7 +178,7 @@ pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail:
     }
     let condition = page_condition(&reach, wanted, detail, job);
     let shape = if detail == Detail::NAMES { name_row } else { pages::task_row };
-    let rows = pages::rows(connection, condition, shape)?;
+    let rows = pages::rows(connection, condition, wanted.rows_max, shape)?;
     if rows.len() >= wanted.rows_max {
         stopped_at = None;
     }
