@@ -94,8 +94,14 @@ async fn a_paused_slot_gets_nothing_until_it_is_resumed() {
         slots.pause(1).await.unwrap();
         slots.resume(2).await.unwrap();
         slots.resume(2).await.unwrap();
-        let rest = settle_down(&link, &mut consumer, &queue_name, 0).await;
-        assert!(rest.iter().any(|delivery| delivery.slot == 2));
+        // Whether the last ack came before the pause, and brought slot 1 one more, is the broker's affair.
+        let mut rest = vec![];
+        while rest.len() < 2 {
+            let delivery = consumer.next().await.unwrap();
+            consumer.acker().ack(delivery.tag);
+            rest.push(delivery.slot);
+        }
+        assert!(matches!(rest[..], [1 | 2, 2] | [2, 1]), "nothing is lost, and a paused slot gets nothing new: {rest:?}");
         assert!(slots.check().await.unwrap());
         assert_eq!(*consumer.generation().borrow(), 1, "pausing breaks nothing");
         link.close().await;
