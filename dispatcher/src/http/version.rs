@@ -69,6 +69,8 @@ pub const V12: Version = Version(20_200_901);
 const V14: Version = Version(20_210_601);
 const V15: Version = Version(20_220_101);
 const V16: Version = Version(20_221_001);
+const V17: Version = Version(20_230_501);
+const V18: Version = Version(20_231_101);
 const V19: Version = Version(20_240_201);
 const V20: Version = Version(20_240_701);
 const V2025: Version = Version(20_250_601);
@@ -80,8 +82,17 @@ pub const FIELDS: &[(Kind, &str, When)] = &[
     (Kind::Pool, "maxTasksPerNode", Until(V12)),
     (Kind::Pool, "targetNodeCommunicationMode", Since(V16)),
     (Kind::Pool, "currentNodeCommunicationMode", Since(V16)),
+    (Kind::Pool, "networkConfiguration/enableAcceleratedNetworking", Since(V17)),
+    (Kind::Pool, "virtualMachineConfiguration/nodePlacementConfiguration", Since(V14)),
+    (Kind::Pool, "virtualMachineConfiguration/osDisk", Since(V14)),
+    (Kind::Pool, "virtualMachineConfiguration/osDisk/caching", Since(V18)),
+    (Kind::Pool, "virtualMachineConfiguration/osDisk/diskSizeGB", Since(V18)),
+    (Kind::Pool, "virtualMachineConfiguration/osDisk/managedDisk", Since(V18)),
+    (Kind::Pool, "virtualMachineConfiguration/osDisk/writeAcceleratorEnabled", Since(V18)),
+    (Kind::Pool, "virtualMachineConfiguration/securityProfile", Since(V18)),
+    (Kind::Pool, "virtualMachineConfiguration/serviceArtifactReference", Since(V18)),
+    (Kind::Pool, "resourceTags", Since(V18)),
     (Kind::Pool, "upgradePolicy", Since(V19)),
-    (Kind::Pool, "resourceTags", Since(V19)),
     (Kind::Pool, "taskSchedulingPolicy/jobDefaultOrder", Since(V2025)),
     (Kind::Pool, "startTask/containerSettings/containerHostBatchBindMounts", Since(V20)),
     (Kind::Pool, "applicationLicenses", Until(V2025)),
@@ -92,14 +103,15 @@ pub const FIELDS: &[(Kind, &str, When)] = &[
     (Kind::Pool, "currentNodeCommunicationMode", Until(V2025)),
     (Kind::Node, "runningTaskSlotsCount", Since(V12)),
     (Kind::Node, "virtualMachineInfo", Since(V14)),
+    (Kind::NodeCounts, "upgradingOS", Since(V19)),
     (Kind::NodeCounts, "deallocated", Since(V20)),
     (Kind::NodeCounts, "deallocating", Since(V20)),
-    (Kind::Job, "maxParallelTasks", Since(V15)),
+    (Kind::Job, "maxParallelTasks", Since(V14)),
     (Kind::Job, "allowTaskPreemption", Since(V15)),
     (Kind::Job, "jobManagerTask/requiredSlots", Since(V12)),
     (Kind::Job, "jobManagerTask/containerSettings/containerHostBatchBindMounts", Since(V20)),
     (Kind::Job, "jobManagerTask/authenticationTokenSettings", Until(V2025)),
-    (Kind::Schedule, "jobSpecification/maxParallelTasks", Since(V15)),
+    (Kind::Schedule, "jobSpecification/maxParallelTasks", Since(V14)),
     (Kind::Schedule, "jobSpecification/allowTaskPreemption", Since(V15)),
     (Kind::Schedule, "jobSpecification/jobManagerTask/requiredSlots", Since(V12)),
     (Kind::Schedule, "jobSpecification/jobManagerTask/containerSettings/containerHostBatchBindMounts", Since(V20)),

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::house::House;
 
 const OLD: &str = "api-version=2020-03-01.11.0";
+const V14: &str = "api-version=2021-06-01.14.0";
+const V17: &str = "api-version=2023-05-01.17.0";
+const V18: &str = "api-version=2023-11-01.18.0";
 const V19: &str = "api-version=2024-02-01.19.0";
 const V20: &str = "api-version=2024-07-01.20.0";
 const NEW: &str = "api-version=2025-06-01";
@@ -54,6 +57,40 @@ fn fields_that_a_version_lacks_are_left_out_of_what_is_read_and_listed() {
 }
 
 #[test]
+fn parts_of_machines_and_networks_are_shown_since_the_version_that_brought_them() {
+    let house = House::open();
+    let machine = json!({
+        "imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a",
+        "osDisk": {"caching": "readonly", "ephemeralOSDiskSettings": {"placement": "CacheDisk"}},
+        "nodePlacementConfiguration": {"policy": "regional"},
+        "securityProfile": {"securityType": "trustedLaunch"},
+    });
+    let pool = json!({
+        "id": "Pool", "vmSize": "x", "targetDedicatedNodes": 0, "virtualMachineConfiguration": machine, "resourceTags": {"a": "b"},
+        "networkConfiguration": {"enableAcceleratedNetworking": true}, "upgradePolicy": {"mode": "manual"},
+    });
+    house.send("POST", "/pools", pool, 201);
+    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": {"poolId": "Pool"}, "maxParallelTasks": 4}), 201);
+    let machine = |part: &str| format!("virtualMachineConfiguration/{part}");
+    for (target, path, versions) in [
+        ("/pools/Pool", machine("imageReference"), [true, true, true, true, true]),
+        ("/pools/Pool", machine("osDisk/ephemeralOSDiskSettings"), [false, true, true, true, true]),
+        ("/pools/Pool", machine("osDisk/caching"), [false, false, false, true, true]),
+        ("/pools/Pool", machine("nodePlacementConfiguration"), [false, true, true, true, true]),
+        ("/pools/Pool", machine("securityProfile"), [false, false, false, true, true]),
+        ("/pools/Pool", "networkConfiguration/enableAcceleratedNetworking".to_owned(), [false, false, true, true, true]),
+        ("/pools/Pool", "resourceTags".to_owned(), [false, false, false, true, true]),
+        ("/pools/Pool", "upgradePolicy".to_owned(), [false, false, false, false, true]),
+        ("/jobs/Job", "maxParallelTasks".to_owned(), [false, true, true, true, true]),
+    ] {
+        for (version, is_there) in [OLD, V14, V17, V18, V19].into_iter().zip(versions) {
+            let shown = house.get(&format!("{target}?{version}"));
+            assert_eq!(has(&shown, &path), is_there, "{path} of {target} by {version}: {shown}");
+        }
+    }
+}
+
+#[test]
 fn counts_have_the_shape_of_their_version() {
     let house = House::open();
     house.add_pool_and_job();
@@ -62,6 +99,7 @@ fn counts_have_the_shape_of_their_version() {
     assert_eq!(counts(V19).as_object().unwrap().len(), 15);
     assert_eq!(counts(NEW).as_object().unwrap().len(), 17);
     assert!(has(&counts(V20), "deallocated") && !has(&counts(V19), "deallocating"));
+    assert!(has(&counts(V19), "upgradingOS") && !has(&counts(V18), "upgradingOS"));
     let tasks = |version| house.get(&format!("/jobs/Job/taskcounts?{version}"));
     let flat = tasks(OLD);
     assert_eq!((&flat["active"], &flat["completed"], has(&flat, "taskCounts")), (&json!(1), &json!(0), false));
