@@ -3,7 +3,6 @@
 use broker_config::{
     message::{FileReply, FileRequest},
     state::DeallocationOption,
-    time::Timestamp,
 };
 
 use crate::{
@@ -94,11 +93,6 @@ pub async fn remote_login(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::json(fields.add("remoteLoginIPAddress", &address).add("remoteLoginPort", &SSH_PORT).finish()))
 }
 
-fn time(body: &Object<'_>, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    let Some(text) = body.text(name, 64)? else { return Ok(None) };
-    Timestamp::parse(text).map(Some).ok_or_else(|| body.invalid(name, "A time such as 2026-11-23T19:00:00Z is expected."))
-}
-
 /// Lets a node upload its agent's log.
 pub async fn upload_logs(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;
@@ -108,8 +102,8 @@ pub async fn upload_logs(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     if let Err(reason) = door.blobs.locate(container) {
         return Err(body.invalid("containerUrl", reason));
     }
-    let from = time(&body, "startTime")?.ok_or_else(|| body.missing("startTime"))?;
-    let until = time(&body, "endTime")?;
+    let from = body.time("startTime")?.ok_or_else(|| body.missing("startTime"))?;
+    let until = body.time("endTime")?;
     if until.is_some_and(|until| until < from) {
         return Err(body.invalid("endTime", "It must not be before startTime."));
     }
@@ -135,7 +129,7 @@ fn credentials(body: &Object<'_>) -> Result<(), Refusal> {
     if password.is_some() && key.is_some() {
         return Err(body.invalid("sshPublicKey", "It and password exclude each other."));
     }
-    time(body, "expiryTime").map(|_| ())
+    body.time("expiryTime").map(|_| ())
 }
 
 /// Users of nodes are those of their machine.

@@ -64,7 +64,13 @@ pub fn time(text: &str) -> Option<Timestamp> {
         let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
         i64::try_from(since.as_millis()).ok().map(Timestamp)
     };
-    let date_only = || if text.len() == 10 { Timestamp::parse(&format!("{text}T00:00:00Z")) } else { None };
+    // W3C-DTF has years and months alone, too.
+    let date_only = || match text.len() {
+        4 => Timestamp::parse(&format!("{text}-01-01T00:00:00Z")),
+        7 => Timestamp::parse(&format!("{text}-01T00:00:00Z")),
+        10 => Timestamp::parse(&format!("{text}T00:00:00Z")),
+        _ => None,
+    };
     let zoneless = || Timestamp::parse(&format!("{text}Z"));
     Timestamp::parse(text).or_else(date_only).or_else(zoneless).or_else(rfc1123)
 }
@@ -297,6 +303,9 @@ mod tests {
             "datetime'2026-11-23T19:00:00'",
         ] {
             assert_eq!(literal(form), Literal::Time(Timestamp(1_795_460_400_000)), "{form}");
+        }
+        for form in ["DateTime'2026'", "DateTime'2026-01'", "DateTime'2026-01-01'"] {
+            assert_eq!(literal(form), Literal::Time(Timestamp(1_767_225_600_000)), "{form}");
         }
         assert_eq!(parse("startswith(id, 'x''y')").unwrap(), Expression::StartsWith("id".into(), "x'y".into()));
     }

@@ -21,18 +21,13 @@ use crate::{
 /// The shortest interval and start window.
 const LEAST: Period = Period::from_secs(60);
 
-fn time(body: &Object<'_>, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    let Some(text) = body.text(name, 64)? else { return Ok(None) };
-    Timestamp::parse(text).map(Some).ok_or_else(|| body.invalid(name, "A time such as 2026-11-23T19:00:00Z is expected."))
-}
-
 /// `schedule`: when jobs are due, and what GET shows.
 fn timetable(given: &Object<'_>) -> Result<(Timetable, Value), Refusal> {
     let finite = |period: Option<Period>| period.filter(|period| *period < Period::UNLIMITED);
     let (start_window, interval) = (given.period("startWindow", LEAST)?, given.period("recurrenceInterval", LEAST)?);
     let table = Timetable {
-        not_until: time(given, "doNotRunUntil")?,
-        not_after: time(given, "doNotRunAfter")?,
+        not_until: given.time("doNotRunUntil")?,
+        not_after: given.time("doNotRunAfter")?,
         start_window: finite(start_window),
         interval: finite(interval),
     };

@@ -4,13 +4,18 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use broker_config::period::Period;
+use broker_config::{period::Period, time::Timestamp};
 use serde_json::{Map, Value};
 
-use crate::refusal::{Code, Refusal};
+use crate::{
+    http::odata,
+    refusal::{Code, Refusal},
+};
 
 /// Characters of a refused value that are told back.
 const SHOWN_MAX: usize = 256;
+/// Characters of a time.
+const TIME_CHARS_MAX: usize = 64;
 
 #[derive(Clone, Copy)]
 enum Trail<'a> {
@@ -179,6 +184,13 @@ impl<'a> Object<'a> {
         Ok(Some(period))
     }
 
+    /// A point in time; without an offset it is one of UTC.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
+        let Some(text) = self.text(name, TIME_CHARS_MAX)? else { return Ok(None) };
+        let time = odata::time(text).ok_or_else(|| self.invalid(name, "A time such as 2026-11-23T19:00:00Z is expected."))?;
+        Ok(Some(time))
+    }
+
     /// One of some words, in any letter case; given back in its own spelling.
     pub fn choice(&self, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, Refusal> {
         let Some(text) = self.text(name, usize::MAX)? else { return Ok(None) };
@@ -288,12 +300,16 @@ mod tests {
 
     #[test]
     fn numbers_may_be_texts_words_come_in_any_case_and_null_is_absent() {
-        let body = json!({"n": "7", "w": "TaskCompletion", "z": null, "p": "PT05M00S"});
+        let body = json!({
+            "n": "7", "w": "TaskCompletion", "z": null, "p": "PT05M00S", "t": "2026-11-23T20:00:00.0000000+01:00", "u": "2026-11-23T19:00:00",
+        });
         read(body, |root| {
             assert_eq!(root.integer("n", 0..=9)?, Some(7));
             assert_eq!(root.choice("w", &["requeue", "taskcompletion"])?, Some("taskcompletion"));
             assert_eq!(root.text("z", 5)?, None);
             assert_eq!(root.period("p", Period::from_secs(300))?, Some(Period::from_secs(300)));
+            assert_eq!(root.time("t")?, Some(Timestamp(1_795_460_400_000)));
+            assert_eq!(root.time("u")?, root.time("t")?);
             Ok(())
         })
         .unwrap();
