@@ -132,7 +132,7 @@ az("task", "file", "delete", "--job-id", "j", "--task-id", "one", "--file-path",
 node = az("node", "list", "--pool-id", "flags")[0]["id"]
 assert az("node", "show", "--pool-id", "flags", "--node-id", node)["state"] in ("idle", "running")
 assert az("node", "file", "list", "--pool-id", "flags", "--node-id", node)
-az("node", "scheduling", "disable", "--pool-id", "flags", "--node-id", node)
+az("node", "scheduling", "disable", "--pool-id", "flags", "--node-id", node, "--node-disable-scheduling-option", "TaskCompletion")
 az("node", "scheduling", "enable", "--pool-id", "flags", "--node-id", node)
 az("node", "remote-login-settings", "show", "--pool-id", "flags", "--node-id", node)
 az("node", "reboot", "--pool-id", "flags", "--node-id", node)

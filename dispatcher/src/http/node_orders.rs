@@ -32,7 +32,10 @@ fn url(call: &Call) -> String {
 
 fn option(call: &Call, name: &str, words: &[&'static str]) -> Result<DeallocationOption, Refusal> {
     let body = call.optional_json()?;
-    let word = Object::root(&body).choice(name, words)?;
+    let body = Object::root(&body);
+    // `az batch node scheduling disable` wraps its body into a property of the same name.
+    let is_wrapped = body.value(name).is_some_and(|value| value.get(name).is_some());
+    let word = if is_wrapped { body.required_object(name)?.choice(name, words)? } else { body.choice(name, words)? };
     Ok(word.and_then(DeallocationOption::parse).unwrap_or(DeallocationOption::Requeue))
 }
 

@@ -199,6 +199,10 @@ fn scheduling_is_switched_off_and_on() {
     house.send("POST", "/pools/Pool/nodes/n1/enablescheduling", Value::Null, 200);
     assert_eq!((state(&house).as_str(), puppet.order()), ("idle", NodeOrder::Work));
     assert_eq!(code(&house, "enablescheduling", Value::Null, 409), "NodeAlreadyInTargetSchedulingState");
+    let by_az = json!({"nodeDisableSchedulingOption": {"nodeDisableSchedulingOption": "TaskCompletion"}});
+    house.send("POST", "/pools/Pool/nodes/n1/disablescheduling", by_az, 200);
+    let wrong = json!({"nodeDisableSchedulingOption": {"nodeDisableSchedulingOption": "never"}});
+    assert_eq!(code(&house, "disablescheduling", wrong, 400), "InvalidPropertyValue");
 }
 
 #[test]
