@@ -126,7 +126,7 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
 pub async fn exists(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let row = find(door, &id(call)?).await?;
     let unchanged = unchanged(&call.condition, row.version, row.modified_at)?;
-    Ok(unchanged.unwrap_or_else(|| Answer::empty(200).changed(row.version, row.modified_at)))
+    Ok(unchanged.unwrap_or_else(|| Answer::empty(200).changed(row.version, row.modified_at)).about(&url(call, &row.id)))
 }
 
 /// Changes the parts that are named.

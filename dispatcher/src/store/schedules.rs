@@ -46,11 +46,13 @@ impl Timetable {
         self.allowed(self.not_until.map_or(now, |until| until.max(now)))
     }
 
-    /// When the job after the one due at `last` is due: on the grid that `last` is on, later than now.
+    /// When the job after the one due at `last` is due: on the grid that `last` is on, later than now, but not before
+    /// a start that was set since.
     pub fn after(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let interval = ms(self.interval?).max(1);
         let passed = now.since(last) / interval;
-        self.allowed(last.plus_ms(interval.saturating_mul(passed + 1)))
+        let due = last.plus_ms(interval.saturating_mul(passed + 1));
+        self.allowed(self.not_until.map_or(due, |until| until.max(due)))
     }
 
     fn allowed(&self, due: Timestamp) -> Option<Timestamp> {
@@ -153,6 +155,15 @@ mod tests {
         assert_eq!(table.after(Timestamp(10 * MINUTE), Timestamp(11 * MINUTE)), Some(Timestamp(20 * MINUTE)));
         assert_eq!(table.after(Timestamp(20 * MINUTE), Timestamp(21 * MINUTE)), None);
         assert_eq!(table.turn(Timestamp(20 * MINUTE), false, Timestamp(26 * MINUTE)), Turn::Skip);
+    }
+
+    #[test]
+    fn a_start_that_is_set_after_the_first_job_is_waited_for() {
+        let table = Timetable { not_until: Some(Timestamp(95 * MINUTE)), ..every(10) };
+        assert_eq!(table.after(Timestamp(0), Timestamp(MINUTE)), Some(Timestamp(95 * MINUTE)));
+        assert_eq!(table.after(Timestamp(95 * MINUTE), Timestamp(96 * MINUTE)), Some(Timestamp(105 * MINUTE)));
+        let ended = Timetable { not_after: Some(Timestamp(90 * MINUTE)), ..table };
+        assert_eq!(ended.after(Timestamp(0), Timestamp(MINUTE)), None);
     }
 
     proptest! {

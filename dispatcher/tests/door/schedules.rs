@@ -102,7 +102,13 @@ fn changes_are_for_later_jobs_and_a_put_replaces_everything() {
     let shown = house.get("/jobschedules/S");
     assert_eq!((&shown["schedule"]["recurrenceInterval"], &shown["jobSpecification"]["priority"]), (&json!("PT2H"), &json!(0)));
     assert!(shown.get("metadata").is_none());
-    assert_eq!(house.ask("HEAD", "/jobschedules/S", &[], &Value::Null).status, 200);
+    let found = house.ask("HEAD", "/jobschedules/S", &[], &Value::Null);
+    assert_eq!((found.status, found.header("dataserviceid")), (200, shown["url"].as_str()));
+    let later = json!({"schedule": {"recurrenceInterval": "PT2H", "doNotRunUntil": "2099-01-01T00:00:00"}});
+    house.send("PATCH", "/jobschedules/S", later, 200);
+    let shown = house.get("/jobschedules/S");
+    assert_eq!(shown["schedule"]["doNotRunUntil"], "2099-01-01T00:00:00.000Z", "a time without an offset is one of UTC");
+    assert_eq!(shown["executionInfo"]["nextRunTime"], "2099-01-01T00:00:00.000Z", "no job is made before a start that was set later");
     assert_eq!(house.ask("HEAD", "/jobschedules/T", &[], &Value::Null).status, 404);
 }
 
