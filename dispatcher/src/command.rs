@@ -137,6 +137,17 @@ pub enum Command {
     TerminateTask(JobId, TaskId, Condition),
     /// Remove a task.
     DeleteTask(JobId, TaskId, Condition),
+    /// Keep a stream of an ended task no longer.
+    ForgetStream(JobId, TaskId, StreamName),
+}
+
+/// Which of a task's two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamName {
+    /// `stdout.txt`.
+    Stdout,
+    /// `stderr.txt`.
+    Stderr,
 }
 
 /// What a node can be asked beside running tasks.

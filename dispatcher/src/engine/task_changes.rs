@@ -10,7 +10,7 @@ use broker_config::{
 use serde_json::{Map, Value};
 
 use crate::{
-    command::{Condition, Done},
+    command::{Condition, Done, StreamName},
     core::Event,
     engine::{jobs::closed, pools::or_refuse, world::World},
     refusal::{Code, Refusal},
@@ -74,6 +74,15 @@ impl World {
         // What was read for a release in this transaction is old.
         self.fresh.remove(&head.uid);
         Ok(Ok(Done::Changed { version, at: now }))
+    }
+
+    /// A kept stream goes; a task that runs again meanwhile has none yet.
+    pub(super) fn forget_stream(&mut self, job: &JobId, task: &TaskId, stream: StreamName, now: Timestamp) -> Outcome {
+        let (_, head) = or_refuse!(self.head(job, task)?);
+        if head.state == TaskState::Completed {
+            self.store.forget_stream(head.uid, stream)?;
+        }
+        Ok(Ok(Done::Changed { version: head.version, at: now }))
     }
 
     pub(super) fn reactivate_task(&mut self, job: &JobId, task: &TaskId, condition: &Condition, now: Timestamp) -> Outcome {

@@ -271,6 +271,7 @@ impl World {
             Command::ReactivateTask(job, task, condition) => self.reactivate_task(&job, &task, &condition, now)?,
             Command::TerminateTask(job, task, condition) => self.terminate_task(&job, &task, &condition, now)?,
             Command::DeleteTask(job, task, condition) => self.remove_task(&job, &task, &condition, now)?,
+            Command::ForgetStream(job, task, stream) => self.forget_stream(&job, &task, stream, now)?,
         };
         self.answers.push((reply, result));
         Ok(())

@@ -12,6 +12,7 @@ use broker_config::{
 };
 
 use crate::{
+    command::{Command, StreamName},
     http::{
         answer::Answer,
         call::Call,
@@ -102,11 +103,26 @@ pub async fn head(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     }
 }
 
-/// Removes a task's file from its node.
+/// Removes a task's file from its node, and a stream from where it was kept, too.
 pub async fn delete(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let path = file_answer::path(call.value(2))?;
+    call.query.flag("recursive")?;
     let (job, row) = door.task(&call.job()?, &call.task()?).await?;
-    reachable(door, &job, &row).await?.remove(door, call, path).await
+    let removed = match reachable(door, &job, &row).await {
+        Ok(place) => place.remove(door, call, path).await,
+        Err(refusal) => Err(refusal),
+    };
+    let Some((stream, _)) = kept(&row, path) else { return removed };
+    match removed {
+        Err(refusal) if !matches!(refusal.code, Code::FileNotFound | Code::TaskFilesUnavailable) => return Err(refusal),
+        _ => {}
+    }
+    let name = if path == STREAMS[0] { StreamName::Stderr } else { StreamName::Stdout };
+    door.change(Command::ForgetStream(job.id, row.id.clone(), name)).await?;
+    if let Stream::Blob { key, .. } = stream {
+        transfer::discard(door, key);
+    }
+    Ok(Answer::empty(200))
 }
 
 /// Puts kept streams among the entries of a page that lacks them.

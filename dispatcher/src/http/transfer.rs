@@ -45,6 +45,11 @@ pub async fn open(door: &Door, key: &str, range: ops::Range<u64>) -> Result<Body
     body(&door.blobs, key, range, None).await
 }
 
+/// Removes one of our own blobs, after the answer.
+pub fn discard(door: &Door, key: &str) {
+    drop(Cleanup { blobs: door.blobs.clone(), key: key.to_owned() });
+}
+
 /// Removes an uploaded file when its last byte was read, or the reader went away.
 struct Cleanup {
     blobs: Blobs,

@@ -21,7 +21,7 @@ use broker_config::{
 use thiserror::Error;
 
 use crate::{
-    command::ExitConditions,
+    command::{ExitConditions, StreamName},
     store::{
         applications::ApplicationRow,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
@@ -151,6 +151,8 @@ pub trait Store: Send {
     fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError>;
     /// Replaces a task's document and how often it may be tried again.
     fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// A stream of an ended task is kept no longer: what is left of it is on the node.
+    fn forget_stream(&mut self, uid: TaskUid, stream: StreamName) -> Result<(), StoreError>;
     /// A failed task is active again, its end forgotten and its retries unspent; whether it may run at once.
     fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError>;
     /// A job of which nothing is live leaves a pool; its tasks remember where they ran.

@@ -274,3 +274,23 @@ fn files_are_listed_page_by_page_and_removed() {
     house.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 200);
     house.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 404);
 }
+
+#[test]
+fn a_removed_stream_is_kept_no_longer() {
+    let house = House::open();
+    let node = Node::with_ended_task(&house);
+    let files = "/jobs/Job/tasks/t/files";
+    for (name, code) in [("stdout.txt", "a stream in the bucket"), ("stderr.txt", "a stream in the row, and on the node")] {
+        house.send("DELETE", &format!("{files}/{name}"), Value::Null, 200);
+        assert_eq!(read(&house, name, None).json()["code"], "FileNotFound", "{code}");
+        assert_eq!(house.ask("HEAD", &format!("{files}/{name}"), &[], &Value::Null).status, 404, "{code}");
+        house.send("DELETE", &format!("{files}/{name}"), Value::Null, 404);
+    }
+    let left = house.get(&format!("{files}?recursive=true"));
+    assert!(left["value"].as_array().unwrap().iter().all(|file| file["name"].as_str().unwrap().starts_with("wd/")), "{left}");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !node.runtime.block_on(node.blobs.list("own", "streams/", None, 10)).unwrap().blobs.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "a removed stream stays in the bucket");
+    }
+    house.send("POST", "/jobs/Job/tasks/t/reactivate", Value::Null, 204);
+}

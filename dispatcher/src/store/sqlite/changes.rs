@@ -2,11 +2,15 @@
 
 use broker_config::{
     ids::{Fence, JobUid, PoolId, TaskUid},
+    message::Stream,
     time::Timestamp,
 };
 use rusqlite::{Connection, params};
 
-use crate::store::StoreError;
+use crate::{
+    command::StreamName,
+    store::{StoreError, sqlite::stream},
+};
 
 const UPDATE: &str = "UPDATE tasks SET retries_max = ?2, version = ?3, modified_at = ?4 WHERE uid = ?1";
 
@@ -22,6 +26,16 @@ pub(super) fn update(
     let number = uid.0.cast_signed();
     connection.prepare_cached(UPDATE)?.execute((number, retries_max, version.cast_signed(), at.0))?;
     connection.prepare_cached("UPDATE task_texts SET document = ?2 WHERE uid = ?1")?.execute((number, document))?;
+    Ok(())
+}
+
+/// A kept stream goes; what is left of it, if anything, is on the node.
+pub(super) fn forget_stream(connection: &Connection, uid: TaskUid, stream: StreamName) -> Result<(), StoreError> {
+    let update = match stream {
+        StreamName::Stdout => "UPDATE task_texts SET stdout = ?2 WHERE uid = ?1",
+        StreamName::Stderr => "UPDATE task_texts SET stderr = ?2 WHERE uid = ?1",
+    };
+    connection.prepare_cached(update)?.execute((uid.0.cast_signed(), stream::encode(&Stream::Node { bytes: 0 })))?;
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use rusqlite::Connection;
 use self::numbers::{Bounds, Count};
 pub use self::reader::SqliteReader;
 use crate::{
-    command::ExitConditions,
+    command::{ExitConditions, StreamName},
     store::{
         Store, StoreError,
         applications::ApplicationRow,
@@ -265,6 +265,10 @@ impl Store for SqliteStore {
     fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError> {
         self.note(Count::Version, version)?;
         changes::update(&self.connection, uid, document, retries_max, at, version)
+    }
+
+    fn forget_stream(&mut self, uid: TaskUid, stream: StreamName) -> Result<(), StoreError> {
+        changes::forget_stream(&self.connection, uid, stream)
     }
 
     fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError> {
