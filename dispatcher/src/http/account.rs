@@ -10,8 +10,8 @@ use crate::{
         call::Call,
         entrance::Door,
         error::store_failed,
-        filter::{COUNTS, compile, holds},
-        lists::{Paging, ROWS_MAX, list},
+        filter::{CERTIFICATES, COUNTS, compile, holds},
+        lists::{Paging, ROWS_MAX, list, shape},
         odata,
         version::Kind,
     },
@@ -44,12 +44,17 @@ pub async fn images(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
     Ok(list(call, "supportedimages", is_shown.then(|| image.to_string().into_bytes()).into_iter(), None))
 }
 
+#[rustfmt::skip]
+const CERTIFICATE_PROPERTIES: &[&str] = &[
+    "thumbprint", "thumbprintAlgorithm", "url", "state", "stateTransitionTime", "previousState", "previousStateTransitionTime",
+    "publicData", "deleteCertificateError",
+];
+
 /// A list in which nothing can be.
 pub async fn nothing(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
     Paging::read(call, ROWS_MAX)?;
-    if let Some(filter) = call.query.text("$filter")? {
-        odata::parse(filter)?;
-    }
+    shape(call, CERTIFICATE_PROPERTIES)?;
+    compile(call.query.text("$filter")?, CERTIFICATES)?;
     Ok(list(call, call.path.trim_start_matches('/'), std::iter::empty(), None))
 }
 

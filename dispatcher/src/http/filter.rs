@@ -102,6 +102,12 @@ pub const TASKS: Properties = &[
     ("executionInfo/result", Kind::Result(Field::HasSucceeded)),
 ];
 
+/// Certificates, of which there are none.
+pub const CERTIFICATES: Properties = &[
+    ("state", Kind::Word(Field::State, |word| ["active", "deleting", "deletefailed"].iter().any(|known| known.eq_ignore_ascii_case(word)))),
+    ("stateTransitionTime", Kind::Time(Field::StateAt)),
+];
+
 /// Node counts.
 pub const COUNTS: Properties = &[("poolId", Kind::Text(Field::Id))];
 

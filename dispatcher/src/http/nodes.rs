@@ -29,6 +29,8 @@ const PROPERTIES: &[&str] = &[
     "virtualMachineInfo",
 ];
 
+const EXTENSION_PROPERTIES: &[&str] = &["provisioningState", "vmExtension", "instanceView"];
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeError<'a> {
@@ -177,6 +179,7 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
 /// Nodes have no extensions.
 pub async fn extensions(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     Paging::read(call, ROWS_MAX)?;
+    shape(call, EXTENSION_PROPERTIES)?;
     door.node(&call.pool()?, &call.node()?).await?;
     Ok(lists::list(call, "extensions", std::iter::empty(), None))
 }

@@ -140,3 +140,16 @@ fn what_is_no_part_of_the_grammar_is_refused() {
         assert_eq!(got.json()["code"], "UnsupportedQueryParameter", "{option}");
     }
 }
+
+#[test]
+fn what_is_asked_of_an_empty_list_is_checked() {
+    let house = House::open();
+    for option in
+        ["$select=thumbprint,state", "$filter=state%20eq%20'Active'", "$filter=stateTransitionTime%20gt%20DateTime'2026-01-01T00:00:00Z'"]
+    {
+        assert_eq!(house.get(&format!("/certificates?{option}"))["value"], serde_json::json!([]), "{option}");
+    }
+    for option in ["$select=Thumbprint", "$filter=state%20eq%20'gone'", "$filter=thumbprint%20eq%20'ab'", "maxresults=0"] {
+        house.send("GET", &format!("/certificates?{option}"), serde_json::Value::Null, 400);
+    }
+}

@@ -63,6 +63,7 @@ pub(super) fn nodes(table: &mut Table) {
     }
     table.get(&format!("{node}/remoteloginsettings"), 404, "NodeNotFound");
     table.get(&format!("{node}/extensions"), 404, "NodeNotFound");
+    table.get(&format!("{node}/extensions?$select=colour"), 400, "InvalidQueryParameterValue");
     table.get("/pools/bad-pool/nodes?$filter=state%20eq%20'happy'", 400, "InvalidQueryParameterValue");
     table.get("/pools/bad-pool/nodes?$filter=ipAddress%20eq%205", 400, "InvalidQueryParameterValue");
     table.post(&format!("{node}/uploadbatchservicelogs"), json!({}), 400, "MissingRequiredProperty");
