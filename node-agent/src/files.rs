@@ -49,7 +49,7 @@ fn answer_blocking(root: &Path, request: FileRequest) -> io::Result<FileReply> {
             let (folder, rest) = place(root, &path)?;
             let stat = match &rest {
                 Some(rest) => folder.stat(rest)?,
-                None => return Ok(refused("InvalidInput", "the path is one of the node's own folders")),
+                None => rustix::fs::stat(root.join(&path))?,
             };
             Ok(FileReply::Entry(entry(path, &stat)))
         }
@@ -270,6 +270,10 @@ mod tests {
         let all = FileRequest::List { path: String::new(), recursive: false, entries_max: 100, after: None };
         let FileReply::Entries { entries, .. } = ask(&root, all) else { panic!() };
         assert_eq!(entries.len(), PUBLIC.len());
+        for listed in entries {
+            let FileReply::Entry(found) = ask(&root, FileRequest::Stat { path: listed.name.clone() }) else { panic!("{}", listed.name) };
+            assert_eq!((found.name, found.is_directory), (listed.name, true));
+        }
     }
 
     #[test]
