@@ -105,7 +105,11 @@ pub fn url<'a>(item: &Object<'a>, name: &str, schemes: &[&str]) -> Result<Option
 pub fn resource_files(body: &Object<'_>) -> Result<Vec<ResourceFile>, Refusal> {
     body.list("resourceFiles", ITEMS_MAX)?.each(|item| {
         item.unsupported(&["identityReference"], NO_IDENTITIES)?;
-        let http_url = url(&item, "httpUrl", &["http://", "https://"])?;
+        // What httpUrl was called before 2018-12-01.
+        let http_url = match url(&item, "httpUrl", &["http://", "https://"])? {
+            None => url(&item, "blobSource", &["http://", "https://"])?,
+            given => given,
+        };
         let storage = url(&item, "storageContainerUrl", &["s3://", "http://", "https://"])?;
         let own = item.text("autoStorageContainerName", 63)?;
         if own.is_some_and(|name| {
@@ -202,6 +206,8 @@ mod tests {
     fn a_resource_file_has_one_source_and_stays_below_its_directory() {
         assert!(files(json!({"httpUrl": "http://h/x?sig=1", "filePath": "in/x.txt", "fileMode": "0755"})).is_ok());
         assert!(files(json!({"storageContainerUrl": "s3://b/p", "blobPrefix": "a/"})).is_ok());
+        let old = files(json!({"blobSource": "http://h/x", "filePath": "x"})).unwrap();
+        assert_eq!(old[0].http_url.as_deref(), Some("http://h/x"));
         assert!(files(json!({"autoStorageContainerName": "inputs", "filePath": "dir"})).is_ok());
         for file in [
             json!({}),
