@@ -2,6 +2,8 @@
 
 #[path = "engine/jobs.rs"]
 mod jobs;
+#[path = "engine/sizes.rs"]
+mod sizes;
 #[path = "engine/sums.rs"]
 mod sums;
 
@@ -146,7 +148,11 @@ impl Rig {
     }
 
     async fn create_pool(&mut self, name: &str, slots: u32) {
-        let new = NewPool {
+        self.call(Command::CreatePool(Box::new(Rig::new_pool(name, slots)))).await.unwrap();
+    }
+
+    fn new_pool(name: &str, slots: u32) -> NewPool {
+        NewPool {
             id: name.parse().unwrap(),
             document: "{}".into(),
             slots_per_node: slots,
@@ -159,8 +165,7 @@ impl Rig {
             packages: vec![],
             policy: None,
             scaling: None,
-        };
-        self.call(Command::CreatePool(Box::new(new))).await.unwrap();
+        }
     }
 
     fn new_job(uses_dependencies: bool, environment: Vec<EnvironmentSetting>) -> NewJob {

@@ -215,6 +215,7 @@ impl World {
             let target = if is_dedicated { &mut entry.record.target_dedicated } else { &mut entry.record.target_low_priority };
             *target = target.saturating_sub(1);
         }
+        entry.record.resize_errors.clear();
         (entry.record.allocation, entry.record.allocation_at) = (AllocationState::Resizing, now);
         let done = self.changed(pool, now);
         for node in nodes {

@@ -285,12 +285,18 @@ impl World {
             (record.version, record.modified_at) = (version, now);
             self.version = version;
         }
-        let faults: Vec<Fault> = fault.into_iter().collect();
-        if record.decision.as_deref() != Some(reason.as_str()) || (!faults.is_empty() && record.resize_errors != faults) {
-            record.decision = Some(reason);
-            if !faults.is_empty() {
-                record.resize_errors = faults;
-            }
+        let decision = match &fault {
+            None => reason,
+            Some(fault) => format!("{reason}; it failed: {} ({})", fault.message, fault.code),
+        };
+        // A fault belongs to the resize that goes on: the next try may still end it well.
+        let faults: Vec<Fault> = fault.into_iter().filter(|_| record.allocation != AllocationState::Steady).collect();
+        let has_other_faults = record.allocation != AllocationState::Steady && record.resize_errors != faults;
+        if has_other_faults {
+            record.resize_errors = faults;
+        }
+        if has_other_faults || record.decision.as_deref() != Some(decision.as_str()) {
+            record.decision = Some(decision);
             entry.is_dirty = true;
         }
         Reply::Done

@@ -71,7 +71,7 @@ fn settle(entry: &mut PoolEntry, now: Timestamp) -> bool {
         record.resize_errors.clear();
     } else if out_of_time {
         let message = format!("The resize did not end in time: {there} of {wanted} nodes are there.");
-        record.resize_errors = vec![Fault { code: "AllocationTimedOut".to_owned(), message, details: vec![] }];
+        record.resize_errors.insert(0, Fault { code: "AllocationTimedOut".to_owned(), message, details: vec![] });
         if record.policy.is_none() && record.scaling.is_none() {
             (record.target_dedicated, record.target_low_priority) = (dedicated as u32, low_priority as u32);
         }

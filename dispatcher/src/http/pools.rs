@@ -1,6 +1,6 @@
 //! Pools: add, list, get, change, delete, resize, remove nodes.
 
-use broker_config::ids::PoolId;
+use broker_config::{ids::PoolId, state::AllocationState};
 use serde::Serialize;
 
 use crate::{
@@ -62,7 +62,8 @@ fn url(call: &Call, pool: &PoolId) -> String {
 }
 
 fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &PoolRow, stats: Option<&PoolStats>) -> Vec<u8> {
-    let faults = row.resize_errors.iter();
+    // Azure's rule, and clients give up at the first error they see: a resize that goes on has none yet.
+    let faults = row.resize_errors.iter().filter(|_| row.allocation == AllocationState::Steady);
     let errors: Vec<_> =
         faults.map(|fault| ResizeError { code: &fault.code, message: &fault.message, values: details(&fault.details) }).collect();
     fields

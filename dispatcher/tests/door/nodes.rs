@@ -6,7 +6,7 @@ use broker_config::{
     amqp::{Caller, Link, Outgoing},
     ids::Epoch,
     message::{
-        AgentEvent, EventBatch, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage, Request,
+        AgentEvent, EventBatch, Fault, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage, Request,
         RequestKind, StartTaskEnd, VERSION,
     },
     state::{DeallocationOption, NodeState},
@@ -86,6 +86,13 @@ impl Puppet {
 
     fn report(&self, state: NodeState, is_drained: bool) {
         self.tell(NodeReport { state, start_task: None, fault: None, is_drained, at: Timestamp::now() });
+    }
+
+    /// The provider's side could not do what it decided.
+    pub fn fail(&self, code: &str) {
+        let fault = Some(Fault { code: code.to_owned(), message: "no machine is free".to_owned(), details: vec![] });
+        let (pool, reason) = ("Pool".parse().unwrap(), "a node is missing".to_owned());
+        assert_eq!(self.ask("scale", RequestKind::Decision { pool, target: 2, reason, fault }), Reply::Done);
     }
 
     /// The node as the provider's side sees it.

@@ -91,3 +91,17 @@ fn what_nodes_are_made_of_changes_only_while_there_are_none() {
     assert_eq!(code(&house, "PATCH", "/pools/Pool", json!({"displayName": "x"}), 409), "PoolBeingDeleted");
     assert_eq!(code(&house, "POST", "/pools/Pool/nodes/n1/reboot", Value::Null, 409), "PoolBeingDeleted");
 }
+
+#[test]
+fn a_resize_that_goes_on_shows_no_errors_and_its_last_fault_in_words() {
+    let house = House::open();
+    house.add_pool_and_job();
+    let puppet = Puppet::join(&house);
+    house.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 2}), 202);
+    puppet.fail("AllocationFailed");
+    let pool = house.get("/pools/Pool");
+    assert_eq!((&pool["allocationState"], pool.get("resizeErrors")), (&json!("resizing"), None));
+    assert_eq!(house.get("/pools?$select=resizeErrors")["value"], json!([{}]));
+    let decision = "a node is missing; it failed: no machine is free (AllocationFailed)";
+    assert_eq!(house.get("/piecework/pools/Pool")["decision"], decision);
+}
