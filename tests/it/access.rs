@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// An authority's certificate, and one of it for this machine with its key.
-struct Certificates {
-    authority: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
+pub struct Certificates {
+    pub authority: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
-fn certify(folder: &Path) -> Certificates {
+/// Makes both in a folder.
+pub fn certify(folder: &Path) -> Certificates {
     let named = |name: &str, hosts: &[&str]| {
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

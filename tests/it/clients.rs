@@ -21,7 +21,7 @@ fn run(stack: &Stack, command: &mut Command, script: &str) -> serde_json::Value 
 }
 
 /// The interpreter that a variable names, if it can do what the test needs.
-fn python(variable: &str, needs: &str) -> Option<String> {
+pub fn python(variable: &str, needs: &str) -> Option<String> {
     let python = std::env::var(variable).unwrap_or_else(|_| "python3".to_owned());
     let is_fit = Command::new(&python).args(["-c", needs]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     is_fit.then_some(python)

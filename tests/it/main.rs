@@ -1,6 +1,7 @@
 //! Whole paths, as people use them: the real binary, real sockets, real files, real clients.
 
 mod access;
+mod airflow;
 mod bad_input;
 mod blob_events;
 mod broker_tls;

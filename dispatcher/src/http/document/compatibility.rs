@@ -13,7 +13,7 @@ const INTRODUCTION: &str = "\
 
 <!-- Written by the table that routes requests; `PIECEWORK_REGENERATE=1 cargo test --test tidy` writes it again. -->
 
-The door serves the data plane of Azure Batch to unmodified clients: azure-batch 14 and 15 (Python), `az batch`, `@azure/batch` (Node).
+The door serves the data plane of Azure Batch to unmodified clients: azure-batch 14 and 15 (Python), `az batch`, `@azure/batch` (Node), Airflow's AzureBatchOperator.
 API versions 2020-03-01.11.0, 2022-10-01.16.0, 2024-02-01.19.0, 2024-07-01.20.0 and 2025-06-01 are accepted, and others of the same form; one model serves them all, and answers leave out what a version lacks (see the end).
 Azure's management plane (accounts, quotas, ARM templates) is not part of it.
 ";
