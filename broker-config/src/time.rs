@@ -1,5 +1,7 @@
 //! Points in time as everybody writes them: milliseconds since 1970 inside, ISO 8601 outside.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -15,10 +17,7 @@ impl Timestamp {
 
     /// As `2026-11-23T19:00:00.000Z`.
     pub fn iso(self) -> String {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => format!("{time:.3}"),
-            Err(_) => "1970-01-01T00:00:00.000Z".to_owned(),
-        }
+        self.to_string()
     }
 
     /// Reads ISO 8601 with an offset or `Z`.
@@ -34,6 +33,16 @@ impl Timestamp {
     /// Milliseconds since `earlier`, never below zero.
     pub fn since(self, earlier: Timestamp) -> i64 {
         (self.0 - earlier.0).max(0)
+    }
+}
+
+/// As `2026-11-23T19:00:00.000Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => f.write_str("1970-01-01T00:00:00.000Z"),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! A stored document is spliced into the text as it is; only `$select` of one of its fields parses it.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    fmt::Display,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use axum::body::Body;
 use broker_config::time::Timestamp;
@@ -78,13 +81,24 @@ pub struct Iso(pub Timestamp);
 
 impl Serialize for Iso {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.0.iso())
+        to.collect_str(&self.0)
+    }
+}
+
+/// A text in JSON that is written from its parts, and never put together before: `Text(format_args!(…))`.
+pub struct Text<T>(pub T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
     }
 }
 
 /// A JSON object under construction, limited to the fields that were selected.
 pub struct Fields<'a> {
     text: Vec<u8>,
+    /// Where the object's first field goes.
+    start: usize,
     select: Option<&'a Select>,
     hidden: &'a [&'static str],
 }
@@ -92,7 +106,13 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// An empty object.
     pub fn new(select: Option<&'a Select>) -> Fields<'a> {
-        Fields { text: vec![b'{'], select, hidden: &[] }
+        Fields::after(Vec::new(), select)
+    }
+
+    /// An empty object at the end of a text.
+    pub fn after(mut text: Vec<u8>, select: Option<&'a Select>) -> Fields<'a> {
+        text.push(b'{');
+        Fields { start: text.len(), text, select, hidden: &[] }
     }
 
     /// Leaves these out; a slash leads into an object of the document.
@@ -104,10 +124,14 @@ impl<'a> Fields<'a> {
         self.select.is_none_or(|select| select.has(name)) && !self.hidden.contains(&name)
     }
 
-    fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        if self.text.len() > 1 {
+    fn separate(&mut self) {
+        if self.text.len() > self.start {
             self.text.push(b',');
         }
+    }
+
+    fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.separate();
         serde_json::to_writer(&mut self.text, name).expect("a name has a JSON form");
         self.text.push(b':');
         serde_json::to_writer(&mut self.text, value).expect("plain values have a JSON form");
@@ -154,9 +178,7 @@ impl<'a> Fields<'a> {
         let has = |path: &str| document.contains(&format!("\"{}\":", path.rsplit('/').next().unwrap_or(path)));
         let is_hidden = self.hidden.iter().any(|path| has(path));
         if self.select.is_none() && !is_hidden {
-            if self.text.len() > 1 {
-                self.text.push(b',');
-            }
+            self.separate();
             self.text.extend_from_slice(inner.as_bytes());
             return self;
         }
@@ -176,7 +198,7 @@ impl<'a> Fields<'a> {
         self
     }
 
-    /// The object's text.
+    /// The text with the object at its end.
     pub fn finish(mut self) -> Vec<u8> {
         self.text.push(b'}');
         self.text

@@ -66,16 +66,33 @@ impl Paging {
 
 /// A list whose next page, if any, comes after `next`.
 pub fn list(call: &Call, kind: &str, items: impl Iterator<Item = Vec<u8>>, next: Option<&str>) -> Answer {
+    let write = |mut body: Vec<u8>, item: Vec<u8>| {
+        body.extend_from_slice(&item);
+        body
+    };
+    written(call, kind, items, write, next)
+}
+
+/// The same, of items that `write` puts at the end of the body.
+pub fn written<T>(
+    call: &Call,
+    kind: &str,
+    items: impl Iterator<Item = T>,
+    write: impl Fn(Vec<u8>, T) -> Vec<u8>,
+    next: Option<&str>,
+) -> Answer {
     let text = |value: &str| serde_json::to_string(value).expect("a text has a JSON form");
     let mut body = format!("{{\"odata.metadata\":{},\"value\":[", text(&format!("{}/$metadata#{kind}", call.base))).into_bytes();
     let rows = items.size_hint().0;
     for (index, item) in items.enumerate() {
         if index > 0 {
             body.push(b',');
-        } else {
-            body.reserve(rows * (item.len() + 1) + LINK_BYTES);
         }
-        body.extend_from_slice(&item);
+        let start = body.len();
+        body = write(body, item);
+        if index == 0 {
+            body.reserve(rows * (body.len() - start + 1) + LINK_BYTES);
+        }
     }
     body.push(b']');
     if let Some(after) = next {

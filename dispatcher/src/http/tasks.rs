@@ -1,12 +1,12 @@
 //! Tasks: add one, list, get, change, run again, terminate, delete.
 
-use broker_config::ids::{JobId, TaskId};
-use serde::Serialize;
+use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     command::{Command, etag},
     http::{
-        answer::{Answer, Fields, Iso},
+        answer::{Answer, Fields, Iso, Text},
         call::Call,
         conditional::unchanged,
         entrance::Door,
@@ -79,25 +79,60 @@ pub struct ExecutionInfo<'a> {
     result: Option<&'static str>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A task of a job and where it is: what all tasks of an answer share is put together once.
+struct Place<'a> {
+    job: &'a JobRow,
+    base: &'a str,
+    /// Where the job's tasks are, up to the task's name.
+    tasks: String,
+    /// The job's folder below a node's root, up to the task's name.
+    folder: String,
+}
+
+impl<'a> Place<'a> {
+    fn of(call: &'a Call, job: &'a JobRow) -> Place<'a> {
+        Place { job, base: &call.base, tasks: tasks_url(call, &job.id), folder: tasks_folder(&job.id) }
+    }
+}
+
+/// Where a task runs or ran.
 struct NodeInfo<'a> {
-    affinity_id: &'a str,
-    node_url: String,
-    pool_id: &'a str,
-    node_id: &'a str,
-    task_root_directory: String,
-    task_root_directory_url: String,
+    place: &'a Place<'a>,
+    pool: &'a PoolId,
+    node: &'a NodeId,
+    task: &'a TaskId,
+}
+
+impl Serialize for NodeInfo<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let NodeInfo { place: Place { base, folder, .. }, pool, node, task } = self;
+        let mut fields = to.serialize_struct("NodeInfo", 6)?;
+        fields.serialize_field("affinityId", node.as_str())?;
+        fields.serialize_field("nodeUrl", &Text(format_args!("{base}/pools/{pool}/nodes/{node}")))?;
+        fields.serialize_field("poolId", pool.as_str())?;
+        fields.serialize_field("nodeId", node.as_str())?;
+        fields.serialize_field("taskRootDirectory", &Text(format_args!("{folder}{task}")))?;
+        fields.serialize_field("taskRootDirectoryUrl", &Text(format_args!("{base}/pools/{pool}/nodes/{node}/files/{folder}{task}")))?;
+        fields.end()
+    }
+}
+
+fn tasks_url(call: &Call, job: &JobId) -> String {
+    format!("{}/jobs/{}/tasks/", call.base, job.as_str().replace(':', "%3A"))
+}
+
+fn tasks_folder(job: &JobId) -> String {
+    format!("workitems/{}/", job.folder())
 }
 
 /// Where a task is.
 pub fn url(call: &Call, job: &JobId, task: &TaskId) -> String {
-    format!("{}/jobs/{}/tasks/{task}", call.base, job.as_str().replace(':', "%3A"))
+    tasks_url(call, job) + task.as_str()
 }
 
 /// The directory of a task below its node's root.
 pub fn directory(job: &JobId, task: &TaskId) -> String {
-    format!("workitems/{}/{task}", job.folder())
+    tasks_folder(job) + task.as_str()
 }
 
 /// What is known of a task's runs.
@@ -121,19 +156,9 @@ pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     }
 }
 
-fn node_info<'a>(call: &Call, job: &'a JobRow, row: &'a TaskRow) -> Option<NodeInfo<'a>> {
+fn node_info<'a>(place: &'a Place<'_>, row: &'a TaskRow) -> Option<NodeInfo<'a>> {
     let node = row.node.as_ref()?;
-    let pool = row.pool.as_ref().unwrap_or(&job.pool);
-    let node_url = format!("{}/pools/{pool}/nodes/{node}", call.base);
-    let task_root_directory = directory(&job.id, &row.id);
-    Some(NodeInfo {
-        affinity_id: node.as_str(),
-        task_root_directory_url: format!("{node_url}/files/{task_root_directory}"),
-        node_url,
-        pool_id: pool.as_str(),
-        node_id: node.as_str(),
-        task_root_directory,
-    })
+    Some(NodeInfo { place, pool: row.pool.as_ref().unwrap_or(&place.job.pool), node, task: &row.id })
 }
 
 /// What a list must read for the properties that were selected.
@@ -149,12 +174,15 @@ fn detail(select: Option<&Select>) -> Detail {
 }
 
 /// What [`Detail::NAMES`] reads.
-fn show_names<'a>(fields: Fields<'a>, call: &Call, job: &JobRow, row: &TaskRow) -> Fields<'a> {
-    fields.add("id", row.id.as_str()).add_with("url", || Some(url(call, &job.id, &row.id))).add("state", row.state.as_str())
+fn show_names<'a>(fields: Fields<'a>, place: &Place<'_>, row: &TaskRow) -> Fields<'a> {
+    fields
+        .add("id", row.id.as_str())
+        .add("url", &Text(format_args!("{}{}", place.tasks, row.id)))
+        .add("state", row.state.as_str())
 }
 
-fn show<'a>(fields: Fields<'a>, call: &'a Call, job: &JobRow, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
-    show_names(fields, call, job, row)
+fn show<'a>(fields: Fields<'a>, call: &'a Call, place: &Place<'_>, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
+    show_names(fields, place, row)
         .without(call.lacks(Kind::Task))
         .add_with("eTag", || Some(etag(row.version)))
         .add("creationTime", &Iso(row.created_at))
@@ -163,7 +191,7 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, job: &JobRow, row: &TaskRow, sta
         .add_some("previousState", row.previous.map(|(state, _)| state))
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
         .add_with("executionInfo", || Some(execution(row)))
-        .add_with("nodeInfo", || node_info(call, job, row))
+        .add_with("nodeInfo", || node_info(place, row))
         .add_some("stats", stats)
         .document(&row.document)
         .finish()
@@ -195,23 +223,23 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let select = shape(call, PROPERTIES)?;
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, TASKS)?;
-    let job = door.job(&call.job()?).await?;
-    let detail = detail(select.as_ref());
+    let (job, detail) = (call.job()?, detail(select.as_ref()));
     let found = match paging.page(filter) {
-        None => TaskPage { rows: Vec::new(), stopped_at: None },
+        None => TaskPage { job: door.job(&job).await?, rows: Vec::new(), stopped_at: None },
         Some(page) => {
-            let found = door.read.tasks(&job.id, page, detail).await.map_err(store_failed)?;
-            found.ok_or_else(|| not_found(Code::JobNotFound, &job.id))?
+            let found = door.read.tasks(&job, page, detail).await.map_err(store_failed)?;
+            found.ok_or_else(|| not_found(Code::JobNotFound, &job))?
         }
     };
-    let stats = stats::of_rows(door, call, select.as_ref(), &found.rows, |row| url(call, &job.id, &row.id)).await?;
+    let place = Place::of(call, &found.job);
+    let stats = stats::of_rows(door, call, select.as_ref(), &found.rows, |row| url(call, &found.job.id, &row.id)).await?;
     let (shown, last) = paging.shown(&found.rows);
     let next = last.map(|row| row.id.as_str()).or(found.stopped_at.as_deref());
-    let show = |(at, row)| {
-        let fields = Fields::new(select.as_ref());
-        if detail == Detail::NAMES { show_names(fields, call, &job, row).finish() } else { show(fields, call, &job, row, stats.get(at)) }
+    let write = |body, (at, row)| {
+        let fields = Fields::after(body, select.as_ref());
+        if detail == Detail::NAMES { show_names(fields, &place, row).finish() } else { show(fields, call, &place, row, stats.get(at)) }
     };
-    Ok(lists::list(call, "tasks", shown.iter().enumerate().map(show), next))
+    Ok(lists::written(call, "tasks", shown.iter().enumerate(), write, next))
 }
 
 /// One task.
@@ -224,7 +252,7 @@ pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#tasks/@Element", call.base));
     let url = url(call, &job.id, &row.id);
     let stats = stats::of_one(door, call, select.as_ref(), &row, &url).await?;
-    Ok(Answer::json(show(fields, call, &job, &row, stats.as_ref())).changed(row.version, row.modified_at).about(&url))
+    Ok(Answer::json(show(fields, call, &Place::of(call, &job), &row, stats.as_ref())).changed(row.version, row.modified_at).about(&url))
 }
 
 /// Replaces a task's constraints; those left out go back to their defaults.

@@ -44,6 +44,8 @@ impl Detail {
 /// A page of tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskPage {
+    /// Whose tasks they are, as it was in the same moment.
+    pub job: JobRow,
     /// What was found, perhaps less than there is.
     pub rows: Vec<TaskRow>,
     /// Where to go on, when the page has looked at all rows that it may before it was full.

@@ -170,19 +170,20 @@ fn page_condition(reach: &Reach, page: &Page, detail: Detail, job: i64) -> Condi
 
 /// A page of a job's tasks; nothing when there is no such job.
 pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
-    let Some(job) = pages::job_uid(connection, job)? else { return Ok(None) };
+    let Some(job) = pages::job(connection, job)? else { return Ok(None) };
+    let number = job.uid.0.cast_signed();
     let mut reach = Reach::of(wanted);
-    let mut stopped_at = if reach.is_all { None } else { stop(connection, &reach, job)? };
+    let mut stopped_at = if reach.is_all { None } else { stop(connection, &reach, number)? };
     if let Some(id) = &stopped_at {
         reach.to = Some((id.clone(), true));
     }
-    let condition = page_condition(&reach, wanted, detail, job);
+    let condition = page_condition(&reach, wanted, detail, number);
     let shape = if detail == Detail::NAMES { name_row } else { pages::task_row };
     let rows = pages::rows(connection, condition, wanted.rows_max, shape)?;
     if rows.len() >= wanted.rows_max {
         stopped_at = None;
     }
-    Ok(Some(TaskPage { rows, stopped_at }))
+    Ok(Some(TaskPage { job, rows, stopped_at }))
 }
 
 fn name_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
