@@ -236,7 +236,7 @@ fn run(
         metrics::histogram!("piecework_engine_batch_inputs").record(count as f64);
         match result {
             Ok(()) => {
-                if names.borrow().len() != world.pool_count() {
+                if !world.has_pools(&names.borrow()) {
                     names.send_replace(world.pool_names());
                 }
                 send(world, output);

@@ -392,8 +392,9 @@ impl World {
         }
     }
 
-    pub(super) fn pool_count(&self) -> usize {
-        self.pools.len()
+    /// Whether these are the pools there are.
+    pub(super) fn has_pools(&self, names: &[PoolId]) -> bool {
+        names.len() == self.pools.len() && names.iter().all(|name| self.pools.contains_key(name))
     }
 
     pub(super) fn pool_names(&self) -> Vec<PoolId> {
