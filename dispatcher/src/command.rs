@@ -13,6 +13,7 @@ use broker_config::{
 use serde_json::{Map, Value};
 
 use crate::{
+    auto_pool::JobPool,
     core::JobOrder,
     formula::Formula,
     refusal::{Code, Refusal},
@@ -180,7 +181,7 @@ pub enum Done {
 }
 
 /// A pool as asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewPool {
     /// Its name.
     pub id: PoolId,
@@ -256,8 +257,8 @@ pub struct NewJob {
     pub id: JobId,
     /// The accepted Azure fields as JSON, without those that have a column.
     pub document: String,
-    /// Its pool.
-    pub pool: PoolId,
+    /// Where it runs.
+    pub pool: JobPool,
     /// -1000 to 1000, larger first.
     pub priority: i32,
     /// Tasks that may run at once; -1 is no limit.
@@ -339,6 +340,8 @@ pub struct JobChange {
     pub max_wall_clock: Option<Option<Period>>,
     /// Another pool; only of a disabled job.
     pub pool: Option<PoolId>,
+    /// Whether the pool that was made for it stays; only of a disabled job.
+    pub keep_alive: Option<bool>,
     /// The new document, when it changed.
     pub document: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! `core` holds the rules, pure; `store` the rows; `engine` runs rules and rows in one thread, many inputs
 //! to a transaction; `road` speaks AMQP with agents and autoscaler; `http` is the door for people.
 
+pub mod auto_pool;
 pub mod command;
 pub mod core;
 pub mod engine;

@@ -1,5 +1,7 @@
 //! The engine with its real store, and agents played by hand: what leaves, what is stored, what survives.
 
+#[path = "engine/auto_pools.rs"]
+mod auto_pools;
 #[path = "engine/jobs.rs"]
 mod jobs;
 #[path = "engine/sizes.rs"]
@@ -172,7 +174,7 @@ impl Rig {
         NewJob {
             id: job(),
             document: "{}".into(),
-            pool: pool(),
+            pool: pool().into(),
             priority: 0,
             max_parallel: -1,
             environment,

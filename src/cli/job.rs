@@ -13,7 +13,7 @@ use crate::{
 };
 
 const COLUMNS: &[Column] =
-    &[("JOB", "/id"), ("STATE", "/state"), ("POOL", "/poolInfo/poolId"), ("PRIORITY", "/priority"), ("CREATED", "/creationTime")];
+    &[("JOB", "/id"), ("STATE", "/state"), ("POOL", "/executionInfo/poolId"), ("PRIORITY", "/priority"), ("CREATED", "/creationTime")];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {

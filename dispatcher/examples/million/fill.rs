@@ -127,6 +127,8 @@ fn job(uid: u64, at: Timestamp) -> Result<JobRecord, Box<dyn std::error::Error>>
         state_at: at,
         previous: None,
         pool: "Pool".parse()?,
+        auto_pool: None,
+        scheduling_error: None,
         priority: 0,
         max_parallel: -1,
         environment: Vec::new(),

@@ -13,6 +13,7 @@ use broker_config::{
     ids::{AttemptKey, JobUid, TaskUid},
     time::Timestamp,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::core::{Attempt, Bug, CRASHES_ALONE, Core, Effect, Phase, Ready};
 
@@ -29,7 +30,8 @@ const RATE_MS: i64 = 250;
 const ORDER_SLACK: usize = 1_024;
 
 /// How jobs of one priority take turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum JobOrder {
     /// Each gets its share.
     #[default]

@@ -9,7 +9,10 @@ use broker_config::{ids::JobUid, message::ControlKind, state::JobState, time::Ti
 
 use crate::{
     core::{Event, JobStop},
-    engine::world::{JobEntry, World},
+    engine::{
+        auto_pools,
+        world::{JobEntry, World},
+    },
     store::StoreError,
 };
 
@@ -71,7 +74,7 @@ impl World {
         for (uid, state) in jobs {
             match state {
                 JobState::Terminating => self.finish_job(uid, now)?,
-                JobState::Deleting if rows > 0 => rows -= self.sweep_job(uid, rows)?,
+                JobState::Deleting if rows > 0 => rows -= self.sweep_job(uid, rows, now)?,
                 JobState::Deleting | JobState::Completed => {}
                 _ if self.jobs.get(&uid).is_some_and(|job| is_expired(job, now)) => {
                     self.stop_job(uid, JobState::Terminating, Some("MaxWallClockTimeExpiry".to_owned()), JobStop::End, now)?;
@@ -99,12 +102,13 @@ impl World {
         if !self.is_quiet(uid) {
             return Ok(());
         }
+        let own_pool = self.jobs.get(&uid).and_then(auto_pools::that_ends_with);
         self.enter(uid, JobState::Completed, now);
         let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
         entry.record.ended_at = Some(now);
         self.store.put_job(&entry.record, None)?;
         self.forget_job(uid);
-        Ok(())
+        self.end_pool(own_pool, now)
     }
 
     fn forget_job(&mut self, uid: JobUid) {
@@ -117,7 +121,7 @@ impl World {
     }
 
     /// Removes some rows of a job that is being deleted; the job goes with the last of them.
-    fn sweep_job(&mut self, uid: JobUid, rows_max: usize) -> Result<usize, StoreError> {
+    fn sweep_job(&mut self, uid: JobUid, rows_max: usize, now: Timestamp) -> Result<usize, StoreError> {
         let gone = self.store.delete_tasks(uid, rows_max)?;
         if gone < rows_max {
             self.store.delete_job(uid)?;
@@ -125,7 +129,9 @@ impl World {
                 let (pool, job) = (entry.record.pool.clone(), entry.record.id.clone());
                 self.control(topology::pool_control_key(&pool), ControlKind::Forget { job, task: None });
             }
+            let own_pool = self.jobs.get(&uid).and_then(auto_pools::that_ends_with);
             self.forget_job(uid);
+            self.end_pool(own_pool, now)?;
             self.used.remove(&uid);
         }
         Ok(gone)

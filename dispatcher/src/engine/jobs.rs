@@ -10,6 +10,7 @@ use crate::{
     command::{Condition, DisableOption, Done, JobChange, NewJob, NewManager},
     core::JobStop,
     engine::{
+        auto_pools,
         pools::or_refuse,
         world::{JobEntry, World},
     },
@@ -34,7 +35,7 @@ pub(super) fn closed(state: JobState) -> Option<Refusal> {
     }
 }
 
-fn invalid(state: JobState, message: &str) -> Refusal {
+pub(super) fn invalid(state: JobState, message: &str) -> Refusal {
     Refusal::new(Code::OperationInvalidForCurrentState, message).with("JobState", state)
 }
 
@@ -53,10 +54,10 @@ impl World {
             );
             return Ok(Err(refusal.with("JobScheduleId", &schedule)));
         }
-        let slots_per_node = or_refuse!(self.slots_of_usable_pool(&job.pool));
         if let Some(manager) = &job.manager {
             or_refuse!(self.check_packages(&manager.task.spec.application_package_references));
         }
+        let placed = or_refuse!(self.place_job(&job.id, &job.pool, now)?);
         let uid = JobUid(self.next_job);
         self.next_job += 1;
         let record = JobRecord {
@@ -66,7 +67,9 @@ impl World {
             state: JobState::Active,
             state_at: now,
             previous: None,
-            pool: job.pool,
+            pool: placed.pool,
+            auto_pool: placed.tie,
+            scheduling_error: placed.fault,
             priority: job.priority,
             max_parallel: job.max_parallel,
             environment: job.environment,
@@ -84,18 +87,21 @@ impl World {
             slots: Counts::default(),
         };
         self.store.put_job(&record, Some(&job.document))?;
-        let done = Done::Changed { version: record.version, at: now };
+        let is_lost = record.scheduling_error.is_some();
         self.job_names.insert(record.id.clone(), uid);
         self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: 0 });
         self.attach(uid, now);
         if let Some(manager) = job.manager {
             let NewManager { mut task, is_exclusive, .. } = *manager;
             if is_exclusive {
-                task.spec.required_slots = Some(slots_per_node);
+                task.spec.required_slots = Some(placed.slots_per_node);
             }
             self.insert_tasks(uid, vec![task], now)?;
         }
-        Ok(Ok(done))
+        if is_lost {
+            self.stop_job(uid, JobState::Terminating, None, JobStop::End, now)?;
+        }
+        Ok(Ok(self.job_done(uid, now)))
     }
 
     /// Slots of the nodes of a pool that jobs may be put on.
@@ -188,6 +194,9 @@ impl World {
         if let Some(pool) = change.pool {
             or_refuse!(self.move_job(uid, pool, now)?);
         }
+        if let Some(keep_alive) = change.keep_alive {
+            or_refuse!(self.keep_pool(uid, keep_alive));
+        }
         let version = self.next_version();
         if let Some(entry) = self.jobs.get_mut(&uid) {
             let record = &mut entry.record;
@@ -211,6 +220,7 @@ impl World {
         if from == pool {
             return Ok(Ok(()));
         }
+        or_refuse!(auto_pools::may_move(entry));
         if state != JobState::Disabled {
             return Ok(Err(invalid(state, "The pool of a job can be changed only while the job is disabled.")
                 .with("PoolId", &from)

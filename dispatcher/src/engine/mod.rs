@@ -8,6 +8,7 @@
 
 mod applications;
 mod apply;
+mod auto_pools;
 mod job_life;
 mod jobs;
 mod message;

@@ -12,6 +12,7 @@ use broker_config::{
 };
 
 use crate::{
+    auto_pool::Lifetime,
     command::{Condition, Done, NewSchedule, ScheduleChange},
     engine::{
         pools::{Outcome, or_refuse},
@@ -55,7 +56,7 @@ impl World {
             let refusal = Refusal::new(Code::JobWithSameIdExists, "A job with the same id exists; a job and a schedule may not share one.");
             return Ok(Err(refusal.with("JobId", &job)));
         }
-        or_refuse!(self.slots_of_usable_pool(&asked.job.pool));
+        or_refuse!(self.check_pool(&asked.job.pool));
         let row = ScheduleRow {
             version: self.next_version(),
             state: ScheduleState::Active,
@@ -69,6 +70,7 @@ impl World {
             last_due: None,
             next_number: 1,
             recent: None,
+            auto_pool: None,
             job: asked.job,
             document: asked.document,
             id: asked.id.clone(),
@@ -99,7 +101,10 @@ impl World {
     ) -> Outcome {
         or_refuse!(self.open_schedule(schedule, condition));
         if let Some(job) = &change.job {
-            or_refuse!(self.slots_of_usable_pool(&job.pool));
+            or_refuse!(self.check_pool(&job.pool));
+            if job.pool.tie().is_none_or(|tie| tie.lifetime == Lifetime::Job) {
+                self.part_with_pool(schedule, now)?;
+            }
         }
         let version = self.next_version();
         let Some(row) = self.schedules.get_mut(schedule) else { return Ok(Err(missing(schedule))) };
@@ -182,6 +187,7 @@ impl World {
                 Turn::Skip => self.pass(id, due, None, now),
             },
             (ScheduleState::Active, None) | (ScheduleState::Terminating, _) if !is_busy => {
+                self.part_with_pool(id, now)?;
                 self.enter_schedule(id, ScheduleState::Completed, now)
             }
             (ScheduleState::Deleting, _) => self.sweep_schedule(id, now),
@@ -221,6 +227,7 @@ impl World {
     fn sweep_schedule(&mut self, id: &ScheduleId, now: Timestamp) -> Result<(), StoreError> {
         let jobs = self.store.jobs_of_schedule(id, DELETED_JOBS_MAX)?;
         if jobs.is_empty() {
+            self.part_with_pool(id, now)?;
             self.store.delete_schedule(id)?;
             self.schedules.remove(id);
             return Ok(());

@@ -1,15 +1,12 @@
 //! Reads a job as it is asked for, and what PATCH and PUT change of one.
 
-use broker_config::{
-    ids::{JobId, PoolId},
-    period::Period,
-};
+use broker_config::{ids::JobId, period::Period};
 use serde_json::{Map, Value, json};
 
 use crate::{
     command::{DisableOption, JobChange, NewJob},
     http::{
-        job_manager,
+        job_manager, job_pool,
         shared_body::{display_name, environment, metadata, retries},
         validate::{Object, prune},
     },
@@ -43,17 +40,6 @@ fn terminates(body: &Object<'_>) -> Result<Option<bool>, Refusal> {
     Ok(body.choice("onAllTasksComplete", &["noaction", "terminatejob"])?.map(|action| action == "terminatejob"))
 }
 
-/// The pool in `poolInfo`.
-fn pool(body: &Object<'_>) -> Result<Option<PoolId>, Refusal> {
-    let Some(info) = body.object("poolInfo")? else { return Ok(None) };
-    let id: Option<PoolId> = info.parsed("poolId")?;
-    if id.is_some() && info.value("autoPoolSpecification").is_some() {
-        return Err(info.invalid("poolId", "Exactly one of poolId and autoPoolSpecification is expected."));
-    }
-    info.unsupported(&["autoPoolSpecification"], "Add a pool with the built-in policy: it costs nothing while its queue is empty.")?;
-    id.map(Some).ok_or_else(|| info.missing("poolId"))
-}
-
 /// Reads a new job.
 pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
     let id: JobId = body.required("id")?;
@@ -67,7 +53,7 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
 pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
     body.unsupported(&["jobPreparationTask", "jobReleaseTask"], "Use the pool's startTask, or a first task that others depend on.")?;
     body.unsupported(&["networkConfiguration"], NO_NETWORKS)?;
-    let pool = pool(&body)?.ok_or_else(|| body.missing("poolInfo"))?;
+    let (pool, pool_info) = job_pool::read(&body, id.schedule().is_some())?;
     let (max_task_retry_count, max_wall_clock) = limits(&body)?.unwrap_or_default();
     let environment = environment(&body, "commonEnvironmentSettings")?;
     let (manager, shown_manager) = job_manager::read(&body)?.unzip();
@@ -77,6 +63,7 @@ pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
         "allowTaskPreemption": body.flag("allowTaskPreemption")?.unwrap_or(false),
         "metadata": metadata(&body)?,
         "jobManagerTask": shown_manager,
+        "poolInfo": pool_info,
     }));
     Ok(NewJob {
         id,
@@ -111,27 +98,37 @@ pub struct Change {
     pub change: JobChange,
     /// New values of the document; null removes one.
     pub document: Map<String, Value>,
+    /// What is said of the job's own pool.
+    auto_pool: Option<Value>,
+    is_whole: bool,
 }
 
 impl Change {
-    /// The document with the new values.
-    pub fn merged(&self, document: &str) -> Option<String> {
-        if self.document.is_empty() {
-            return None;
+    /// The change of a job with this document.
+    pub fn of(&self, document: &str) -> Result<JobChange, Refusal> {
+        let mut change = self.change.clone();
+        if self.document.is_empty() && self.auto_pool.is_none() {
+            return Ok(change);
         }
         let mut fields: Map<String, Value> = serde_json::from_str(document).unwrap_or_default();
+        if let Some(given) = &self.auto_pool {
+            change.keep_alive = job_pool::merge(&mut fields, given, self.is_whole)?;
+        }
         fields.extend(self.document.clone());
-        Some(prune(Value::Object(fields)).to_string())
+        change.document = Some(prune(Value::Object(fields)).to_string());
+        Ok(change)
     }
 }
 
 /// Reads the parts of a job to change. With `is_whole` those left out go back to their defaults.
 pub fn change(body: Object<'_>, is_whole: bool) -> Result<Change, Refusal> {
     body.unsupported(&["networkConfiguration"], NO_NETWORKS)?;
-    let pool = pool(&body)?;
-    if is_whole && pool.is_none() {
-        return Err(body.missing("poolInfo"));
-    }
+    let (pool, auto_pool) = match job_pool::change(&body)? {
+        None if is_whole => return Err(body.missing("poolInfo")),
+        None => (None, None),
+        Some(job_pool::Change::Named(pool)) => (Some(pool), None),
+        Some(job_pool::Change::Auto(given)) => (None, Some(given)),
+    };
     let or = |is_given: bool| is_given || is_whole;
     let limits = if or(body.value("constraints").is_some()) { Some(limits(&body)?.unwrap_or_default()) } else { None };
     let mut document = Map::new();
@@ -148,9 +145,10 @@ pub fn change(body: Object<'_>, is_whole: bool) -> Result<Change, Refusal> {
         max_task_retry_count: limits.map(|(retries, _)| retries),
         max_wall_clock: limits.map(|(_, wall_clock)| wall_clock),
         pool,
+        keep_alive: None,
         document: None,
     };
-    Ok(Change { change, document })
+    Ok(Change { change, document, auto_pool, is_whole })
 }
 
 #[cfg(test)]
@@ -168,7 +166,7 @@ mod tests {
         assert_eq!(code(json!({"poolId": "p"})), Ok(()));
         assert_eq!(code(json!({})), Err(Code::MissingRequiredProperty));
         assert_eq!(code(Value::Null), Err(Code::MissingRequiredProperty));
-        assert_eq!(code(json!({"autoPoolSpecification": {"poolLifetimeOption": "job"}})), Err(Code::UnsupportedProperty));
+        assert_eq!(code(json!({"autoPoolSpecification": {"poolLifetimeOption": "job"}})), Err(Code::MissingRequiredProperty));
         assert_eq!(code(json!({"poolId": "p", "autoPoolSpecification": {}})), Err(Code::InvalidPropertyValue));
     }
 
@@ -185,10 +183,10 @@ mod tests {
         let body = json!({"priority": 5, "poolInfo": {"poolId": "p"}});
         let patch = change(Object::root(body.as_object().unwrap()), false).unwrap();
         assert_eq!((patch.change.priority, patch.change.max_parallel), (Some(5), None));
-        assert_eq!(patch.merged(r#"{"metadata":[]}"#), None);
+        assert_eq!(patch.of(r#"{"metadata":[]}"#).unwrap().document, None);
         let put = change(Object::root(body.as_object().unwrap()), true).unwrap();
         assert_eq!((put.change.priority, put.change.max_parallel), (Some(5), Some(-1)));
-        let merged = put.merged(r#"{"displayName":"d","metadata":[{"name":"a","value":"b"}]}"#).unwrap();
+        let merged = put.of(r#"{"displayName":"d","metadata":[{"name":"a","value":"b"}]}"#).unwrap().document.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&merged).unwrap(), json!({"displayName": "d", "allowTaskPreemption": false}));
     }
 }

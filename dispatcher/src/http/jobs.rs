@@ -14,6 +14,7 @@ use crate::{
         filter::{Compiled, JOBS, compile},
         job_body,
         lists::{Paging, ROWS_MAX, shape},
+        pools::{NameValue, details},
         stats::{self, JobStats},
         validate::Object,
         version::{self, Kind},
@@ -49,12 +50,24 @@ struct PoolInfo<'a> {
 }
 
 #[derive(Serialize)]
+struct SchedulingError<'a> {
+    category: &'static str,
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<NameValue<'a>>,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExecutionInfo<'a> {
     start_time: Iso,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_time: Option<Iso>,
-    pool_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduling_error: Option<SchedulingError<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     terminate_reason: Option<&'a str>,
 }
@@ -72,7 +85,13 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &JobRow, stats: Option<&Job
     let execution = ExecutionInfo {
         start_time: Iso(row.created_at),
         end_time: row.ended_at.map(Iso),
-        pool_id: row.pool.as_str(),
+        pool_id: row.scheduling_error.is_none().then_some(row.pool.as_str()),
+        scheduling_error: row.scheduling_error.as_ref().map(|fault| SchedulingError {
+            category: "usererror",
+            code: &fault.code,
+            message: &fault.message,
+            details: details(&fault.details),
+        }),
         terminate_reason: row.terminate_reason.as_deref(),
     };
     fields
@@ -90,7 +109,7 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, row: &JobRow, stats: Option<&Job
         .add("priority", &row.priority)
         .add("maxParallelTasks", &row.max_parallel)
         .add("constraints", &constraints)
-        .add("poolInfo", &PoolInfo { pool_id: row.pool.as_str() })
+        .add_some("poolInfo", row.auto_pool.is_none().then(|| PoolInfo { pool_id: row.pool.as_str() }))
         .add("onAllTasksComplete", if row.terminate_when_complete { "terminatejob" } else { "noaction" })
         .add("onTaskFailure", if row.performs_exit_options { "performexitoptionsjobaction" } else { "noaction" })
         .add("executionInfo", &execution)
@@ -161,8 +180,7 @@ async fn change(door: &Door, call: &Call, is_whole: bool) -> Result<Answer, Refu
     let asked = job_body::change(Object::root(&call.json()?), is_whole)?;
     for attempt in 1.. {
         let row = door.job(&job).await?;
-        let mut change = asked.change.clone();
-        change.document = asked.merged(&row.document);
+        let change = asked.of(&row.document)?;
         let mut condition = call.condition.clone();
         let is_merge = change.document.is_some() && condition == Default::default();
         if is_merge {

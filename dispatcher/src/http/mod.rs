@@ -18,6 +18,7 @@ mod filter;
 mod health;
 mod job_body;
 mod job_manager;
+mod job_pool;
 mod jobs;
 mod json;
 mod listen;

@@ -34,6 +34,11 @@ const POLICY_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 /// Reads a new pool.
 pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     let id: PoolId = body.required("id")?;
+    specification(body, id)
+}
+
+/// Reads what a pool is made from; its name is given.
+pub fn specification(body: Object<'_>, id: PoolId) -> Result<NewPool, Refusal> {
     let packages = shared_body::packages(&body)?;
     pool_parts::retired(&body)?;
     pool_network::mounts(&body)?;

@@ -48,7 +48,8 @@ pub struct List<'a> {
     trail: Trail<'a>,
 }
 
-fn invalid(trail: Trail<'_>, value: &Value, reason: impl fmt::Display) -> Refusal {
+/// Refuses the value of the property at a path.
+pub fn invalid(path: impl fmt::Display, value: &Value, reason: impl fmt::Display) -> Refusal {
     let shown = match value {
         Value::String(text) => text.chars().take(SHOWN_MAX).collect(),
         Value::Array(_) => "(a list)".to_owned(),
@@ -56,7 +57,7 @@ fn invalid(trail: Trail<'_>, value: &Value, reason: impl fmt::Display) -> Refusa
         other => other.to_string(),
     };
     Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
-        .with("PropertyName", trail)
+        .with("PropertyName", path)
         .with("PropertyValue", shown)
         .with("Reason", reason)
 }

@@ -10,6 +10,7 @@ use broker_config::{
 };
 
 use crate::{
+    auto_pool::Tie,
     command::{ExitConditions, Failure},
     core::{JobOrder, Turn},
     store::{applications::ApplicationRow, rows::Counts, scaling::Scaling, schedules::ScheduleRow},
@@ -133,6 +134,10 @@ pub struct JobRecord {
     pub previous: Option<(JobState, Timestamp)>,
     /// Its pool.
     pub pool: PoolId,
+    /// What binds it to that pool, when the pool was made for it.
+    pub auto_pool: Option<Tie>,
+    /// Why that pool could not be made.
+    pub scheduling_error: Option<Fault>,
     /// Larger first.
     pub priority: i32,
     /// -1 is no limit.

@@ -9,7 +9,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::{command::Failure, store::scaling::Scaling};
+use crate::{auto_pool::Tie, command::Failure, store::scaling::Scaling};
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +134,10 @@ pub struct JobRow {
     pub previous: Option<(JobState, Timestamp)>,
     /// Its pool.
     pub pool: PoolId,
+    /// What binds it to that pool, when the pool was made for it.
+    pub auto_pool: Option<Tie>,
+    /// Why that pool could not be made.
+    pub scheduling_error: Option<Fault>,
     /// Larger first.
     pub priority: i32,
     /// -1 is no limit.

@@ -3,7 +3,7 @@
 //! Rules that are pure stand with the data: [`Timetable`] says when, the engine's `schedules` acts.
 
 use broker_config::{
-    ids::{JobId, ScheduleId},
+    ids::{JobId, PoolId, ScheduleId},
     period::Period,
     state::ScheduleState,
     time::Timestamp,
@@ -108,6 +108,8 @@ pub struct ScheduleRow {
     pub next_number: u64,
     /// The last job that was made.
     pub recent: Option<JobId>,
+    /// The pool that its jobs share, once the first of them was made.
+    pub auto_pool: Option<PoolId>,
     /// What jobs are made from.
     pub job: NewJob,
     /// Azure's fields as JSON: displayName, schedule, jobSpecification, metadata.

@@ -2,6 +2,7 @@
 
 mod access;
 mod applications;
+mod auto_pools;
 #[path = "../../../tests/it/bad_input/mod.rs"]
 mod bad_input;
 mod bearers;

@@ -139,6 +139,9 @@ fn good_bodies() -> Vec<Value> {
         "exitConditions": {"exitCodes": [{"code": 1, "exitOptions": {"jobAction": "none"}}]}});
     let job = json!({"id": "j", "poolInfo": {"poolId": "Pool"}, "priority": 5, "constraints": {"maxWallClockTime": "PT1H"},
         "onAllTasksComplete": "noaction", "commonEnvironmentSettings": [{"name": "A", "value": "b"}]});
+    let mut auto = pool.clone();
+    auto.as_object_mut().expect("an object").remove("id");
+    let own = json!({"id": "own", "poolInfo": {"autoPoolSpecification": {"poolLifetimeOption": "job", "keepAlive": false, "pool": auto}}});
     let schedule = json!({"id": "s", "schedule": {"doNotRunUntil": "2100-01-01T00:00:00Z", "recurrenceInterval": "PT1H"},
         "jobSpecification": {"poolInfo": {"poolId": "Pool"}}});
     vec![
@@ -146,6 +149,7 @@ fn good_bodies() -> Vec<Value> {
         pool,
         task,
         job,
+        own,
         schedule,
         json!({"targetDedicatedNodes": 0, "nodeDeallocationOption": "requeue"}),
         json!({"autoScaleFormula": "$TargetDedicatedNodes = 0;", "autoScaleEvaluationInterval": "PT15M"}),

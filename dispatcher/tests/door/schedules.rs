@@ -10,7 +10,7 @@ use crate::house::House;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -25,7 +25,7 @@ fn schedule(id: &str, when: Value) -> Value {
     json!({"id": id, "schedule": when, "jobSpecification": {"priority": 4, "poolInfo": {"poolId": "Pool"}}, "metadata": [{"name": "a", "value": "b"}]})
 }
 
-fn code(house: &House, method: &str, target: &str, body: Value, status: u16) -> String {
+pub fn code(house: &House, method: &str, target: &str, body: Value, status: u16) -> String {
     house.send(method, target, body, status).json()["code"].as_str().unwrap().to_owned()
 }
 

@@ -16,7 +16,7 @@ mod usage;
 use std::sync::Arc;
 
 use dispatcher::store::{
-    StoreError,
+    Store, StoreError,
     read::Read,
     sqlite::{SqliteReader, SqliteStore},
 };
@@ -46,6 +46,7 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         every_field_of_a_pool_survives
         every_field_of_a_node_survives
         every_field_of_a_job_survives
+        every_field_of_a_schedule_survives
         current_nodes_are_counted_without_those_being_created
         a_node_shows_the_runs_it_holds
     }
@@ -119,6 +120,10 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
     }
 );
 
+/// Takes away what format 3 has added.
+const WITHOUT_AUTO_POOLS: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
+    ALTER TABLE job_schedules DROP COLUMN auto_pool;";
+
 #[test]
 fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
     let place = SqlitePlace::new();
@@ -126,6 +131,7 @@ fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
     let task = bench.add("kept");
     drop(bench);
     let old = rusqlite::Connection::open(place.path()).unwrap();
+    old.execute_batch(WITHOUT_AUTO_POOLS).unwrap();
     old.execute_batch("DROP TABLE task_sums; DROP TABLE job_sums; DROP TABLE pool_sums; PRAGMA user_version = 1;").unwrap();
     drop(old);
     let store = SqliteStore::open(&place.path()).unwrap();
@@ -136,11 +142,30 @@ fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
 }
 
 #[test]
+fn a_file_from_before_automatic_pools_is_brought_up_and_keeps_its_jobs_and_schedules() {
+    let place = SqlitePlace::new();
+    let mut bench = place::Bench::new(&place);
+    let (record, schedule) = (bench.store.load().unwrap().jobs.remove(0).0, place::schedule("s"));
+    bench.write(|store| store.put_schedule(&schedule));
+    drop(bench);
+    let old = rusqlite::Connection::open(place.path()).unwrap();
+    old.execute_batch(WITHOUT_AUTO_POOLS).unwrap();
+    old.pragma_update(None, "user_version", 2).unwrap();
+    let stored: String = old.query_row("SELECT job FROM job_schedules", [], |row| row.get(0)).unwrap();
+    assert!(stored.contains(r#""pool":"pool""#), "a name is stored as it was before: {stored}");
+    drop(old);
+    let loaded = SqliteStore::open(&place.path()).unwrap().load().unwrap();
+    assert_eq!((loaded.jobs, loaded.schedules), (vec![(record, 0)], vec![schedule]));
+    let found: i64 = rusqlite::Connection::open(place.path()).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(found, 3);
+}
+
+#[test]
 fn a_newer_format_is_refused_and_left_alone() {
     let place = SqlitePlace::new();
     drop(SqliteStore::open(&place.path()).unwrap());
     rusqlite::Connection::open(place.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 2 })));
+    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 3 })));
     assert!(matches!(SqliteReader::open(&place.path(), 1), Err(StoreError::Format { found: 99, .. })));
 }
 

@@ -7,16 +7,19 @@ use broker_config::{
     message::Stream,
     period::Period,
     spec::FillType,
-    state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState},
+    state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, ScheduleState, SchedulingState},
     time::Timestamp,
 };
 use dispatcher::{
+    auto_pool::JobPool,
+    command::{NewJob, NewPool},
     core::JobOrder,
     store::{
         Store, StoreError,
         read::{Detail, Page, Read},
         records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, TaskHead},
         rows::{Counts, TaskRow},
+        schedules::{ScheduleRow, Timetable},
         sqlite::{SqliteReader, SqliteStore},
     },
 };
@@ -129,6 +132,40 @@ pub fn node(name: &str) -> NodeRecord {
     }
 }
 
+pub fn new_pool(name: &str) -> NewPool {
+    NewPool {
+        id: id(name),
+        document: "{}".to_owned(),
+        slots_per_node: 1,
+        fill: FillType::Spread,
+        job_order: JobOrder::None,
+        target_dedicated: 0,
+        target_low_priority: 0,
+        resize_timeout: Period::from_secs(900),
+        start_task: None,
+        packages: Vec::new(),
+        policy: None,
+        scaling: None,
+    }
+}
+
+pub fn new_job(name: &str, pool: JobPool) -> NewJob {
+    NewJob {
+        id: id(name),
+        document: "{}".to_owned(),
+        pool,
+        priority: 0,
+        max_parallel: -1,
+        environment: Vec::new(),
+        max_task_retry_count: 0,
+        max_wall_clock: None,
+        terminate_when_complete: false,
+        performs_exit_options: false,
+        uses_dependencies: false,
+        manager: None,
+    }
+}
+
 pub fn job(uid: u64, name: &str) -> JobRecord {
     JobRecord {
         uid: JobUid(uid),
@@ -138,6 +175,8 @@ pub fn job(uid: u64, name: &str) -> JobRecord {
         state_at: at(1),
         previous: None,
         pool: id("pool"),
+        auto_pool: None,
+        scheduling_error: None,
         priority: 0,
         max_parallel: -1,
         environment: Vec::new(),
@@ -153,6 +192,27 @@ pub fn job(uid: u64, name: &str) -> JobRecord {
         terminate_reason: None,
         tasks: Counts::default(),
         slots: Counts::default(),
+    }
+}
+
+pub fn schedule(name: &str) -> ScheduleRow {
+    ScheduleRow {
+        id: id(name),
+        version: 1,
+        state: ScheduleState::Active,
+        state_at: at(1),
+        previous: None,
+        created_at: at(1),
+        modified_at: at(1),
+        ended_at: None,
+        timetable: Timetable::default(),
+        next_due: None,
+        last_due: None,
+        next_number: 1,
+        recent: None,
+        auto_pool: None,
+        job: new_job("s:job-1", JobPool::Named(id("pool"))),
+        document: "{}".to_owned(),
     }
 }
 

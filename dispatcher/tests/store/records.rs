@@ -1,21 +1,23 @@
-//! Pools, nodes and jobs with every field set: what is written is what is loaded and read.
+//! Pools, nodes, jobs and schedules with every field set: what is written is what is loaded and read.
 
 use broker_config::{
     ids::{Epoch, Fence, RunId, TaskUid},
     message::{Fault, Outcome, StartTaskEnd},
     period::Period,
     spec::{EnvironmentSetting, FillType, QueuePolicy, StartTask},
-    state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, SchedulingState},
+    state::{AllocationState, DeallocationOption, JobState, NodeState, PoolState, ScheduleState, SchedulingState},
 };
 use dispatcher::{
+    auto_pool::{AutoPool, JobPool, Lifetime, Tie},
     core::{JobOrder, Turn},
     store::{
         records::{JobRecord, NodeRecord, PoolRecord},
         rows::Counts,
+        schedules::{ScheduleRow, Timetable},
     },
 };
 
-use crate::place::{Bench, Place, at, first, id, job, node, pool, wait};
+use crate::place::{Bench, Place, at, first, id, job, new_job, new_pool, node, pool, wait};
 
 fn fault(code: &str) -> Fault {
     Fault { code: code.to_owned(), message: "it's \"broken\"".to_owned(), details: vec![("File".to_owned(), "a'b".to_owned())] }
@@ -101,6 +103,8 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
         state_at: at(2),
         previous: Some((JobState::Disabled, at(1))),
         pool: id("Pool"),
+        auto_pool: Some(Tie { lifetime: Lifetime::JobSchedule, keep_alive: true }),
+        scheduling_error: Some(fault("InvalidAutoPoolSettings")),
         priority: -1000,
         max_parallel: 3,
         environment: vec![EnvironmentSetting { name: "A".to_owned(), value: Some("'; --".to_owned()) }],
@@ -127,10 +131,47 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
     assert_eq!((row.uid, row.id, row.document.as_str(), row.version), (record.uid, record.id, r#"{"b":2}"#, 5));
     assert_eq!((row.state, row.state_at, row.previous), (record.state, record.state_at, record.previous));
     assert_eq!((row.pool, row.priority, row.max_parallel), (record.pool, -1000, 3));
+    assert_eq!((row.auto_pool, row.scheduling_error), (record.auto_pool, record.scheduling_error));
     assert_eq!((row.max_task_retry_count, row.max_wall_clock), (-1, record.max_wall_clock));
     assert_eq!((row.terminate_when_complete, row.performs_exit_options, row.uses_dependencies), (true, true, false));
     assert_eq!((row.created_at, row.modified_at, row.ended_at), (at(3), at(4), Some(at(5))));
     assert_eq!((row.terminate_reason, row.tasks, row.slots), (record.terminate_reason, record.tasks, record.slots));
+}
+
+pub fn every_field_of_a_schedule_survives(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    let auto = AutoPool {
+        prefix: Some(id("Auto")),
+        tie: Tie { lifetime: Lifetime::JobSchedule, keep_alive: true },
+        pool: dispatcher::command::NewPool {
+            fill: FillType::Pack,
+            job_order: JobOrder::CreationTime,
+            start_task: Some(StartTask { command_line: "setup".to_owned(), ..StartTask::default() }),
+            scaling: Some(("$a = 1;".to_owned(), Period::from_secs(300))),
+            ..new_pool("template")
+        },
+    };
+    let row = ScheduleRow {
+        id: id("Schedule"),
+        version: 9,
+        state: ScheduleState::Disabled,
+        state_at: at(1),
+        previous: Some((ScheduleState::Active, at(2))),
+        created_at: at(3),
+        modified_at: at(4),
+        ended_at: Some(at(5)),
+        timetable: Timetable { not_after: Some(at(6)), interval: Some(Period::from_secs(60)), ..Timetable::default() },
+        next_due: Some(at(7)),
+        last_due: Some(at(8)),
+        next_number: 10,
+        recent: Some(id("Schedule:job-9")),
+        auto_pool: Some(id("Auto_1")),
+        job: new_job("Schedule:job-1", JobPool::Auto(Box::new(auto))),
+        document: r#"{"c":3}"#.to_owned(),
+    };
+    bench.write(|store| store.put_schedule(&row));
+    assert_eq!(bench.store.load().unwrap().schedules, std::slice::from_ref(&row));
+    assert_eq!(wait(bench.read.schedule(&id("schedule"))).unwrap(), Some(row));
 }
 
 pub fn current_nodes_are_counted_without_those_being_created(place: &dyn Place) {

@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, job};
+use super::{Table, job, pool, with};
+
+/// A pool that comes with its job, with some properties replaced.
+pub(super) fn auto(changes: &[(&str, Value)]) -> Value {
+    let whole = json!({"autoPoolIdPrefix": "never", "poolLifetimeOption": "job", "pool": pool(&[("id", Value::Null)])});
+    json!({"autoPoolSpecification": with(whole, changes)})
+}
 
 pub(super) fn jobs(table: &mut Table) {
     use Value::Null;
@@ -15,7 +21,29 @@ pub(super) fn jobs(table: &mut Table) {
         (("poolInfo", json!("bad-pool")), "InvalidPropertyValue"),
         (("poolInfo", json!({"poolId": "a b"})), "InvalidPropertyValue"),
         (("poolInfo", json!({"poolId": "bad-pool", "autoPoolSpecification": {"poolLifetimeOption": "job"}})), "InvalidPropertyValue"),
-        (("poolInfo", json!({"autoPoolSpecification": {"poolLifetimeOption": "job"}})), "UnsupportedProperty"),
+        (("poolInfo", json!({"autoPoolSpecification": {"poolLifetimeOption": "job"}})), "MissingRequiredProperty"),
+        (("poolInfo", json!({"autoPoolSpecification": "auto"})), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("poolLifetimeOption", Null)])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("poolLifetimeOption", json!("for ever"))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("poolLifetimeOption", json!("jobschedule"))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("autoPoolIdPrefix", json!("x".repeat(21)))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("autoPoolIdPrefix", json!("a b"))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("autoPoolIdPrefix", json!("\u{e4}"))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("autoPoolIdPrefix", json!([]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("keepAlive", json!("perhaps"))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", Null)])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("pool", json!([]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", json!({}))])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("pool", pool(&[("vmSize", Null)]))])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("pool", pool(&[("virtualMachineConfiguration", Null)]))])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("pool", pool(&[("targetDedicatedNodes", Null)]))])), "MissingRequiredProperty"),
+        (("poolInfo", auto(&[("pool", pool(&[("targetDedicatedNodes", json!(1_000_000))]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", pool(&[("taskSlotsPerNode", json!(0))]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", pool(&[("enableAutoScale", json!(true))]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", pool(&[("autoScaleFormula", json!("$a = 1;"))]))])), "InvalidAutoScalingSettings"),
+        (("poolInfo", auto(&[("pool", pool(&[("metadata", json!([{"name": "", "value": "v"}]))]))])), "EmptyMetadataKey"),
+        (("poolInfo", auto(&[("pool", pool(&[("startTask", json!({"commandLine": ""}))]))])), "InvalidPropertyValue"),
+        (("poolInfo", auto(&[("pool", pool(&[("certificateReferences", json!([{}]))]))])), "UnsupportedProperty"),
         (("priority", json!(1001)), "InvalidPropertyValue"),
         (("priority", json!(-1001)), "InvalidPropertyValue"),
         (("priority", json!("high")), "InvalidPropertyValue"),
@@ -42,6 +70,9 @@ pub(super) fn jobs(table: &mut Table) {
     table.post("/jobs", job(&[("id", json!("Bad-Job"))]), 409, "JobExists");
     table.send("PATCH", "/jobs/bad-job", &json!({"priority": 5000}), 400, "InvalidPropertyValue");
     table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": {"poolId": "other"}}), 409, "OperationInvalidForCurrentState");
+    table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": auto(&[])}), 400, "InvalidPropertyValue");
+    table.send("PUT", "/jobs/bad-job", &json!({"poolInfo": auto(&[("keepAlive", json!(1))])}), 400, "InvalidPropertyValue");
+    table.post("/jobs", job(&[("id", json!("BAD-job")), ("poolInfo", auto(&[]))]), 409, "JobExists");
     table.send("PATCH", "/jobs/bad-job", &Null, 400, "InvalidRequestBody");
     table.send("PATCH", "/jobs/no-job", &json!({"priority": 1}), 404, "JobNotFound");
     table.send("PUT", "/jobs/bad-job", &json!({"priority": 1}), 400, "MissingRequiredProperty");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, with};
+use super::{Table, jobs::auto, with};
 
 fn schedule(changes: &[(&str, Value)]) -> Value {
     let specification = json!({"poolInfo": {"poolId": "bad-pool"}});
@@ -40,6 +40,10 @@ pub(super) fn schedules(table: &mut Table) {
             "InvalidPropertyValue",
         ),
         (("jobSpecification", json!({"poolInfo": {"poolId": "bad-pool"}, "jobManagerTask": {"id": "m"}})), "MissingRequiredProperty"),
+        (("jobSpecification", json!({"poolInfo": auto(&[("poolLifetimeOption", Null)])})), "MissingRequiredProperty"),
+        (("jobSpecification", json!({"poolInfo": auto(&[("poolLifetimeOption", json!("task"))])})), "InvalidPropertyValue"),
+        (("jobSpecification", json!({"poolInfo": auto(&[("autoPoolIdPrefix", json!("x".repeat(21)))])})), "InvalidPropertyValue"),
+        (("jobSpecification", json!({"poolInfo": auto(&[("pool", json!({"vmSize": 1}))])})), "MissingRequiredProperty"),
         (("metadata", json!([{"name": "", "value": "v"}])), "EmptyMetadataKey"),
         (("metadata", json!("a=b")), "InvalidPropertyValue"),
     ] {

@@ -102,7 +102,17 @@ pub const BODIES: &[(&str, &str)] = &[
         "AutoPoolSpecification",
         "autoPoolIdPrefix text(20); poolLifetimeOption! word(jobschedule|job); keepAlive flag; pool PoolSpecification",
     ),
-    ("PoolSpecification", "vmSize! text(256); virtualMachineConfiguration VirtualMachineConfiguration"),
+    (
+        "PoolSpecification",
+        "displayName text(1024); vmSize! text(256); virtualMachineConfiguration! VirtualMachineConfiguration; \
+         resizeTimeout period; targetDedicatedNodes int(0..100000); targetLowPriorityNodes int(0..100000); enableAutoScale flag; \
+         autoScaleFormula text(8192); autoScaleEvaluationInterval period; enableInterNodeCommunication flag; \
+         networkConfiguration NetworkConfiguration; startTask StartTask; certificateReferences [CertificateReference]; \
+         applicationPackageReferences [ApplicationPackageReference]; applicationLicenses [text]; taskSlotsPerNode int(1..256); \
+         taskSchedulingPolicy TaskSchedulingPolicy; userAccounts [UserAccount]; metadata [MetadataItem]; \
+         mountConfiguration [MountConfiguration]; targetNodeCommunicationMode word(default|classic|simplified); \
+         upgradePolicy UpgradePolicy; resourceTags texts",
+    ),
     ("JobNetworkConfiguration", "subnetId! text; skipWithdrawFromVNet flag"),
     (
         "JobManagerTask",

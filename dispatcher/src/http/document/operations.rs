@@ -62,7 +62,7 @@ const POOL_STATS: Extent = But("stats have no resourceStats: nodes do not measur
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
-const JOB_PARTS: &str = "auto pools, preparation and release tasks are not served yet; they are refused";
+const JOB_PARTS: &str = "preparation and release tasks are not served yet; they are refused";
 const TASK_PARTS: &str = "containers, multi-instance tasks and named users are not served yet; they are refused";
 const CERTIFICATES: Extent = Refuses("certificates are retired; hand secrets over by files or environment settings");
 

@@ -17,15 +17,15 @@ const PUT: &str = "
 INSERT INTO jobs (uid, id, version, state, state_at, previous_state, previous_at, pool, priority, max_parallel, environment,
     max_task_retry_count, max_wall_clock_ms, terminate_when_complete, performs_exit_options, uses_dependencies, created_at,
     modified_at, ended_at, terminate_reason, tasks_active, tasks_running, tasks_succeeded, tasks_failed,
-    slots_active, slots_running, slots_succeeded, slots_failed, ends_with)
+    slots_active, slots_running, slots_succeeded, slots_failed, ends_with, auto_pool, scheduling_error)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-    ?25, ?26, ?27, ?28, ?29)
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31)
 ON CONFLICT (uid) DO UPDATE SET version = ?3, state = ?4, state_at = ?5, previous_state = ?6, previous_at = ?7, pool = ?8,
     priority = ?9, max_parallel = ?10, environment = ?11, max_task_retry_count = ?12, max_wall_clock_ms = ?13,
     terminate_when_complete = ?14, performs_exit_options = ?15, uses_dependencies = ?16, created_at = ?17,
     modified_at = ?18, ended_at = ?19, terminate_reason = ?20, tasks_active = ?21, tasks_running = ?22,
     tasks_succeeded = ?23, tasks_failed = ?24, slots_active = ?25, slots_running = ?26, slots_succeeded = ?27,
-    slots_failed = ?28, ends_with = ?29";
+    slots_failed = ?28, ends_with = ?29, auto_pool = ?30, scheduling_error = ?31";
 
 /// A record's columns, in the order that [`record`] reads.
 macro_rules! columns {
@@ -33,7 +33,7 @@ macro_rules! columns {
         "uid, id, version, state, state_at, previous_state, previous_at, pool, priority, max_parallel, environment,
     max_task_retry_count, max_wall_clock_ms, terminate_when_complete, performs_exit_options, uses_dependencies, created_at,
     modified_at, ended_at, terminate_reason, tasks_active, tasks_running, tasks_succeeded, tasks_failed,
-    slots_active, slots_running, slots_succeeded, slots_failed, ends_with"
+    slots_active, slots_running, slots_succeeded, slots_failed, ends_with, auto_pool, scheduling_error"
     };
 }
 
@@ -72,6 +72,8 @@ pub(super) fn put(connection: &Connection, job: &JobRecord, document: Option<&st
         job.slots.succeeded.cast_signed(),
         job.slots.failed.cast_signed(),
         job.ends_with.map(|uid| uid.0.cast_signed()),
+        job.auto_pool.as_ref().map(cells::json),
+        job.scheduling_error.as_ref().map(cells::json),
     ])?;
     if let Some(document) = document {
         let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO job_texts (uid, document) VALUES (?1, ?2)")?;
@@ -144,6 +146,8 @@ fn record(cells: &mut Cells<'_>) -> Result<JobRecord, StoreError> {
         tasks: counts(cells)?,
         slots: counts(cells)?,
         ends_with: cells.get::<Option<i64>>("ends_with")?.map(|uid| TaskUid(uid.cast_unsigned())),
+        auto_pool: cells.json_if("auto_pool")?,
+        scheduling_error: cells.json_if("scheduling_error")?,
     })
 }
 

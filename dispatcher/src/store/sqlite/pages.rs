@@ -44,7 +44,7 @@ const JOBS: &str = "
 SELECT uid, id, (SELECT document FROM job_texts x WHERE x.uid = jobs.uid), version, state, state_at, previous_state, previous_at,
     pool, priority, max_parallel, terminate_when_complete, max_task_retry_count, max_wall_clock_ms, performs_exit_options,
     uses_dependencies, created_at, modified_at, ended_at, terminate_reason, tasks_active, tasks_running, tasks_succeeded,
-    tasks_failed, slots_active, slots_running, slots_succeeded, slots_failed
+    tasks_failed, slots_active, slots_running, slots_succeeded, slots_failed, auto_pool, scheduling_error
 FROM jobs WHERE 1";
 
 const TASKS: &str = "
@@ -276,6 +276,8 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
         terminate_reason: cells.get("terminate_reason")?,
         tasks: jobs::counts(cells)?,
         slots: jobs::counts(cells)?,
+        auto_pool: cells.json_if("auto_pool")?,
+        scheduling_error: cells.json_if("scheduling_error")?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Rows of job schedules: few, and read whole.
 
 use broker_config::{
-    ids::{JobId, ScheduleId},
+    ids::{JobId, PoolId, ScheduleId},
     state::ScheduleState,
 };
 use rusqlite::{Connection, Row, params};
@@ -15,14 +15,14 @@ use crate::store::{
 /// The columns that [`row`] reads.
 pub(super) const SELECT: &str = "
 SELECT id, version, state, state_at, previous_state, previous_at, created_at, modified_at, ended_at, timetable, next_due, last_due,
-    next_number, recent, job, document
+    next_number, recent, job, document, auto_pool
 FROM job_schedules WHERE 1";
 
 /// Inserts or replaces a schedule.
 pub(super) fn put(connection: &Connection, schedule: &ScheduleRow) -> Result<(), StoreError> {
     let sql = "INSERT OR REPLACE INTO job_schedules (id, version, state, state_at, previous_state, previous_at, created_at, modified_at,
-        ended_at, timetable, next_due, last_due, next_number, recent, job, document, not_until, not_after)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+        ended_at, timetable, next_due, last_due, next_number, recent, job, document, not_until, not_after, auto_pool)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
     connection.prepare_cached(sql)?.execute(params![
         schedule.id.as_str(),
         schedule.version.cast_signed(),
@@ -42,6 +42,7 @@ pub(super) fn put(connection: &Connection, schedule: &ScheduleRow) -> Result<(),
         schedule.document,
         schedule.timetable.not_until.map(|at| at.0),
         schedule.timetable.not_after.map(|at| at.0),
+        schedule.auto_pool.as_ref().map(PoolId::as_str),
     ])?;
     Ok(())
 }
@@ -96,5 +97,6 @@ pub(super) fn row(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
         recent: cells.name_if("recent")?,
         job: cells.json_if("job")?.ok_or_else(|| corrupt("job"))?,
         document: cells.get("document")?,
+        auto_pool: cells.name_if("auto_pool")?,
     })
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::store::StoreError;
 
 /// The format that this build reads and writes, kept in `user_version`.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -242,7 +242,14 @@ CREATE TABLE pool_sums (
 ) WITHOUT ROWID;
 ";
 
-/// Makes the tables in an empty file, adds those that an older build did not know, and refuses a file that a newer build has written.
+/// Added by format 3: the tie of a job to the pool made for it, why that pool could not be made, and the pool of a schedule.
+const AUTO_POOLS: &str = "
+ALTER TABLE jobs ADD COLUMN auto_pool TEXT;
+ALTER TABLE jobs ADD COLUMN scheduling_error TEXT;
+ALTER TABLE job_schedules ADD COLUMN auto_pool TEXT COLLATE NOCASE;
+";
+
+/// Makes the tables in an empty file, adds what an older build did not know, and refuses a file that a newer build has written.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     let found = format(&transaction)?;
@@ -252,6 +259,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     }
     if found < 2 {
         transaction.execute_batch(SUMS)?;
+    }
+    if found < 3 {
+        transaction.execute_batch(AUTO_POOLS)?;
+    }
+    if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()?;
