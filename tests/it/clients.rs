@@ -68,6 +68,20 @@ fn every_operation_of_the_python_client_is_answered_as_documented() {
 }
 
 #[test]
+fn the_python_client_runs_jobs_on_pools_of_their_own() {
+    let Some(python) = python("PIECEWORK_TEST_PYTHON", "from azure.batch import BatchServiceClient") else {
+        return skip(
+            "the_python_client_runs_jobs_on_pools_of_their_own",
+            "needs a Python with azure-batch 14.2.0 (set PIECEWORK_TEST_PYTHON)",
+        );
+    };
+    let stack = Stack::start();
+    let seen = run(&stack, &mut Command::new(python), "python/auto_pools.py");
+    assert_eq!(seen, json!({"exits": [0, 0], "reason": "AllTasksComplete", "kept": "active"}));
+    stack.stop();
+}
+
+#[test]
 fn the_second_generation_of_the_python_client_works_unmodified() {
     let Some(python) = python("PIECEWORK_TEST_MODERN_PYTHON", "from azure.batch import BatchClient") else {
         return skip(

@@ -2,6 +2,7 @@
 
 mod access;
 mod airflow;
+mod auto_pools;
 mod bad_input;
 mod blob_events;
 mod broker_tls;
