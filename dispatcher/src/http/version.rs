@@ -2,7 +2,7 @@
 //!
 //! One model serves them all: everything is taken from every client, and what its version lacks is left out of answers.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::{
     http::query::Query,
@@ -111,49 +111,26 @@ pub const FIELDS: &[(Kind, &str, When)] = &[
     (Kind::Job, "jobManagerTask/requiredSlots", Since(V12)),
     (Kind::Job, "jobManagerTask/containerSettings/containerHostBatchBindMounts", Since(V20)),
     (Kind::Job, "jobManagerTask/authenticationTokenSettings", Until(V2025)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/taskSlotsPerNode", Since(V12)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/maxTasksPerNode", Until(V12)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/targetNodeCommunicationMode", Since(V16)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/networkConfiguration/enableAcceleratedNetworking", Since(V17)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/nodePlacementConfiguration", Since(V14)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk", Since(V14)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/caching", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/diskSizeGB", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/managedDisk", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/writeAcceleratorEnabled", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/securityProfile", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/serviceArtifactReference", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/upgradePolicy", Since(V19)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/resourceTags", Since(V18)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/taskSchedulingPolicy/jobDefaultOrder", Since(V2025)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/resourceTags", Until(V2025)),
-    (Kind::Job, "poolInfo/autoPoolSpecification/pool/targetNodeCommunicationMode", Until(V2025)),
     (Kind::Schedule, "jobSpecification/maxParallelTasks", Since(V14)),
     (Kind::Schedule, "jobSpecification/allowTaskPreemption", Since(V15)),
     (Kind::Schedule, "jobSpecification/jobManagerTask/requiredSlots", Since(V12)),
     (Kind::Schedule, "jobSpecification/jobManagerTask/containerSettings/containerHostBatchBindMounts", Since(V20)),
     (Kind::Schedule, "jobSpecification/jobManagerTask/authenticationTokenSettings", Until(V2025)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/taskSlotsPerNode", Since(V12)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/maxTasksPerNode", Until(V12)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/targetNodeCommunicationMode", Since(V16)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/networkConfiguration/enableAcceleratedNetworking", Since(V17)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/nodePlacementConfiguration", Since(V14)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk", Since(V14)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/caching", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/diskSizeGB", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/managedDisk", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/osDisk/writeAcceleratorEnabled", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/securityProfile", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/virtualMachineConfiguration/serviceArtifactReference", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/upgradePolicy", Since(V19)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/resourceTags", Since(V18)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/taskSchedulingPolicy/jobDefaultOrder", Since(V2025)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/resourceTags", Until(V2025)),
-    (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool/targetNodeCommunicationMode", Until(V2025)),
     (Kind::Task, "requiredSlots", Since(V12)),
     (Kind::Task, "containerSettings/containerHostBatchBindMounts", Since(V20)),
     (Kind::Task, "authenticationTokenSettings", Until(V2025)),
 ];
+
+/// Where jobs and job schedules bring a pool along, which has the fields of [`Kind::Pool`].
+const POOLS_WITHIN: [(Kind, &str); 2] =
+    [(Kind::Job, "poolInfo/autoPoolSpecification/pool"), (Kind::Schedule, "jobSpecification/poolInfo/autoPoolSpecification/pool")];
+
+/// The fields of pools inside jobs and job schedules.
+static WITHIN: LazyLock<Vec<(Kind, String, When)>> = LazyLock::new(|| {
+    let of_pools = FIELDS.iter().filter(|(of, ..)| *of == Kind::Pool);
+    let within = |(_, path, when): &(Kind, &str, When)| POOLS_WITHIN.map(|(of, pool)| (of, format!("{pool}/{path}"), *when));
+    of_pools.flat_map(within).collect()
+});
 
 /// Operations that newer versions have given up; those that older ones did not have yet are served to all.
 #[rustfmt::skip]
@@ -189,7 +166,9 @@ impl Version {
 
     /// Fields of an answer that this version does not know.
     fn lacks(self, kind: Kind) -> Vec<&'static str> {
-        FIELDS.iter().filter(|(of, _, when)| *of == kind && !when.holds(self)).map(|(_, path, _)| *path).collect()
+        let within = WITHIN.iter().map(|(of, path, when)| (*of, path.as_str(), *when));
+        let all = FIELDS.iter().copied().chain(within);
+        all.filter(|(of, _, when)| *of == kind && !when.holds(self)).map(|(_, path, _)| path).collect()
     }
 
     /// Refuses an operation that this version has given up.

@@ -51,7 +51,8 @@ fn table(page: &mut String, title: &str, routes: &[&Route]) {
 /// What not every version has.
 fn versions(page: &mut String) {
     page.push_str("\n## Versions\n\nEvery field is taken from every client, and newer operations are served to older versions, too; answers to versions outside these bounds leave the field out, and what a newer version gave up is not found.\n");
-    page.push_str("`GET /jobs/{job}/taskcounts` answers the counts of tasks alone, without an object around them, before 2020-09-01.\n\n");
+    page.push_str("`GET /jobs/{job}/taskcounts` answers the counts of tasks alone, without an object around them, before 2020-09-01.\n");
+    page.push_str("Pools that jobs and job schedules bring along (`autoPoolSpecification`) have the fields of CloudPool.\n\n");
     page.push_str("| Of | Field or operation | In versions |\n|---|---|---|\n");
     let when = |when: When| match when {
         When::Since(first) => format!("{first} and later"),
