@@ -7,6 +7,7 @@
 pub mod amqp;
 pub mod blobs;
 pub mod body;
+pub mod chore;
 pub mod ids;
 pub mod message;
 pub mod period;

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    chore::{Chore, ChoreEnd, ChoreKey},
     ids::{AttemptKey, Epoch, Fence, JobId, NodeId, PoolId, RunId, RunKey, TaskId, TaskUid},
     spec::{FillType, Package, QueuePolicy, StartTask, TaskSpec},
     state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
@@ -106,6 +107,8 @@ pub enum AgentEvent {
     Finished(Box<Finished>),
     /// The node's own state changed.
     Node(NodeReport),
+    /// A job's preparation or release ended; told until a beat says that it is over.
+    Chore(Box<ChoreEnd>),
 }
 
 /// A run began.
@@ -199,6 +202,8 @@ pub enum Outcome {
     },
     /// The node ran out of disk or broke in another way; the task is not to blame.
     Node(Fault),
+    /// The run never began: the preparation that it waited for failed on this node.
+    Unprepared(Box<ChoreEnd>),
 }
 
 /// A reason a person understands.
@@ -308,6 +313,9 @@ pub struct Beat {
     pub free_slots: u32,
     /// True while the agent accepts deliveries.
     pub is_consuming: bool,
+    /// Chores that run, or ended and are not known to be over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chores: Vec<ChoreKey>,
 }
 
 /// The answer to a beat.
@@ -321,6 +329,12 @@ pub struct BeatReply {
     pub verdicts: Vec<(RunId, Verdict)>,
     /// What the node shall do.
     pub order: NodeOrder,
+    /// Releases that the beat did not name and that shall run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Chore>,
+    /// Chores of the beat that are over: recorded, or not wanted any more. What runs is ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<ChoreKey>,
 }
 
 /// What the dispatcher says of a run.
@@ -395,6 +409,8 @@ pub enum ControlKind {
         /// The runs.
         runs: Vec<RunId>,
     },
+    /// Beat at once: the answer has something to do.
+    Beat,
     /// Answer with a [`FileReply`] to `reply_to`.
     File(FileRequest),
     /// Remove the directories of tasks that were deleted.
@@ -617,6 +633,9 @@ pub struct Ask {
     pub node: NodeId,
     /// Its start.
     pub epoch: Epoch,
+    /// Whether the agent knows preparations; tasks that need one wait for an agent that does.
+    #[serde(default)]
+    pub prepares: bool,
 }
 
 /// The answer to a [`Request`].
@@ -702,6 +721,9 @@ pub enum Answer {
     Run {
         /// What to run, if the message left it out.
         spec: Option<Box<TaskSpec>>,
+        /// What to run first, once for all tasks of the job; the run is alive meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preparation: Option<Box<Chore>>,
     },
     /// Another run of this agent is already at it: keep the delivery for that run.
     Resume {
@@ -832,7 +854,22 @@ mod bytes_or_text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::body::Format;
+    use crate::{body::Format, chore::ChoreKind, ids::JobUid};
+
+    #[test]
+    fn the_end_of_a_chore_survives_both_formats_also_inside_an_outcome() {
+        let key = ChoreKey { job: JobUid(3), kind: ChoreKind::Preparation, number: 2 };
+        let outcome = Outcome::Exit { code: 1 };
+        let end = ChoreEnd { key, started_at: Timestamp(1), ended_at: Timestamp(2), outcome, retries: 1, retried_at: Some(Timestamp(1)) };
+        let event = AgentEvent::Chore(Box::new(end.clone()));
+        let outcome = Outcome::Unprepared(Box::new(end));
+        for format in [Format::MessagePack, Format::Json] {
+            assert_eq!(format.read::<AgentEvent>(&format.write(&event).unwrap()).unwrap(), event, "{format:?}");
+            assert_eq!(format.read::<Outcome>(&format.write(&outcome).unwrap()).unwrap(), outcome, "{format:?}");
+        }
+        let order = ControlKind::Beat;
+        assert_eq!(Format::Json.write(&order).unwrap(), br#"{"control":"beat"}"#);
+    }
 
     #[test]
     fn messages_survive_both_formats_and_unknown_fields_are_ignored() {
@@ -860,5 +897,6 @@ mod tests {
         let reply: BeatReply =
             Format::Json.read(br#"{"v":1,"boot":1,"verdicts":[],"order":{"order":"drain","option":"requeue"},"extra":1}"#).unwrap();
         assert_eq!(reply.order, NodeOrder::Drain { option: DeallocationOption::Requeue });
+        assert!(reply.releases.is_empty() && reply.over.is_empty(), "an older dispatcher has no chores");
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{ApplicationId, PackageVersion},
+    ids::{ApplicationId, PackageVersion, TaskId},
     period::Period,
     state::DeallocationOption,
 };
@@ -37,6 +37,9 @@ pub struct TaskSpec {
     /// Packages to unpack before the command runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Package>,
+    /// The name of the job's preparation task, whose folder the command is told; the dispatcher fills it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<TaskId>,
 }
 
 /// A package as people name it.

@@ -17,7 +17,7 @@ use crate::{
     core::JobOrder,
     formula::Formula,
     refusal::{Code, Refusal},
-    store::{scaling::ScaleRun, schedules::Timetable},
+    store::{chores::JobChores, scaling::ScaleRun, schedules::Timetable},
 };
 
 /// A change that people ask for.
@@ -277,6 +277,9 @@ pub struct NewJob {
     pub uses_dependencies: bool,
     /// The task that comes with the job.
     pub manager: Option<Box<NewManager>>,
+    /// What it runs on a node before its first task there and after its last.
+    #[serde(default)]
+    pub chores: Option<Box<JobChores>>,
 }
 
 /// A job schedule as asked for.

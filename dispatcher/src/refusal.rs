@@ -40,6 +40,7 @@ codes! {
     JobScheduleBeingTerminated = 409, JobScheduleBeingDeleted = 409,
     JobBeingTerminated = 409, JobBeingDeleted = 409, JobDisabled = 409, JobCompleted = 409, JobNotActive = 409,
     TaskCompleted = 409, TaskNotCompleted = 409, TaskSucceeded = 409, TaskFilesUnavailable = 409, TaskFilesCleanedup = 409, JobPreparationTaskNotSpecified = 409,
+    TaskIdSameAsJobPreparationTask = 409, TaskIdSameAsJobReleaseTask = 409,
     MissingContentLengthHeader = 411,
     ConditionNotMet = 412,
     RequestBodyTooLarge = 413,

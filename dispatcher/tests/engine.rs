@@ -184,6 +184,7 @@ impl Rig {
             performs_exit_options: false,
             uses_dependencies,
             manager: None,
+            chores: None,
         }
     }
 
@@ -307,9 +308,9 @@ async fn a_restart_asks_about_what_was_out_and_keeps_every_row() {
     let again: Vec<_> = rig.published.iter().map(|message| (message.task.as_str().to_owned(), message.start, message.fence)).collect();
     assert_eq!(again, [("t1".to_owned(), Start::Ask, messages[1].fence)], "its publish was never confirmed");
     let run = messages[1].key().with(RunId(5));
-    let answer = rig.request(RequestKind::Ask(Ask { run, node: node(), epoch })).await;
+    let answer = rig.request(RequestKind::Ask(Ask { run, node: node(), epoch, prepares: true })).await;
     match answer {
-        Reply::Answer(Answer::Run { spec: Some(spec) }) => assert_eq!(spec.command_line, "/bin/true"),
+        Reply::Answer(Answer::Run { spec: Some(spec), .. }) => assert_eq!(spec.command_line, "/bin/true"),
         other => panic!("{other:?}"),
     }
     rig.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 })]).await;
@@ -326,8 +327,8 @@ async fn secrets_do_not_travel_and_the_answer_brings_them() {
     rig.add(vec![plain("t")]).await;
     let message = rig.published.pop().unwrap();
     assert_eq!((message.start, &message.spec), (Start::Ask, &None));
-    match rig.request(RequestKind::Ask(Ask { run: message.key().with(RunId(1)), node: node(), epoch })).await {
-        Reply::Answer(Answer::Run { spec: Some(spec) }) => assert_eq!(spec.environment_settings[0].value.as_deref(), Some("secret")),
+    match rig.request(RequestKind::Ask(Ask { run: message.key().with(RunId(1)), node: node(), epoch, prepares: true })).await {
+        Reply::Answer(Answer::Run { spec: Some(spec), .. }) => assert_eq!(spec.environment_settings[0].value.as_deref(), Some("secret")),
         other => panic!("{other:?}"),
     }
     rig.close().await;

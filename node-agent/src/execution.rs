@@ -83,6 +83,9 @@ pub async fn execute(room: Arc<Room>, task: TaskFacts, spec: TaskSpec, reins: Re
     let deadline = limit.map(|limit| Instant::now() + limit);
     let mut environment = Environment::new(&room.facts, Some(&task), &folder, &spec.environment_settings);
     environment.add_packages(room.packages.get().into_iter().flatten());
+    if let Some(preparation) = &spec.preparation {
+        environment.add_preparation(&room.root.task_folder(&task.job, preparation));
+    }
     match deploy(&room, &spec.packages, &reins, deadline, limit).await {
         Ok(packages) => environment.add_packages(&packages),
         Err(outcome) => return Ended::bare(outcome),

@@ -6,6 +6,8 @@
 mod agent;
 mod beneath;
 mod capacity;
+mod chore_execution;
+mod chores;
 mod cleanup;
 mod error;
 mod execution;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use broker_config::{
+    chore::ChoreEnd,
     ids::{RunId, RunKey},
     message::{AgentEvent, EVENTS_PER_BATCH_MAX, Finished, NodeReport, RUNS_PER_BEAT_MAX, Started},
 };
@@ -33,6 +34,7 @@ enum Item {
     Started(Started),
     Finished(RunId),
     Node(NodeReport),
+    Chore(Box<ChoreEnd>),
 }
 
 enum Told {
@@ -97,6 +99,11 @@ impl<H> Outbox<H> {
         self.queue.push_back(Item::Node(report));
     }
 
+    /// A chore ended.
+    pub fn chore(&mut self, end: Box<ChoreEnd>) {
+        self.queue.push_back(Item::Chore(end));
+    }
+
     /// Whether the next run's end still has a place.
     pub fn has_room(&self, live: usize) -> bool {
         self.kept.len() + live < KEPT_MAX
@@ -142,6 +149,7 @@ impl<H> Outbox<H> {
                     batch.finished.push(run);
                     events.push(AgentEvent::Finished(kept.finished.clone()));
                 }
+                Some(Item::Chore(end)) => events.push(AgentEvent::Chore(end)),
                 Some(report @ Item::Node(_)) if self.is_reporting => {
                     self.queue.push_front(report);
                     break;
@@ -244,6 +252,7 @@ mod tests {
             AgentEvent::Started(started) => ('s', started.run.0),
             AgentEvent::Finished(finished) => ('f', finished.run.0),
             AgentEvent::Node(_) => ('n', 0),
+            AgentEvent::Chore(_) => ('c', 0),
         };
         events.iter().map(run).collect()
     }

@@ -10,12 +10,9 @@ use broker_config::{
 };
 
 use crate::{
-    core::{AskAnswer, Bug, CRASHES_MAX, Core, Effect, EndCause, JobStop},
+    core::{AskAnswer, Bug, CRASHES_MAX, Core, Effect, EndCause, JobStop, WAIT_MS},
     store::{records::RequeueCause, usage::Work},
 };
-
-/// How long an agent waits before it asks again.
-const WAIT_MS: u64 = 1_000;
 
 /// One attempt inside the window.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +55,8 @@ pub enum Phase {
         epoch: Epoch,
         /// The last time it was known to be there.
         seen_at: Timestamp,
+        /// It waits for the job's preparation on the node.
+        is_preparing: bool,
     },
 }
 
@@ -93,7 +92,10 @@ impl Core {
         if let Some(attempt) = self.live.get_mut(&key.uid)
             && attempt.key == key
         {
-            if let Phase::Released { is_published, retry_at, .. } = &mut attempt.phase {
+            // A delivery that was turned away before its confirm came waits for its next publish.
+            if let Phase::Released { is_published, retry_at, .. } = &mut attempt.phase
+                && !*is_published
+            {
                 (*is_published, *retry_at) = (true, None);
             }
             effects.push(Effect::Published { uid: key.uid });
@@ -113,41 +115,60 @@ impl Core {
     /// Makes a run the owner of a released attempt. Its start may be told by the node's clock, which is
     /// never compared with ours.
     fn own(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, at: Timestamp, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.own_for(run, node, epoch, (at, false), now, effects);
+    }
+
+    fn own_for(
+        &mut self,
+        run: RunKey,
+        node: &NodeId,
+        epoch: Epoch,
+        (at, is_preparing): (Timestamp, bool),
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(attempt) = self.live.get_mut(&run.uid) else { return };
-        attempt.phase = Phase::Running { run: run.run, node: node.clone(), epoch, seen_at: now };
+        attempt.phase = Phase::Running { run: run.run, node: node.clone(), epoch, seen_at: now, is_preparing };
         let (job, slots) = (attempt.job, attempt.slots);
         if let Some(facts) = self.nodes.get_mut(node) {
             facts.hold(run.uid, slots);
             let state = facts.state();
             self.note_state(node, state, effects);
         }
-        effects.push(Effect::Start { job, run, node: node.clone(), epoch, at });
+        effects.push(Effect::Start { job, run, node: node.clone(), epoch, at, is_preparing });
     }
 
     pub(super) fn on_started(&mut self, node: &NodeId, epoch: Epoch, started: Started, now: Timestamp, effects: &mut Vec<Effect>) {
         let run = started.run_key();
         let fenced = Effect::Stop { node: node.clone(), run: run.run, verdict: Verdict::Fenced };
-        match self.live.get(&run.uid) {
-            Some(attempt) if attempt.key == run.key() => match &attempt.phase {
+        match self.live.get_mut(&run.uid) {
+            Some(attempt) if attempt.key == run.key() => match &mut attempt.phase {
                 Phase::Released { .. } => {
                     // A start told by an agent that is gone: its delivery comes back as a question.
                     if self.nodes.get(node).is_some_and(|facts| facts.epoch == epoch) {
                         self.own(run, node, epoch, started.at, now, effects);
                     }
                 }
-                Phase::Running { run: owner, .. } if *owner == run.run => {}
+                Phase::Running { run: owner, is_preparing, .. } if *owner == run.run => {
+                    if std::mem::take(is_preparing) {
+                        effects.push(Effect::Begin { run, at: started.at });
+                    }
+                }
                 Phase::Running { .. } => effects.push(fenced),
             },
             _ => effects.push(fenced),
         }
     }
 
-    pub(super) fn on_ask(&mut self, run: RunKey, node: NodeId, epoch: Epoch, now: Timestamp, effects: &mut Vec<Effect>) {
-        let answer = self.answer(&run, &node, epoch);
-        if answer == AskAnswer::Run
+    pub(super) fn on_ask(&mut self, run: RunKey, node: NodeId, epoch: Epoch, prepares: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        let (mut answer, mut waits) = (self.answer(&run, &node, epoch), false);
+        if answer == AskAnswer::Run {
+            (answer, waits) = self.prepare(&run, (&node, epoch), prepares, now, effects);
+        }
+        if matches!(answer, AskAnswer::Run | AskAnswer::Prepare(_))
             && self.live.get(&run.uid).is_some_and(|attempt| attempt.owner().is_none_or(|(owner, _)| owner != run.run))
         {
-            self.own(run, &node, epoch, now, now, effects);
+            self.own_for(run, &node, epoch, (now, waits), now, effects);
         }
         effects.push(Effect::Answer(answer));
     }
@@ -202,6 +223,11 @@ impl Core {
             Phase::Running { .. } => {}
             Phase::Released { .. } => self.own(run, &node, epoch, finished.started_at, now, effects),
         }
+        if let Outcome::Unprepared(end) = finished.outcome {
+            // The end of the preparation may have been lost; the one inside is as good.
+            self.on_chore_ended(&node, epoch, end, effects);
+            return self.requeue(run.uid, RequeueCause::Unprepared, effects);
+        }
         let Some(attempt) = self.live.get(&run.uid) else { return };
         let (job, work) = (attempt.job, Work::of(&finished));
         effects.push(Effect::Used { job, run, work, started_at: finished.started_at });
@@ -249,7 +275,9 @@ impl Core {
     /// A started attempt whose node died or broke: counted, and bounded.
     pub(super) fn lose(&mut self, uid: TaskUid, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.live.get_mut(&uid) else { return };
-        attempt.crashes += 1;
+        // What had not begun cannot have killed its node.
+        let has_begun = !matches!(attempt.phase, Phase::Running { is_preparing: true, .. });
+        attempt.crashes += u32::from(has_begun);
         let crashes = attempt.crashes;
         if crashes >= CRASHES_MAX {
             self.end(uid, EndCause::Crashes(crashes), effects)
@@ -305,7 +333,7 @@ impl Core {
         }
     }
 
-    fn unrelease(&mut self, uid: TaskUid, effects: &mut Vec<Effect>) {
+    pub(super) fn unrelease(&mut self, uid: TaskUid, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.remove(uid, effects) else { return };
         effects.push(Effect::Revoke(attempt.key));
         self.wait(attempt.job, 1);

@@ -1,14 +1,15 @@
 //! What follows from an event: rows to write, things to publish, answers to give.
 
 use broker_config::{
+    chore::{ChoreEnd, ChoreKey, ChoreKind},
     ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, RunId, RunKey, TaskUid},
-    message::{Answer, Finished, NodeOrder, Verdict},
+    message::{Finished, NodeOrder, Verdict},
     state::NodeState,
     time::Timestamp,
 };
 
 use crate::{
-    core::Turn,
+    core::{Site, Turn},
     store::{records::RequeueCause, usage::Work},
 };
 
@@ -55,6 +56,49 @@ pub enum Effect {
         epoch: Epoch,
         /// When.
         at: Timestamp,
+        /// Whether it waits for the job's preparation on the node first.
+        is_preparing: bool,
+    },
+    /// A run that waited for a preparation began.
+    Begin {
+        /// The run.
+        run: RunKey,
+        /// When.
+        at: Timestamp,
+    },
+    /// What a job did to a node has changed.
+    Site {
+        /// The job.
+        job: JobUid,
+        /// The node.
+        node: NodeId,
+        /// How it stands now.
+        site: Site,
+    },
+    /// A node was asked for a preparation or release.
+    ChoreBegun {
+        /// The job.
+        job: JobUid,
+        /// The node.
+        node: NodeId,
+        /// Which of the two.
+        kind: ChoreKind,
+        /// When.
+        at: Timestamp,
+    },
+    /// A preparation or release ended.
+    ChoreEnded {
+        /// The node.
+        node: NodeId,
+        /// How.
+        end: Box<ChoreEnd>,
+        /// Whether the node told it; otherwise the time of its beginning is not known here.
+        is_told: bool,
+    },
+    /// Tell a node to beat at once.
+    Nudge {
+        /// The node.
+        node: NodeId,
     },
     /// Ready again.
     Requeue {
@@ -153,6 +197,10 @@ pub enum Effect {
         verdicts: Vec<(RunId, Verdict)>,
         /// What the node shall do.
         order: NodeOrder,
+        /// Chores it named that are over.
+        over: Vec<ChoreKey>,
+        /// Releases it did not name that are due.
+        releases: Vec<ChoreKey>,
     },
 }
 
@@ -161,23 +209,14 @@ pub enum Effect {
 pub enum AskAnswer {
     /// Run it.
     Run,
+    /// Run it after this preparation, or beside it where the job does not wait.
+    Prepare(ChoreKey),
     /// That run of yours has it.
     Resume(RunId),
     /// Forget it.
     Drop,
     /// Ask again later.
     Wait(u64),
-}
-
-impl From<AskAnswer> for Answer {
-    fn from(answer: AskAnswer) -> Answer {
-        match answer {
-            AskAnswer::Run => Answer::Run { spec: None },
-            AskAnswer::Resume(run) => Answer::Resume { run },
-            AskAnswer::Drop => Answer::Drop,
-            AskAnswer::Wait(ms) => Answer::Wait { ms },
-        }
-    }
 }
 
 /// Why a task is completed.

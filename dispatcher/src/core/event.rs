@@ -1,12 +1,13 @@
 //! What happens to a pool: everything that doors, agents, the broker and time tell the rules.
 
 use broker_config::{
+    chore::ChoreEnd,
     ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, RunKey, TaskUid},
     message::{Beat, Finished, NodeReport, Started},
     state::DeallocationOption,
 };
 
-use crate::core::Turn;
+use crate::core::{Rules, Turn};
 
 /// A task that is about to be released, without what the rules do not need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,27 @@ pub enum Event {
         job: JobUid,
         /// In which way.
         stop: JobStop,
+    },
+    /// A job asks something of nodes around its tasks.
+    Prepares {
+        /// The job.
+        job: JobUid,
+        /// What.
+        rules: Rules,
+    },
+    /// A job ends or leaves the pool: its nodes release it.
+    Release {
+        /// The job.
+        job: JobUid,
+    },
+    /// A preparation or release ended.
+    ChoreEnded {
+        /// The node.
+        node: NodeId,
+        /// Its start.
+        epoch: Epoch,
+        /// The end.
+        end: Box<ChoreEnd>,
     },
     /// Tasks were added and are ready, in their order.
     Added {
@@ -121,6 +143,8 @@ pub enum Event {
         node: NodeId,
         /// Its start.
         epoch: Epoch,
+        /// Whether its agent knows preparations.
+        prepares: bool,
     },
     /// May this run upload?
     MayPublish {

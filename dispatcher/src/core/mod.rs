@@ -12,6 +12,7 @@
 //! ```
 
 mod attempts;
+mod chores;
 mod effect;
 mod event;
 mod nodes;
@@ -24,7 +25,7 @@ mod tests;
 mod turns;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_config::{
     ids::{JobUid, NodeId, TaskUid},
@@ -32,6 +33,7 @@ use broker_config::{
 };
 
 pub use attempts::{Attempt, Phase};
+pub use chores::{Preparation, RELEASE_MARGIN_MS, Release, Rules, Site};
 pub use effect::{AskAnswer, Effect, EndCause};
 pub use event::{Event, JobStop, Ready};
 pub use nodes::Node;
@@ -43,6 +45,8 @@ pub use window::{JobOrder, Window};
 pub const CRASHES_ALONE: u32 = 2;
 /// At this count the task is completed as failed.
 pub const CRASHES_MAX: u32 = 5;
+/// How long an agent waits before it asks again.
+const WAIT_MS: u64 = 1_000;
 
 /// Times that the rules wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub struct Core {
     nodes: BTreeMap<NodeId, Node>,
     jobs: BTreeMap<JobUid, Job>,
     live: HashMap<TaskUid, Attempt>,
+    sites: BTreeMap<NodeId, BTreeMap<JobUid, Site>>,
+    releasing: BTreeSet<(JobUid, NodeId)>,
     window: Window,
     job_order: JobOrder,
     bug: Option<Bug>,
@@ -100,6 +106,10 @@ pub struct Job {
     pub waiting: u64,
     /// Attempts that are released or run.
     pub live: u32,
+    /// What it asks of nodes around its tasks.
+    pub rules: Option<Rules>,
+    /// Nodes on which its preparation failed.
+    pub barred: u32,
 }
 
 impl Core {
@@ -111,6 +121,8 @@ impl Core {
             nodes: BTreeMap::new(),
             jobs: BTreeMap::new(),
             live: HashMap::new(),
+            sites: BTreeMap::new(),
+            releasing: BTreeSet::new(),
             window: Window::default(),
             job_order: JobOrder::default(),
             bug: None,
@@ -121,10 +133,13 @@ impl Core {
     pub fn step(&mut self, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
         match event {
             Event::Job { job, priority, max_parallel, runs } => {
-                let job = self.jobs.entry(job).or_insert(Job { priority, max_parallel, runs, waiting: 0, live: 0 });
+                let job = self.jobs.entry(job).or_insert(Job { priority, max_parallel, runs, waiting: 0, live: 0, rules: None, barred: 0 });
                 (job.priority, job.max_parallel, job.runs) = (priority, max_parallel, runs);
             }
             Event::JobStopped { job, stop } => self.on_job_stopped(job, stop, effects),
+            Event::Prepares { job, rules } => self.on_prepares(job, rules),
+            Event::Release { job } => self.on_release(job, now, effects),
+            Event::ChoreEnded { node, epoch, end } => self.on_chore_ended(&node, epoch, end, effects),
             Event::Added { job, tasks } => self.on_added(job, tasks, now, effects),
             Event::Unblocked { job, count } => self.wait(job, count),
             Event::Withdrawn { job } => self.unwait(job, 1),
@@ -134,7 +149,7 @@ impl Core {
             Event::PublishFailed(key) => self.on_publish_failed(key, now),
             Event::Started { node, epoch, started } => self.on_started(&node, epoch, started, now, effects),
             Event::Finished { node, epoch, finished } => self.on_finished(node, epoch, finished, now, effects),
-            Event::Ask { run, node, epoch } => self.on_ask(run, node, epoch, now, effects),
+            Event::Ask { run, node, epoch, prepares } => self.on_ask(run, node, epoch, prepares, now, effects),
             Event::MayPublish { run, node, epoch } => self.on_may_publish(run, &node, epoch, now, effects),
             Event::Limits { uid, retries_max } => {
                 if let Some(attempt) = self.live.get_mut(&uid) {
@@ -151,8 +166,8 @@ impl Core {
             Event::Drain { node, option } => self.on_drain(node, option, effects),
             Event::Scheduling { node, enabled, option } => self.on_scheduling(node, enabled, option, effects),
             Event::Turn { node, turn } => self.on_turn(node, turn, now, effects),
-            Event::NodeStopped { node } => self.on_node_stopped(node, effects),
-            Event::NodeGone { node } => self.on_node_gone(node, effects),
+            Event::NodeStopped { node } => self.on_node_stopped(node, now, effects),
+            Event::NodeGone { node } => self.on_node_gone(node, now, effects),
             Event::Tick { events_behind, queue_ready } => self.on_tick(events_behind, queue_ready, now, effects),
         }
     }

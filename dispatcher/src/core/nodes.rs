@@ -206,6 +206,7 @@ impl Core {
         let (must_empty, is_reimaged) = (node.must_empty(), node.is_reimaged());
         if is_reimaged {
             self.set_turn(&id, None, effects);
+            self.wipe_sites(&id, now, effects);
         }
         if report.is_drained && must_empty {
             for uid in self.held(&id) {
@@ -271,7 +272,8 @@ impl Core {
                 verdicts.push((run.run, Verdict::Recorded));
             }
         }
-        effects.push(Effect::Beaten { verdicts, order });
+        let (over, releases) = self.chores(&beat, order);
+        effects.push(Effect::Beaten { verdicts, order, over, releases });
     }
 
     pub(super) fn on_drain(&mut self, id: NodeId, option: DeallocationOption, effects: &mut Vec<Effect>) {
@@ -316,10 +318,11 @@ impl Core {
         self.note_empty(&id, effects);
     }
 
-    pub(super) fn on_node_gone(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn on_node_gone(&mut self, id: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         for uid in self.held(&id) {
             self.lose(uid, effects);
         }
+        self.drop_sites(&id, now, effects);
         self.nodes.remove(&id);
     }
 

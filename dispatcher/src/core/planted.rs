@@ -37,6 +37,18 @@ pub enum Bug {
     WaitKeepsReleased,
     /// A disabled job's tasks are released all the same.
     StoppedJobsFill,
+    /// Tasks run on a node on which their job's preparation failed.
+    FailedPreparationForgotten,
+    /// A preparation counts though the node has started again.
+    RebootKeepsPreparation,
+    /// A preparation counts though the node's folders are empty.
+    ReimageKeepsPreparation,
+    /// Tasks are released for nodes that may not run them.
+    BarredNodesCount,
+    /// A release that was not heard of is not told again.
+    ReleaseToldOnce,
+    /// A release whose node is away is waited for for ever.
+    ReleaseNeverGivenUp,
 }
 
 impl Bug {
@@ -58,6 +70,12 @@ impl Bug {
         Bug::RequeueKeepsFence,
         Bug::WaitKeepsReleased,
         Bug::StoppedJobsFill,
+        Bug::FailedPreparationForgotten,
+        Bug::RebootKeepsPreparation,
+        Bug::ReimageKeepsPreparation,
+        Bug::BarredNodesCount,
+        Bug::ReleaseToldOnce,
+        Bug::ReleaseNeverGivenUp,
     ];
 }
 

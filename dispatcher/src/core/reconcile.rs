@@ -14,6 +14,7 @@ impl Core {
             self.find_missing(now, effects);
         }
         self.republish(queue_ready, now, effects);
+        self.expire_releases(now, effects);
         self.fill(now, effects);
     }
 
@@ -37,8 +38,11 @@ impl Core {
     }
 
     fn republish(&mut self, queue_ready: Option<u32>, now: Timestamp, effects: &mut Vec<Effect>) {
-        let released =
-            self.live.values().filter(|attempt| matches!(attempt.phase, Phase::Released { is_published: true, .. })).count() as u32;
+        let released = self
+            .live
+            .values()
+            .filter(|attempt| matches!(attempt.phase, Phase::Released { is_published: true, retry_at: None, .. }))
+            .count() as u32;
         let fewer = queue_ready.is_some_and(|ready| ready < released);
         let (reconcile_ms, reconcile_max_ms) = (self.timers.reconcile_ms, self.timers.reconcile_max_ms);
         let has_reconciler = !self.has(Bug::NoReconciler);

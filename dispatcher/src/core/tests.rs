@@ -123,7 +123,7 @@ fn a_redelivery_of_a_running_task_is_resumed_at_home_and_dropped_elsewhere() {
     let key = key(1, 1, 1);
     pool.started("a", key, 7);
     let ask = |pool: &mut Pool, name: &str, key: AttemptKey, run| {
-        pool.step(Event::Ask { run: key.with(RunId(run)), node: node(name), epoch: Epoch(1) })
+        pool.step(Event::Ask { run: key.with(RunId(run)), node: node(name), epoch: Epoch(1), prepares: true })
     };
     assert_eq!(ask(&mut pool, "a", key, 9), vec![Effect::Answer(AskAnswer::Resume(RunId(7)))]);
     assert_eq!(ask(&mut pool, "b", key, 9), vec![Effect::Answer(AskAnswer::Drop)]);
@@ -136,7 +136,7 @@ fn the_first_ask_of_a_released_attempt_owns_it() {
     let mut pool = Pool::new(1);
     pool.join("a", 1);
     pool.add([1], 0);
-    let effects = pool.step(Event::Ask { run: key(1, 1, 1).with(RunId(5)), node: node("a"), epoch: Epoch(1) });
+    let effects = pool.step(Event::Ask { run: key(1, 1, 1).with(RunId(5)), node: node("a"), epoch: Epoch(1), prepares: true });
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Start { .. })));
     assert_eq!(effects.last(), Some(&Effect::Answer(AskAnswer::Run)));
 }

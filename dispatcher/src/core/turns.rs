@@ -125,7 +125,7 @@ impl Core {
     }
 
     /// The provider has stopped a node.
-    pub(super) fn on_node_stopped(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn on_node_stopped(&mut self, id: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let is_asked = self.nodes.get(&id).is_some_and(|node| matches!(node.turn, Some(Turn::Deallocate { .. })));
         if !is_asked {
             return;
@@ -134,6 +134,7 @@ impl Core {
             self.lose(uid, effects);
         }
         self.set_turn(&id, Some(Turn::Off), effects);
+        self.give_up_releases(&id, "the node was stopped", now, effects);
         self.note_empty(&id, effects);
     }
 

@@ -120,12 +120,14 @@ impl Core {
             let limit = u32::try_from(job.max_parallel).unwrap_or(u32::MAX);
             limit.saturating_sub(job.live).min(u32::try_from(job.waiting).unwrap_or(u32::MAX))
         };
+        let open = |uid: JobUid, job: &crate::core::Job| open(job).min(self.ceiling(uid).saturating_sub(job.live));
         let is_in_line = self.job_order == JobOrder::CreationTime;
         let mut turns: BinaryHeap<_> = self
             .jobs
             .iter()
-            .filter(|(_, job)| (job.runs || self.has(Bug::StoppedJobsFill)) && open(job) > 0)
-            .map(|(uid, job)| (job.priority, Reverse(if is_in_line { 0 } else { job.live }), Reverse(*uid), open(job), 0u32))
+            .filter(|(_, job)| job.runs || self.has(Bug::StoppedJobsFill))
+            .map(|(uid, job)| (job.priority, Reverse(if is_in_line { 0 } else { job.live }), Reverse(*uid), open(*uid, job), 0u32))
+            .filter(|(.., open, _)| *open > 0)
             .collect();
         let mut wanted: Vec<(JobUid, u32)> = Vec::new();
         while room > 0 {
@@ -155,7 +157,7 @@ impl Core {
         if self.slots() == 0 {
             room = 0;
         }
-        let mut limit = u32::try_from(facts.max_parallel).unwrap_or(u32::MAX).saturating_sub(facts.live);
+        let mut limit = u32::try_from(facts.max_parallel).unwrap_or(u32::MAX).min(self.ceiling(job)).saturating_sub(facts.live);
         let mut tasks = tasks.into_iter();
         let mut waiting = 0;
         for task in tasks.by_ref() {

@@ -66,15 +66,27 @@ impl World {
                     }
                 }
                 Effect::Published { uid } => self.store.published(uid)?,
-                Effect::Start { job, run, node, epoch, at } => {
+                Effect::Start { job, run, node, epoch, at, is_preparing } => {
                     let version = self.next_version();
-                    self.store.start(run.uid, run.run, &node, epoch, at, version)?;
+                    if is_preparing {
+                        self.store.prepare((run.uid, run.run), (&node, epoch), at, version)?;
+                    } else {
+                        self.store.start(run.uid, run.run, &node, epoch, at, version)?;
+                    }
                     self.note_recent(pool, node, run.uid);
                     let slots = if self.is_wide(pool, run.uid) { self.task_slots(run.uid)? } else { 1 };
                     self.count(job, slots, |counts, n| {
                         (counts.active, counts.running) = (counts.active.saturating_sub(n), counts.running + n)
                     });
                 }
+                Effect::Begin { run, at } => {
+                    let version = self.next_version();
+                    self.store.begin_run(run.uid, at, version)?;
+                }
+                Effect::Site { job, node, site } => self.store.put_site(job, pool, &node, &site)?,
+                Effect::ChoreBegun { job, node, kind, at } => self.store.begin_chore(job, pool, &node, kind, at)?,
+                Effect::ChoreEnded { node, end, is_told } => self.store.end_chore(pool, &node, &end, is_told)?,
+                Effect::Nudge { node } => self.control(topology::node_key(pool, &node), ControlKind::Beat),
                 Effect::Requeue { job, uid, fence, cause, crashes } => {
                     let version = self.next_version();
                     let slots = self.task_slots(uid)?;
@@ -322,6 +334,9 @@ fn judge(cause: &EndCause) -> (Option<i32>, Option<Failure>) {
             Outcome::Staging(fault) | Outcome::Launch(fault) => (None, user(fault.clone())),
             Outcome::Upload { code, fault } => (*code, user(fault.clone())),
             Outcome::Node(fault) => (None, server(fault.clone())),
+            Outcome::Unprepared(_) => {
+                (None, server(fault("TaskEnded", "The task's node could not be prepared for its job.".to_owned(), vec![])))
+            }
         },
     }
 }

@@ -41,7 +41,11 @@ impl World {
         entry.record.terminate_reason = reason.or(entry.record.terminate_reason.take());
         let pool = entry.record.pool.clone();
         self.enter(uid, state, now);
-        self.step(&pool, Event::JobStopped { job: uid, stop }, now)
+        self.step(&pool, Event::JobStopped { job: uid, stop }, now)?;
+        if matches!(state, JobState::Terminating | JobState::Deleting) {
+            self.release_job(uid, now)?;
+        }
+        Ok(())
     }
 
     /// A job is in its next state; in the same one again it only has a new version.
@@ -97,9 +101,9 @@ impl World {
         pool.is_none_or(|pool| pool.core.is_quiet(uid))
     }
 
-    /// A terminating job of which nothing is live is completed; it leaves memory.
+    /// A terminating job of which nothing is live and no release is awaited is completed; it leaves memory.
     fn finish_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
-        if !self.is_quiet(uid) {
+        if !self.is_quiet(uid) || !self.is_released(uid) {
             return Ok(());
         }
         let own_pool = self.jobs.get(&uid).and_then(auto_pools::that_ends_with);
@@ -112,6 +116,7 @@ impl World {
     }
 
     fn forget_job(&mut self, uid: JobUid) {
+        self.forget_chores(uid);
         if let Some(entry) = self.jobs.remove(&uid) {
             self.job_names.remove(&entry.record.id);
             if let Some(pool) = self.pools.get_mut(&entry.record.pool) {
@@ -122,6 +127,9 @@ impl World {
 
     /// Removes some rows of a job that is being deleted; the job goes with the last of them.
     fn sweep_job(&mut self, uid: JobUid, rows_max: usize, now: Timestamp) -> Result<usize, StoreError> {
+        if !self.is_released(uid) {
+            return Ok(0);
+        }
         let gone = self.store.delete_tasks(uid, rows_max)?;
         if gone < rows_max {
             self.store.delete_job(uid)?;

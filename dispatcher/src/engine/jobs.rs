@@ -87,6 +87,10 @@ impl World {
             slots: Counts::default(),
         };
         self.store.put_job(&record, Some(&job.document))?;
+        if let Some(chores) = job.chores {
+            self.store.put_chores(uid, &chores)?;
+            self.chores.insert(uid, *chores);
+        }
         let is_lost = record.scheduling_error.is_some();
         self.job_names.insert(record.id.clone(), uid);
         self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: 0 });
@@ -227,6 +231,8 @@ impl World {
                 .hint("Disable the job and wait until its state is disabled.")));
         }
         let slots_per_node = or_refuse!(self.slots_of_usable_pool(&pool));
+        // The nodes of the old pool are of no use to the job any more.
+        self.release_job(uid, now)?;
         self.store.leave_pool(uid, &from)?;
         let ready = self.store.refit(uid, slots_per_node)?;
         if let Some(old) = self.pools.get_mut(&from) {

@@ -26,6 +26,7 @@ impl World {
         })?;
         if let Some(job) = self.jobs.get(&candidate.job) {
             spec.environment_settings = merge(&job.record.environment, std::mem::take(&mut spec.environment_settings));
+            spec.preparation = self.chores.get(&candidate.job).map(|chores| chores.preparation.id.clone());
             if task_token::is_wanted(&candidate.document) {
                 let token = self.identity.tokens.make(&job.record.id, &candidate.id, Timestamp::now());
                 spec.environment_settings.retain(|setting| setting.name != task_token::VARIABLE);
@@ -46,7 +47,8 @@ impl World {
         (task, spec): (TaskId, Option<TaskSpec>),
     ) {
         let is_wide = slots > 1;
-        let spec = spec.filter(|spec| !spec.holds_secrets());
+        // Whether a node is prepared is asked, too.
+        let spec = spec.filter(|spec| !spec.holds_secrets() && !self.chores.contains_key(&job));
         let start = if is_wide || spec.is_none() { Start::Ask } else { start };
         if let Some(message) = self.message(key, job, task, start, slots, spec) {
             self.releases.push(Release { pool: pool.clone(), is_wide, message });

@@ -9,6 +9,7 @@
 mod applications;
 mod apply;
 mod auto_pools;
+mod chores;
 mod job_life;
 mod jobs;
 mod message;

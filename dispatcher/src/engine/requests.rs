@@ -1,7 +1,8 @@
 //! Questions of agents and of the autoscaler, and beats.
 
 use broker_config::{
-    ids::{Epoch, NodeId, PoolId},
+    chore::ChoreKey,
+    ids::{Epoch, NodeId, PoolId, TaskUid},
     message::{
         Answer, Beat, BeatReply, Fault, Join, Joined, NodeReport, NodeSnapshot, NodeTicket, PoolSnapshot, Reply, ReplyMessage, RequestKind,
         VERSION,
@@ -38,14 +39,16 @@ impl World {
         let pool = beat.pool.clone();
         let pick = |effects: &[Effect]| {
             effects.iter().find_map(|effect| match effect {
-                Effect::Beaten { verdicts, order } => Some((verdicts.clone(), *order)),
+                Effect::Beaten { verdicts, order, over, releases } => Some((verdicts.clone(), *order, over.clone(), releases.clone())),
                 _ => None,
             })
         };
         let found = self.step_with(&pool, Event::Beat(beat), now, pick)?.flatten();
-        let (verdicts, order) = found.unwrap_or((vec![], broker_config::message::NodeOrder::Leave));
+        let (verdicts, order, over, releases) = found.unwrap_or((vec![], broker_config::message::NodeOrder::Leave, vec![], vec![]));
         if let Some(back) = back {
-            self.outputs.push(Output::Beaten(back, Box::new(BeatReply { v: VERSION, boot: self.boot, verdicts, order })));
+            let releases = releases.into_iter().filter_map(|key| self.chore(key)).collect();
+            let reply = BeatReply { v: VERSION, boot: self.boot, verdicts, order, releases, over };
+            self.outputs.push(Output::Beaten(back, Box::new(reply)));
         }
         Ok(())
     }
@@ -61,14 +64,14 @@ impl World {
                             _ => None,
                         })
                     };
-                    let event = Event::Ask { run: ask.run, node: ask.node, epoch: ask.epoch };
+                    let event = Event::Ask { run: ask.run, node: ask.node, epoch: ask.epoch, prepares: ask.prepares };
                     let answer = self.step_with(&pool, event, now, pick)?.flatten().unwrap_or(AskAnswer::Drop);
                     Reply::Answer(match answer {
-                        AskAnswer::Run => match self.store.candidate(ask.run.uid)? {
-                            Some(candidate) => Answer::Run { spec: Some(Box::new(self.spec(&candidate)?)) },
-                            None => Answer::Drop,
-                        },
-                        other => other.into(),
+                        AskAnswer::Run => self.run_it(ask.run.uid, None)?,
+                        AskAnswer::Prepare(key) => self.run_it(ask.run.uid, Some(key))?,
+                        AskAnswer::Resume(run) => Answer::Resume { run },
+                        AskAnswer::Drop => Answer::Drop,
+                        AskAnswer::Wait(ms) => Answer::Wait { ms },
                     })
                 }
                 None => Reply::Answer(Answer::Drop),
@@ -100,8 +103,14 @@ impl World {
         Ok(())
     }
 
+    fn run_it(&mut self, uid: TaskUid, preparation: Option<ChoreKey>) -> Result<Answer, StoreError> {
+        let Some(candidate) = self.store.candidate(uid)? else { return Ok(Answer::Drop) };
+        let preparation = preparation.and_then(|key| self.chore(key)).map(Box::new);
+        Ok(Answer::Run { spec: Some(Box::new(self.spec(&candidate)?)), preparation })
+    }
+
     /// The pool whose core knows the task; a task that none knows is void anyway.
-    fn pool_of_node(&self, _node: &NodeId, uid: broker_config::ids::TaskUid) -> Option<PoolId> {
+    fn pool_of_node(&self, _node: &NodeId, uid: TaskUid) -> Option<PoolId> {
         self.pools.values().find(|pool| pool.core.live().contains_key(&uid)).map(|pool| pool.record.id.clone())
     }
 

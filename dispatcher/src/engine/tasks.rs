@@ -49,6 +49,10 @@ impl World {
                 results.push(Err(refusal.with("TaskId", &task.id).hint("Create the job with usesTaskDependencies set to true.")));
                 continue;
             }
+            if let Err(refusal) = self.check_name(uid, &task.id) {
+                results.push(Err(refusal));
+                continue;
+            }
             if let Err(refusal) = self.check_packages(&task.spec.application_package_references) {
                 results.push(Err(refusal.with("TaskId", &task.id)));
                 continue;
@@ -227,6 +231,7 @@ impl World {
             let event = match event {
                 AgentEvent::Started(started) => Event::Started { node: node.clone(), epoch, started },
                 AgentEvent::Finished(finished) => Event::Finished { node: node.clone(), epoch, finished },
+                AgentEvent::Chore(end) => Event::ChoreEnded { node: node.clone(), epoch, end },
                 AgentEvent::Node(report) => {
                     self.note_report(&pool, &node, epoch, &report);
                     Event::Reported { node: node.clone(), epoch, report }

@@ -21,6 +21,7 @@ use crate::{
     store::{
         Store, StoreError,
         applications::ApplicationRow,
+        chores::JobChores,
         records::{JobRecord, LiveTask, NodeRecord, PoolRecord},
         schedules::ScheduleRow,
         usage::Share,
@@ -81,6 +82,8 @@ pub struct World {
     pub(super) pools: HashMap<PoolId, PoolEntry>,
     pub(super) jobs: HashMap<JobUid, JobEntry>,
     pub(super) job_names: HashMap<JobId, JobUid>,
+    /// What jobs run on nodes around their tasks, of those that do.
+    pub(super) chores: HashMap<JobUid, JobChores>,
     pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
     pub(super) applications: BTreeMap<ApplicationId, ApplicationRow>,
     pub(super) outputs: Vec<Output>,
@@ -106,6 +109,7 @@ impl World {
             pools: HashMap::new(),
             jobs: HashMap::new(),
             job_names: HashMap::new(),
+            chores: HashMap::new(),
             schedules: BTreeMap::new(),
             applications: BTreeMap::new(),
             outputs: Vec::new(),
@@ -156,11 +160,17 @@ impl World {
             };
             self.pools.insert(entry.record.id.clone(), entry);
         }
+        self.chores = loaded.chores.into_iter().collect();
         for (record, ready) in loaded.jobs {
             let uid = record.uid;
             self.job_names.insert(record.id.clone(), uid);
             self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: ready });
             self.attach(uid, now);
+        }
+        for row in loaded.sites {
+            if let Some(pool) = self.pools.get_mut(&row.pool) {
+                pool.core.restore_site(row.job, &row.node, row.site);
+            }
         }
         self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
@@ -176,7 +186,7 @@ impl World {
     fn restore(&mut self, task: LiveTask, now: Timestamp) {
         let Some(pool) = self.jobs.get(&task.job).and_then(|job| self.pools.get_mut(&job.record.pool)) else { return };
         let phase = match task.owner {
-            Some((run, node, epoch, _)) => Phase::Running { run, node, epoch, seen_at: now },
+            Some((run, node, epoch, _)) => Phase::Running { run, node, epoch, seen_at: now, is_preparing: task.is_preparing },
             None => Phase::Released { at: now, is_published: task.is_published, retry_at: (!task.is_published).then_some(now) },
         };
         let key = AttemptKey { uid: task.uid, attempt: task.attempt, fence: task.fence };
@@ -193,6 +203,9 @@ impl World {
         let runs = job.record.state == JobState::Active;
         let event = Event::Job { job: uid, priority: job.record.priority, max_parallel: job.record.max_parallel, runs };
         pool.core.step(event, now, &mut Vec::new());
+        if let Some(rules) = self.chores.get(&uid).map(JobChores::rules) {
+            pool.core.step(Event::Prepares { job: uid, rules }, now, &mut Vec::new());
+        }
         pool.core.restore_waiting(uid, std::mem::take(&mut job.parked));
         pool.is_touched = true;
     }

@@ -5,7 +5,7 @@ use broker_config::state::{AllocationState, JobState, NodeState, PoolState, Sche
 use crate::{
     http::odata::{self, Expression, Literal},
     refusal::Refusal,
-    store::filter::{Field, Filter, Operator, Value},
+    store::filter::{ChorePart, Field, Filter, Operator, Value},
 };
 
 /// What a property holds.
@@ -51,10 +51,7 @@ pub const NODES: Properties = &[
     ("stateTransitionTime", Kind::Time(Field::StateAt)),
     ("lastBootTime", Kind::Time(Field::BootedAt)),
     ("allocationTime", Kind::Time(Field::AllocatedAt)),
-    (
-        "startTaskInfo/state",
-        Kind::Word(Field::StartState, |word| ["running", "completed"].iter().any(|known| known.eq_ignore_ascii_case(word))),
-    ),
+    ("startTaskInfo/state", Kind::Word(Field::StartState, is_chore_state)),
     ("startTaskInfo/result", Kind::Result(Field::HasSucceeded)),
     ("startTaskInfo/exitCode", Kind::Number(Field::ExitCode)),
     ("startTaskInfo/startTime", Kind::Time(Field::StartedAt)),
@@ -107,6 +104,26 @@ pub const CERTIFICATES: Properties = &[
     ("state", Kind::Word(Field::State, |word| ["active", "deleting", "deletefailed"].iter().any(|known| known.eq_ignore_ascii_case(word)))),
     ("stateTransitionTime", Kind::Time(Field::StateAt)),
 ];
+
+/// Preparation and release by node.
+pub const CHORES: Properties = &[
+    ("poolId", Kind::Label(Field::Pool)),
+    ("nodeId", Kind::Label(Field::Id)),
+    ("jobPreparationTaskExecutionInfo/state", Kind::Word(Field::Preparation(ChorePart::State), is_chore_state)),
+    ("jobPreparationTaskExecutionInfo/startTime", Kind::Time(Field::Preparation(ChorePart::StartedAt))),
+    ("jobPreparationTaskExecutionInfo/endTime", Kind::Time(Field::Preparation(ChorePart::EndedAt))),
+    ("jobPreparationTaskExecutionInfo/exitCode", Kind::Number(Field::Preparation(ChorePart::ExitCode))),
+    ("jobPreparationTaskExecutionInfo/result", Kind::Result(Field::Preparation(ChorePart::HasSucceeded))),
+    ("jobReleaseTaskExecutionInfo/state", Kind::Word(Field::Release(ChorePart::State), is_chore_state)),
+    ("jobReleaseTaskExecutionInfo/startTime", Kind::Time(Field::Release(ChorePart::StartedAt))),
+    ("jobReleaseTaskExecutionInfo/endTime", Kind::Time(Field::Release(ChorePart::EndedAt))),
+    ("jobReleaseTaskExecutionInfo/exitCode", Kind::Number(Field::Release(ChorePart::ExitCode))),
+    ("jobReleaseTaskExecutionInfo/result", Kind::Result(Field::Release(ChorePart::HasSucceeded))),
+];
+
+fn is_chore_state(word: &str) -> bool {
+    ["running", "completed"].iter().any(|known| known.eq_ignore_ascii_case(word))
+}
 
 /// Node counts.
 pub const COUNTS: Properties = &[("poolId", Kind::Text(Field::Id))];

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::{DisableOption, JobChange, NewJob},
     http::{
-        job_manager, job_pool,
+        job_chores, job_manager, job_pool,
         shared_body::{display_name, environment, metadata, retries},
         validate::{Object, prune},
     },
@@ -51,12 +51,12 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
 
 /// Reads what a job is made from; its name is given.
 pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
-    body.unsupported(&["jobPreparationTask", "jobReleaseTask"], "Use the pool's startTask, or a first task that others depend on.")?;
     body.unsupported(&["networkConfiguration"], NO_NETWORKS)?;
     let (pool, pool_info) = job_pool::read(&body, id.schedule().is_some())?;
     let (max_task_retry_count, max_wall_clock) = limits(&body)?.unwrap_or_default();
     let environment = environment(&body, "commonEnvironmentSettings")?;
     let (manager, shown_manager) = job_manager::read(&body)?.unzip();
+    let chores = job_chores::read(&body, manager.as_ref().map(|manager| &manager.task.id))?;
     let document = prune(json!({
         "displayName": display_name(&body)?,
         "commonEnvironmentSettings": environment,
@@ -64,6 +64,8 @@ pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
         "metadata": metadata(&body)?,
         "jobManagerTask": shown_manager,
         "poolInfo": pool_info,
+        "jobPreparationTask": chores.as_ref().map(|(_, preparation, _)| preparation),
+        "jobReleaseTask": chores.as_ref().and_then(|(.., release)| release.as_ref()),
     }));
     Ok(NewJob {
         id,
@@ -79,6 +81,7 @@ pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
             == Some("performexitoptionsjobaction"),
         uses_dependencies: body.flag("usesTaskDependencies")?.unwrap_or(false),
         manager: manager.map(Box::new),
+        chores: chores.map(|(chores, ..)| Box::new(chores)),
     })
 }
 

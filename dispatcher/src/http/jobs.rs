@@ -212,12 +212,6 @@ pub async fn enable(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(202).changed(version, at).about(&url))
 }
 
-/// No job has a preparation task.
-pub async fn preparation_status(door: &Door, call: &Call) -> Result<Answer, Refusal> {
-    let row = door.job(&call.job()?).await?;
-    Err(Refusal::new(Code::JobPreparationTaskNotSpecified, "The specified job has no job preparation task.").with("JobId", &row.id))
-}
-
 /// Ends a job.
 pub async fn terminate(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;

@@ -1,12 +1,13 @@
-//! How a node's start task is shown.
+//! How a node's start task is shown, and why it or a task like it failed.
 
 use broker_config::message::{Outcome, StartTaskEnd};
 use serde::Serialize;
 
 use crate::{http::answer::Iso, store::rows::NodeRow};
 
+/// Why a start task, preparation or release failed.
 #[derive(Serialize)]
-struct FailureInfo<'a> {
+pub struct FailureInfo<'a> {
     category: &'static str,
     code: &'a str,
     message: String,
@@ -39,18 +40,7 @@ pub fn info(row: &NodeRow) -> Option<StartTaskInfo<'_>> {
 }
 
 fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
-    let failed = |category, code, message: String| Some(FailureInfo { category, code, message });
-    let user = "usererror";
-    let (exit_code, failure_info) = match &end.outcome {
-        Outcome::Exit { code: 0 } => (Some(0), None),
-        Outcome::Exit { code } => (Some(*code), failed(user, "FailureExitCode", format!("The start task exited with code {code}."))),
-        Outcome::Signal { number } => (None, failed(user, "FailureExitCode", format!("Signal {number} ended the start task."))),
-        Outcome::Timeout { limit_ms } => (None, failed(user, "TaskEnded", format!("The start task ran longer than {limit_ms} ms."))),
-        Outcome::Stopped => (None, failed("servererror", "TaskEnded", "The start task was stopped.".to_owned())),
-        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Upload { code, fault } => (*code, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Node(fault) => (None, failed("servererror", fault.code.as_str(), fault.message.clone())),
-    };
+    let (exit_code, failure_info) = failure(&end.outcome, "start");
     StartTaskInfo {
         state: "completed",
         start_time: Iso(end.started_at),
@@ -59,5 +49,22 @@ fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
         result: Some(if failure_info.is_none() { "success" } else { "failure" }),
         failure_info,
         retry_count: end.retries,
+    }
+}
+
+/// Exit code and failure of such a task; `what` says which it was.
+pub fn failure<'a>(outcome: &'a Outcome, what: &str) -> (Option<i32>, Option<FailureInfo<'a>>) {
+    let failed = |category, code, message: String| Some(FailureInfo { category, code, message });
+    let user = "usererror";
+    match outcome {
+        Outcome::Exit { code: 0 } => (Some(0), None),
+        Outcome::Exit { code } => (Some(*code), failed(user, "FailureExitCode", format!("The {what} task exited with code {code}."))),
+        Outcome::Signal { number } => (None, failed(user, "FailureExitCode", format!("Signal {number} ended the {what} task."))),
+        Outcome::Timeout { limit_ms } => (None, failed(user, "TaskEnded", format!("The {what} task ran longer than {limit_ms} ms."))),
+        Outcome::Stopped => (None, failed("servererror", "TaskEnded", format!("The {what} task was stopped."))),
+        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, failed(user, fault.code.as_str(), fault.message.clone())),
+        Outcome::Upload { code, fault } => (*code, failed(user, fault.code.as_str(), fault.message.clone())),
+        Outcome::Node(fault) => (None, failed("servererror", fault.code.as_str(), fault.message.clone())),
+        Outcome::Unprepared(_) => (None, failed("servererror", "TaskEnded", format!("The {what} task did not begin."))),
     }
 }

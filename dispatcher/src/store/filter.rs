@@ -43,6 +43,23 @@ pub enum Field {
     NotAfter,
     /// Of a node's start task.
     StartState,
+    /// Of a job's preparation on a node, which is named by `Id` and `Pool`.
+    Preparation(ChorePart),
+    /// Of its release there.
+    Release(ChorePart),
+}
+
+/// What can be compared of a preparation or release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ChorePart {
+    State,
+    StartedAt,
+    EndedAt,
+    /// Of a command that exited.
+    ExitCode,
+    /// 1 for success, 0 for failure.
+    HasSucceeded,
 }
 
 /// How values are compared.

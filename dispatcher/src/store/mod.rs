@@ -5,6 +5,7 @@
 //! ([`sqlite`]); a second implementation must pass the same suite.
 
 pub mod applications;
+pub mod chores;
 pub mod filter;
 pub mod read;
 pub mod records;
@@ -15,6 +16,7 @@ pub mod sqlite;
 pub mod usage;
 
 use broker_config::{
+    chore::{ChoreEnd, ChoreKind},
     ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
@@ -22,8 +24,10 @@ use thiserror::Error;
 
 use crate::{
     command::{ExitConditions, StreamName},
+    core::Site,
     store::{
         applications::ApplicationRow,
+        chores::JobChores,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
         usage::{Charge, Share, Work},
@@ -137,6 +141,18 @@ pub trait Store: Send {
     fn unrelease(&mut self, uid: TaskUid, fence: Fence) -> Result<(), StoreError>;
     /// A run owns the attempt: state running.
     fn start(&mut self, uid: TaskUid, run: RunId, node: &NodeId, epoch: Epoch, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// A run owns the attempt and waits for its job's preparation: state preparing.
+    fn prepare(&mut self, run: (TaskUid, RunId), node: (&NodeId, Epoch), at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// A run that waited begins: state running.
+    fn begin_run(&mut self, uid: TaskUid, at: Timestamp, version: u64) -> Result<(), StoreError>;
+    /// Keeps what a job runs on nodes around its tasks.
+    fn put_chores(&mut self, job: JobUid, chores: &JobChores) -> Result<(), StoreError>;
+    /// Inserts or replaces how a job stands on a node.
+    fn put_site(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, site: &Site) -> Result<(), StoreError>;
+    /// A node was asked for a preparation or release; it has a site.
+    fn begin_chore(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, kind: ChoreKind, at: Timestamp) -> Result<(), StoreError>;
+    /// It ended; its beginning is the one told, or the one known.
+    fn end_chore(&mut self, pool: &PoolId, node: &NodeId, end: &ChoreEnd, is_told: bool) -> Result<(), StoreError>;
     /// Back to active and ready, with a new fence.
     fn requeue(
         &mut self,

@@ -6,6 +6,7 @@ use broker_config::ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleI
 use crate::store::{
     StoreError,
     applications::ApplicationRow,
+    chores::SiteRow,
     filter::Filter,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
@@ -67,6 +68,8 @@ pub trait Read: Send + Sync {
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
     /// A page of jobs.
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
+    /// A page of the nodes that a job was prepared on, by node and pool; nothing when there is no such job.
+    async fn sites(&self, job: &JobId, page: Page) -> Result<Option<Vec<SiteRow>>, StoreError>;
     /// One application.
     async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError>;
     /// A page of applications.

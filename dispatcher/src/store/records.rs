@@ -13,7 +13,13 @@ use crate::{
     auto_pool::Tie,
     command::{ExitConditions, Failure},
     core::{JobOrder, Turn},
-    store::{applications::ApplicationRow, rows::Counts, scaling::Scaling, schedules::ScheduleRow},
+    store::{
+        applications::ApplicationRow,
+        chores::{JobChores, SiteRecord},
+        rows::Counts,
+        scaling::Scaling,
+        schedules::ScheduleRow,
+    },
 };
 
 /// A pool as the engine knows it.
@@ -267,6 +273,8 @@ pub enum RequeueCause {
     Recovery,
     /// Somebody wanted its node or job to stop: counted as requeue.
     Requested,
+    /// The job's preparation failed on its node: counted for nobody.
+    Unprepared,
 }
 
 /// How a task ended.
@@ -309,6 +317,10 @@ pub struct Loaded {
     pub pools: Vec<(PoolRecord, Vec<NodeRecord>)>,
     /// All jobs that are not completed, with how many of their tasks are ready and not released.
     pub jobs: Vec<(JobRecord, u64)>,
+    /// What jobs that are not completed run on nodes around their tasks.
+    pub chores: Vec<(JobUid, JobChores)>,
+    /// How those jobs stand on nodes.
+    pub sites: Vec<SiteRecord>,
     /// All job schedules.
     pub schedules: Vec<ScheduleRow>,
     /// All applications.
@@ -340,4 +352,6 @@ pub struct LiveTask {
     pub is_published: bool,
     /// Who runs it, and since when.
     pub owner: Option<(RunId, NodeId, Epoch, Timestamp)>,
+    /// Whether that run waits for its job's preparation.
+    pub is_preparing: bool,
 }

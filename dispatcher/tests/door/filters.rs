@@ -49,6 +49,15 @@ const LISTS: &[(&str, &[(&str, Asks)])] = &[
         ("lastModified", Time), ("executionInfo/startTime", Time), ("executionInfo/endTime", Time), ("executionInfo/exitCode", Number),
         ("executionInfo/result", Same("'failure'")),
     ]),
+    ("/jobs/Prepared/jobpreparationandreleasetaskstatus", &[
+        ("poolId", Same("'p'")), ("nodeId", Same("'n'")),
+        ("jobPreparationTaskExecutionInfo/state", Same("'running'")), ("jobPreparationTaskExecutionInfo/startTime", Time),
+        ("jobPreparationTaskExecutionInfo/endTime", Time), ("jobPreparationTaskExecutionInfo/exitCode", Number),
+        ("jobPreparationTaskExecutionInfo/result", Same("'success'")),
+        ("jobReleaseTaskExecutionInfo/state", Same("'completed'")), ("jobReleaseTaskExecutionInfo/startTime", Time),
+        ("jobReleaseTaskExecutionInfo/endTime", Time), ("jobReleaseTaskExecutionInfo/exitCode", Number),
+        ("jobReleaseTaskExecutionInfo/result", Same("'failure'")),
+    ]),
 ];
 
 const TIMES: [&str; 4] = [
@@ -64,6 +73,8 @@ fn house() -> House {
     house.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
     let schedule = json!({"id": "S", "schedule": {}, "jobSpecification": {"poolInfo": {"poolId": "Pool"}}});
     house.send("POST", "/jobschedules", schedule, 201);
+    let prepared = json!({"id": "Prepared", "poolInfo": {"poolId": "Pool"}, "jobPreparationTask": {"commandLine": "x"}});
+    house.send("POST", "/jobs", prepared, 201);
     house
 }
 

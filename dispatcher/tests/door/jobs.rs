@@ -145,8 +145,9 @@ fn what_jobs_do_not_have_is_refused_by_name() {
         ("jobManagerTask", json!({"id": "m"}), "MissingRequiredProperty"),
         ("jobManagerTask", json!({"commandLine": "x"}), "MissingRequiredProperty"),
         ("jobManagerTask", json!({"id": "a b", "commandLine": "x"}), "InvalidPropertyValue"),
-        ("jobPreparationTask", json!({"commandLine": "x"}), "UnsupportedProperty"),
-        ("jobReleaseTask", json!({"commandLine": "x"}), "UnsupportedProperty"),
+        ("jobPreparationTask", json!({"id": "p"}), "MissingRequiredProperty"),
+        ("jobPreparationTask", json!({"commandLine": "x", "containerSettings": {"imageName": "i"}}), "UnsupportedProperty"),
+        ("jobReleaseTask", json!({"commandLine": "x"}), "InvalidPropertyValue"),
         ("networkConfiguration", json!({"subnetId": "x"}), "UnsupportedProperty"),
     ] {
         let got = house.send("POST", "/jobs", json!({"id": "new", "poolInfo": {"poolId": "pool"}, name: value}), 400).json();

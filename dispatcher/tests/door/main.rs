@@ -7,6 +7,7 @@ mod auto_pools;
 mod bad_input;
 mod bearers;
 mod changes;
+mod chores;
 mod clients;
 mod files;
 mod filters;

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use broker_config::{
-    amqp::{Caller, Link, Outgoing},
+    amqp::{Caller, Link, Outgoing, Subscription},
+    chore::ChoreKey,
     ids::Epoch,
     message::{
-        AgentEvent, EventBatch, Fault, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage, Request,
-        RequestKind, StartTaskEnd, VERSION,
+        AgentEvent, Beat, BeatReply, EventBatch, Fault, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage,
+        Request, RequestKind, StartTaskEnd, TaskMessage, VERSION,
     },
     state::{DeallocationOption, NodeState},
     time::Timestamp,
@@ -59,7 +60,7 @@ impl Puppet {
         Puppet { runtime, link, caller, joined }
     }
 
-    fn ask(&self, key: &str, what: RequestKind) -> Reply {
+    pub fn ask(&self, key: &str, what: RequestKind) -> Reply {
         self.runtime.block_on(request(&self.caller, key, what))
     }
 
@@ -77,11 +78,34 @@ impl Puppet {
     }
 
     fn tell(&self, report: NodeReport) {
+        self.happen(AgentEvent::Node(report));
+    }
+
+    /// Something happens on the node.
+    pub fn happen(&self, event: AgentEvent) {
         let (pool, node) = ("Pool".parse().unwrap(), "n1".parse().unwrap());
         let key = topology::node_key(&pool, &node);
-        let batch = EventBatch { v: VERSION, pool, node, epoch: self.joined.epoch, events: vec![AgentEvent::Node(report)] };
+        let batch = EventBatch { v: VERSION, pool, node, epoch: self.joined.epoch, events: vec![event] };
         let publisher = self.link.publisher();
         self.runtime.block_on(publisher.publish(Outgoing::message(topology::EVENTS, key, &batch).unwrap())).unwrap();
+    }
+
+    /// The next task in the pool's queue.
+    pub fn take(&self) -> TaskMessage {
+        let queue = topology::pool_queue(&"Pool".parse().unwrap());
+        self.runtime.block_on(async {
+            let mut tasks = self.link.subscribe(Subscription::plain(queue, 1)).await.unwrap();
+            let delivery = tokio::time::timeout(PATIENCE, tasks.next()).await.unwrap().unwrap();
+            tasks.acker().ack(delivery.tag);
+            delivery.message().unwrap()
+        })
+    }
+
+    /// A sign of life, and what the dispatcher says to it.
+    pub fn beat(&self, chores: Vec<ChoreKey>) -> BeatReply {
+        let (pool, node, epoch) = ("Pool".parse().unwrap(), "n1".parse().unwrap(), self.joined.epoch);
+        let beat = Beat { v: VERSION, pool, node, epoch, live: vec![], kept: vec![], free_slots: 1, is_consuming: true, chores };
+        self.runtime.block_on(self.caller.call(topology::BEATS, "beat".to_owned(), &beat, PATIENCE)).unwrap()
     }
 
     fn report(&self, state: NodeState, is_drained: bool) {
@@ -119,7 +143,7 @@ fn becomes(house: &House, wanted: &str) {
     }
 }
 
-fn idle(house: &House) -> Puppet {
+pub fn idle(house: &House) -> Puppet {
     house.add_pool_and_job();
     let puppet = Puppet::join(house);
     puppet.report(NodeState::Idle, false);

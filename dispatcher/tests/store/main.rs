@@ -3,6 +3,7 @@
 //! An implementation joins by a [`place::Place`] and one line of [`conformance!`].
 
 mod changes;
+mod chores;
 mod dependencies;
 mod durability;
 mod lists;
@@ -100,6 +101,14 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         pools_nodes_and_jobs_are_filtered_by_their_fields
         filters_and_pages_work_together
     }
+    chores {
+        every_field_of_a_site_survives
+        a_new_preparation_begins_a_new_story
+        sites_of_completed_jobs_are_shown_and_not_loaded
+        sites_are_filtered_by_both_chores
+        sites_are_paged_by_node_and_pool
+        a_run_that_waits_for_a_preparation_is_preparing_until_it_begins
+    }
     usage {
         core_time_is_kept_by_interval_and_outlives_its_pool
     }
@@ -121,8 +130,8 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
 );
 
 /// Takes away what format 3 has added.
-const WITHOUT_AUTO_POOLS: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
-    ALTER TABLE job_schedules DROP COLUMN auto_pool;";
+const DOWN_TO_FORMAT_2: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
+    ALTER TABLE job_schedules DROP COLUMN auto_pool; DROP TABLE job_chores; DROP TABLE sites;";
 
 #[test]
 fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
@@ -131,13 +140,14 @@ fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
     let task = bench.add("kept");
     drop(bench);
     let old = rusqlite::Connection::open(place.path()).unwrap();
-    old.execute_batch(WITHOUT_AUTO_POOLS).unwrap();
+    old.execute_batch(DOWN_TO_FORMAT_2).unwrap();
     old.execute_batch("DROP TABLE task_sums; DROP TABLE job_sums; DROP TABLE pool_sums; PRAGMA user_version = 1;").unwrap();
     drop(old);
     let store = SqliteStore::open(&place.path()).unwrap();
     let read = SqliteReader::open(&place.path(), 1).unwrap();
     assert_eq!(place::wait(read.sums_of_tasks(vec![task])).unwrap(), [Default::default()]);
     assert_eq!(place::wait(read.tasks_by_number(vec![task])).unwrap().len(), 1);
+    assert_eq!(place::wait(read.sites(&place::id("job"), place::first(1))).unwrap(), Some(vec![]));
     drop(store);
 }
 
@@ -149,7 +159,7 @@ fn a_file_from_before_automatic_pools_is_brought_up_and_keeps_its_jobs_and_sched
     bench.write(|store| store.put_schedule(&schedule));
     drop(bench);
     let old = rusqlite::Connection::open(place.path()).unwrap();
-    old.execute_batch(WITHOUT_AUTO_POOLS).unwrap();
+    old.execute_batch(DOWN_TO_FORMAT_2).unwrap();
     old.pragma_update(None, "user_version", 2).unwrap();
     let stored: String = old.query_row("SELECT job FROM job_schedules", [], |row| row.get(0)).unwrap();
     assert!(stored.contains(r#""pool":"pool""#), "a name is stored as it was before: {stored}");

@@ -31,6 +31,7 @@ impl Agent {
             kept: self.outbox.kept(),
             free_slots: self.capacity.free(),
             is_consuming: self.is_ready && self.capacity.is_consuming(),
+            chores: self.chores.shown(),
         };
         let mut outgoing = match Outgoing::message(topology::BEATS, "beat", &beat) {
             Ok(outgoing) => outgoing.transient().optional(),
@@ -54,12 +55,14 @@ impl Agent {
             let is_new = self.boot.replace(reply.boot).is_some();
             if is_new {
                 let count = self.outbox.tell_again(Instant::now(), true);
+                self.tell_chores(true);
                 tracing::info!(count, "a new dispatcher is told again");
             }
         }
         for (run, verdict) in reply.verdicts {
             self.on_verdict(run, verdict);
         }
+        self.on_chores(reply.over, reply.releases);
         self.apply_order(reply.order);
         if self.outbox.kept_count() > KEPT_BEFORE_BEAT {
             self.beat();

@@ -112,7 +112,7 @@ impl Agent {
     }
 
     fn question(&mut self, key: AttemptKey, run: RunId, after: Duration) {
-        let ask = Ask { run: key.with(run), node: self.settings.node.clone(), epoch: self.room.epoch() };
+        let ask = Ask { run: key.with(run), node: self.settings.node.clone(), epoch: self.room.epoch(), prepares: true };
         self.asks.push(Box::pin(question(self.caller.clone(), ask, after)));
     }
 
@@ -127,7 +127,7 @@ impl Agent {
         }
         let Some(Asked { mut message, .. }) = self.asked.remove(&key) else { return };
         match answer {
-            Some(Answer::Run { spec }) => {
+            Some(Answer::Run { spec, preparation }) => {
                 if let Some(spec) = spec {
                     message.spec = Some(*spec);
                 }
@@ -135,7 +135,7 @@ impl Agent {
                     self.report_unstarted(&message, run, Outcome::Stopped);
                 } else {
                     let units = if is_wide { message.slots.max(1) } else { 1 };
-                    self.start(message, run, Some(held), units);
+                    self.start_prepared(message, run, held, units, preparation);
                 }
             }
             Some(Answer::Resume { run }) => self.resume(run, held),

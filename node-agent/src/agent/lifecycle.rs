@@ -108,8 +108,10 @@ impl Agent {
         {
             self.on_new_channel(generation);
         }
-        self.guard.watch(self.live.values().filter_map(|live| live.reins.leash.group()));
+        let chores = self.chores.reins().filter_map(|reins| reins.leash.group());
+        self.guard.watch(self.live.values().filter_map(|live| live.reins.leash.group()).chain(chores));
         self.outbox.tell_again(Instant::now(), false);
+        self.tell_chores(false);
         if self.outbox.kept_count() > super::beats::KEPT_BEFORE_BEAT {
             self.beat();
         }
@@ -144,6 +146,7 @@ impl Agent {
         self.is_leaving = true;
         self.accept(false);
         self.live.values().for_each(|live| live.reins.stop.cancel());
+        self.stop_chores();
     }
 
     /// Ends every process of this node, whatever state it is in.
@@ -151,6 +154,7 @@ impl Agent {
         for live in self.live.values() {
             live.reins.leash.signal(rustix::process::Signal::KILL);
         }
+        self.chores.reins().for_each(|reins| reins.leash.signal(rustix::process::Signal::KILL));
         cleanup::end_processes(&self.room.root);
         self.guard.finish();
     }

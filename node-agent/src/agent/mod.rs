@@ -7,6 +7,7 @@
 //! Nothing in here blocks: runs, uploads, file requests and questions are futures that come back.
 
 mod beats;
+mod chores;
 mod deliveries;
 mod lifecycle;
 mod orders;
@@ -22,7 +23,8 @@ use std::{
 
 use broker_config::{
     amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, PRIORITY_LEVELS_MAX, Publisher, SlotConsumer, Subscription, Tag},
-    ids::{AttemptKey, RunId, RunKey},
+    chore::ChoreEnd,
+    ids::{AttemptKey, JobId, RunId, RunKey},
     message::{Answer, Joined, NodeOrder, StartTaskEnd, TaskMessage},
     spec::FillType,
     time::Timestamp,
@@ -36,6 +38,7 @@ use tokio::{
 
 use crate::{
     capacity::Capacity,
+    chores::Chores,
     error::AgentError,
     execution::{Ended, Reins},
     gate::Gate,
@@ -83,11 +86,14 @@ impl Held {
 /// A run under way.
 struct Live {
     key: RunKey,
+    job: JobId,
     held: Option<Held>,
     units: u32,
     started_at: Timestamp,
     reins: Reins,
     is_fenced: bool,
+    /// Lets it begin, or tells it that its job's preparation failed.
+    go: Option<oneshot::Sender<Option<Box<ChoreEnd>>>>,
 }
 
 /// A delivery the dispatcher is being asked about.
@@ -133,6 +139,8 @@ pub(crate) struct Agent {
     live: HashMap<RunId, Live>,
     by_attempt: HashMap<AttemptKey, RunId>,
     ends: mpsc::Sender<(RunId, Ended)>,
+    chores: Chores,
+    choring: Later<Box<ChoreEnd>>,
     outbox: Outbox<Held>,
     publishing: Later<BatchId>,
     revoked: Revoked,
@@ -190,6 +198,8 @@ impl Agent {
             live: HashMap::new(),
             by_attempt: HashMap::new(),
             ends,
+            chores: Chores::default(),
+            choring: Later::new(),
             outbox: Outbox::default(),
             publishing: Later::new(),
             revoked: Revoked::default(),
@@ -242,6 +252,7 @@ impl Agent {
                         self.on_ended(run, end);
                     }
                 }
+                Some(end) = self.choring.next() => self.on_chore_ended(end),
                 Some(batch) = self.publishing.next() => self.on_confirmed(batch),
                 Some(delivery) = next(&mut self.tasks) => {
                     self.on_delivery(delivery);
@@ -282,7 +293,7 @@ impl Agent {
                 return Err(AgentError::Restarts);
             }
             if let Some(since) = farewell
-                && ((self.live.is_empty() && self.outbox.is_told()) || since.elapsed() > FAREWELL_MAX)
+                && ((self.live.is_empty() && !self.has_chores() && self.outbox.is_told()) || since.elapsed() > FAREWELL_MAX)
             {
                 break;
             }
@@ -304,6 +315,7 @@ impl Agent {
     fn settle_down(&mut self) {
         self.try_waiting();
         self.try_wide();
+        self.begin_releases();
         if let Some(gate) = &self.gate {
             gate.wish(&self.capacity.balance());
         }

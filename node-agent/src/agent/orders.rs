@@ -32,8 +32,12 @@ impl Agent {
             ControlKind::Revoke { key } => self.revoked.insert(key, Instant::now()),
             ControlKind::Order(order) => self.apply_order(order),
             ControlKind::Recorded { runs } => runs.into_iter().for_each(|run| self.forget(run)),
+            ControlKind::Beat => self.beat(),
             ControlKind::File(request) => self.on_file(request, delivery.reply_to, delivery.correlation_id),
             ControlKind::Forget { job, task } => {
+                if task.is_none() {
+                    self.chores.forget(&job);
+                }
                 let room = self.room.clone();
                 tokio::task::spawn_blocking(move || cleanup::forget(&room.root, &job, task.as_ref()));
             }
@@ -86,6 +90,7 @@ impl Agent {
             self.is_drained_told = false;
             if matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
                 self.live.values().for_each(|live| live.reins.stop.cancel());
+                self.stop_chores();
             }
         }
     }
@@ -102,7 +107,7 @@ impl Agent {
 
     /// Once all ends are told, tells that a drain is complete, or ends to be started again.
     pub(super) fn finish_drain(&mut self) {
-        let is_empty = self.live.is_empty() && self.wide.is_none() && self.outbox.is_told();
+        let is_empty = self.live.is_empty() && !self.has_chores() && self.wide.is_none() && self.outbox.is_told();
         match self.order {
             NodeOrder::Drain { .. } if is_empty && !self.is_drained_told => {
                 self.is_drained_told = true;

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use broker_config::{
     amqp::{CONFIRM_TIMEOUT, Outgoing, Publisher},
     body::Format,
-    ids::{RunId, RunKey},
+    chore::ChoreEnd,
+    ids::{JobId, RunId, RunKey},
     message::{EventBatch, Fault, Finished, Outcome, Started, TaskMessage, VERSION, Verdict},
     spec::TaskSpec,
     time::Timestamp,
     topology,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use crate::{
     agent::{Agent, Held, Live, Settlement},
@@ -24,6 +28,9 @@ use crate::{
 const NOOP: &str = ":";
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Lets a waiting run begin, or tells it how its job's preparation failed.
+type Go = oneshot::Sender<Option<Box<ChoreEnd>>>;
 
 /// Whether a task needs neither a process nor files.
 pub(super) fn is_noop(spec: &TaskSpec) -> bool {
@@ -43,15 +50,43 @@ impl Agent {
         if is_noop(&spec) {
             return self.tell_end(key, at, Ended::bare(Outcome::Exit { code: 0 }), held);
         }
-        let reins = Reins::new();
-        self.capacity.start(held.and_then(|held| held.hand()), units);
-        self.by_attempt.insert(key.key(), run);
-        self.live.insert(run, Live { key, held, units, started_at: at, reins: reins.clone(), is_fenced: false });
+        let reins = self.hold(&message.job, key, held, units, at, None);
         let facts = TaskFacts { job: message.job, task: message.task, run: key };
         let (room, ends) = (self.room.clone(), self.ends.clone());
         tokio::spawn(async move {
             let end = execution::execute(room, facts, spec, reins).await;
             // Nobody listens only when the whole agent has ended.
+            ends.send((run, end)).await.ok();
+        });
+    }
+
+    /// The run is alive from now on; `go` lets one that waits begin.
+    fn hold(&mut self, job: &JobId, key: RunKey, held: Option<Held>, units: u32, started_at: Timestamp, go: Option<Go>) -> Reins {
+        let reins = Reins::new();
+        self.capacity.start(held.and_then(|held| held.hand()), units);
+        self.by_attempt.insert(key.key(), key.run);
+        self.live.insert(key.run, Live { key, job: job.clone(), held, units, started_at, reins: reins.clone(), is_fenced: false, go });
+        reins
+    }
+
+    /// Starts a run that waits for its job's preparation; it takes its slots meanwhile.
+    pub(super) fn start_waiting(&mut self, message: TaskMessage, run: RunId, held: Held, units: u32) {
+        let key = message.key().with(run);
+        let (go, gone) = oneshot::channel();
+        let reins = self.hold(&message.job, key, Some(held), units, Timestamp::now(), Some(go));
+        let facts = TaskFacts { job: message.job, task: message.task, run: key };
+        let (room, ends, spec) = (self.room.clone(), self.ends.clone(), message.spec.unwrap_or_default());
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                () = reins.stop.cancelled() => Ended::bare(Outcome::Stopped),
+                fate = gone => match fate {
+                    Ok(None) if is_noop(&spec) => Ended::bare(Outcome::Exit { code: 0 }),
+                    Ok(None) => execution::execute(room, facts, spec, reins).await,
+                    Ok(Some(end)) => Ended::bare(Outcome::Unprepared(end)),
+                    // Only the end of the whole agent lets go of the other side.
+                    Err(_) => Ended::bare(Outcome::Stopped),
+                },
+            };
             ends.send((run, end)).await.ok();
         });
     }

@@ -92,6 +92,12 @@ impl Environment {
         Environment(variables)
     }
 
+    /// Adds the variables that name the folder of the job's preparation task.
+    pub fn add_preparation(&mut self, folder: &Path) {
+        self.0.insert("AZ_BATCH_JOB_PREP_DIR".to_owned(), folder.into());
+        self.0.insert("AZ_BATCH_JOB_PREP_WORKING_DIR".to_owned(), folder.join("wd").into());
+    }
+
     /// Adds the variables that name folders of packages.
     pub fn add_packages<'a>(&mut self, packages: impl IntoIterator<Item = &'a Deployed>) {
         for package in packages {

@@ -36,7 +36,7 @@ async fn noop_tasks_end_without_a_process_and_are_acknowledged() {
 async fn a_question_is_answered_by_run_drop_or_wait() {
     let mut stage = Stage::with_agent(2).await;
     let spec = task(1, "/bin/sh -c 'exit 4'").spec.unwrap();
-    stage.say(|script| script.answers.extend([Answer::Wait { ms: 1 }, Answer::Run { spec: Some(Box::new(spec)) }]));
+    stage.say(|script| script.answers.extend([Answer::Wait { ms: 1 }, Answer::Run { spec: Some(Box::new(spec)), preparation: None }]));
     let mut question = task(1, "/bin/sh -c 'exit 4'");
     (question.start, question.spec) = (Start::Ask, None);
     stage.release(&question).await;
@@ -166,7 +166,7 @@ async fn a_wide_task_gets_its_slots_and_gives_them_back() {
     let mut stage = Stage::with_agent(3).await;
     stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done'")).await;
     stage.started().await;
-    stage.say(|script| script.answers.push_back(Answer::Run { spec: None }));
+    stage.say(|script| script.answers.push_back(Answer::Run { spec: None, preparation: None }));
     let mut wide = task(2, "/bin/sleep 600");
     (wide.start, wide.slots) = (Start::Ask, 3);
     stage.release(&wide).await;

@@ -1,5 +1,6 @@
 //! The agent as its dispatcher sees it: real broker, real blobs, real processes, the other side played by hand.
 
+mod chores;
 mod deliveries;
 mod files;
 mod packages;

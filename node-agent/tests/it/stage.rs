@@ -10,6 +10,7 @@ use std::{
 use broker_config::{
     amqp::{Consumer, Link, Outgoing, Subscription},
     blobs::Blobs,
+    chore::{Chore, ChoreEnd, ChoreKey},
     ids::{AttemptKey, Epoch, Fence, NodeId, PoolId, TaskUid},
     message::{
         AgentEvent, Answer, Ask, Beat, BeatReply, Control, ControlKind, EventBatch, Finished, Join, Joined, NodeOrder, NodeReport, Reply,
@@ -42,6 +43,9 @@ pub struct Script {
     pub records: bool,
     pub fenced: Vec<broker_config::ids::RunId>,
     pub joins: Vec<Join>,
+    /// Told with every beat that does not name them.
+    pub releases: Vec<Chore>,
+    pub over: Vec<ChoreKey>,
 }
 
 /// How to end an agent, and how it ended.
@@ -96,6 +100,8 @@ impl Stage {
             records: true,
             fenced: vec![],
             joins: vec![],
+            releases: vec![],
+            over: vec![],
         };
         let script = Arc::new(Mutex::new(script));
         let (asks_in, asked) = mpsc::channel(100_000);
@@ -225,7 +231,16 @@ impl Stage {
             match self.event().await {
                 AgentEvent::Started(started) => return started,
                 AgentEvent::Finished(finished) => panic!("an end came first: {finished:?}"),
-                AgentEvent::Node(_) => {}
+                AgentEvent::Node(_) | AgentEvent::Chore(_) => {}
+            }
+        }
+    }
+
+    /// The next end of a preparation or release.
+    pub async fn chore_ended(&mut self) -> ChoreEnd {
+        loop {
+            if let AgentEvent::Chore(end) = self.event().await {
+                return *end;
             }
         }
     }
@@ -342,7 +357,10 @@ async fn answer_beats(link: Link, mut beats: Consumer, script: Arc<Mutex<Script>
             let script = script.lock().unwrap();
             let recorded = beat.kept.iter().filter(|_| script.records).map(|run| (run.run, Verdict::Recorded));
             let fenced = script.fenced.iter().map(|run| (*run, Verdict::Fenced));
-            BeatReply { v: VERSION, boot: script.boot, verdicts: recorded.chain(fenced).collect(), order: script.order }
+            let verdicts = recorded.chain(fenced).collect();
+            let releases = script.releases.iter().filter(|chore| !beat.chores.contains(&chore.key)).cloned().collect();
+            let over = script.over.iter().filter(|key| beat.chores.contains(key)).copied().collect();
+            BeatReply { v: VERSION, boot: script.boot, verdicts, order: script.order, releases, over }
         };
         told.try_send(beat).unwrap();
         if let Some(queue) = delivery.reply_to {

@@ -61,10 +61,24 @@ pub(super) fn jobs(table: &mut Table) {
         (("commonEnvironmentSettings", json!([{"name": "", "value": "x"}])), "InvalidPropertyValue"),
         (("jobManagerTask", json!({"id": "m"})), "MissingRequiredProperty"),
         (("jobManagerTask", json!({"id": "m", "commandLine": "x", "runExclusive": 2})), "InvalidPropertyValue"),
-        (("jobPreparationTask", json!({"commandLine": "x"})), "UnsupportedProperty"),
+        (("jobPreparationTask", json!({"id": "p"})), "MissingRequiredProperty"),
+        (("jobPreparationTask", json!("prepare")), "InvalidPropertyValue"),
+        (("jobPreparationTask", json!({"commandLine": " "})), "InvalidPropertyValue"),
+        (("jobPreparationTask", json!({"id": "a b", "commandLine": "x"})), "InvalidPropertyValue"),
+        (("jobPreparationTask", json!({"commandLine": "x", "waitForSuccess": "perhaps"})), "InvalidPropertyValue"),
+        (("jobPreparationTask", json!({"commandLine": "x", "containerSettings": {"imageName": "i"}})), "UnsupportedProperty"),
+        (("jobReleaseTask", json!({"commandLine": "x"})), "InvalidPropertyValue"),
         (("networkConfiguration", json!({"subnetId": "s"})), "UnsupportedProperty"),
     ] {
         table.post("/jobs", job(&[change]), 400, code);
+    }
+    let preparation = ("jobPreparationTask", json!({"commandLine": "x"}));
+    for release in [
+        json!({"commandLine": "x", "maxWallClockTime": "PT16M"}),
+        json!({"commandLine": "x", "retentionTime": "a week"}),
+        json!({"id": "jobPreparation", "commandLine": "x"}),
+    ] {
+        table.post("/jobs", job(&[preparation.clone(), ("jobReleaseTask", release)]), 400, "InvalidPropertyValue");
     }
     table.post("/jobs", job(&[("poolInfo", json!({"poolId": "no-pool"}))]), 404, "PoolNotFound");
     table.post("/jobs", job(&[("id", json!("Bad-Job"))]), 409, "JobExists");
@@ -83,5 +97,7 @@ pub(super) fn jobs(table: &mut Table) {
     table.get("/jobs/no-job", 404, "JobNotFound");
     table.get("/jobs/no-job/tasks", 404, "JobNotFound");
     table.get("/jobs/no-job/taskcounts", 404, "JobNotFound");
+    table.get("/jobs/no-job/jobpreparationandreleasetaskstatus", 404, "JobNotFound");
+    table.get("/jobs/bad-job/jobpreparationandreleasetaskstatus", 409, "JobPreparationTaskNotSpecified");
     table.send("DELETE", "/jobs/no-job", &Null, 404, "JobNotFound");
 }

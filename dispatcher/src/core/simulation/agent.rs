@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use broker_config::{
-    ids::{AttemptKey, Epoch, NodeId, PoolId, RunId, RunKey},
+    chore::{ChoreKey, ChoreKind},
+    ids::{AttemptKey, Epoch, JobUid, NodeId, PoolId, RunId, RunKey},
     message::{AgentEvent, Beat, NodeOrder, NodeReport, Outcome, REVOKE_MS, VERSION, Verdict},
     state::{DeallocationOption, NodeState},
     time::Timestamp,
@@ -18,6 +19,7 @@ use crate::core::{
     AskAnswer,
     simulation::{
         broker::{Message, Told},
+        chores::Chore,
         dispatcher::Input,
         runs::{Kept, Run},
         world::{What, World},
@@ -29,7 +31,7 @@ const BEAT_MS: i64 = 5_000;
 /// A question without an answer is asked again after this long.
 pub const ASK_AGAIN_MS: i64 = 2_000;
 /// An end that is not recorded is told again after this long.
-const TELL_AGAIN_MS: i64 = 20_000;
+pub const TELL_AGAIN_MS: i64 = 20_000;
 /// The broker drops the connection of an agent that stands still for this long.
 const BROKER_LEASE_MS: i64 = 15_000;
 
@@ -56,6 +58,7 @@ pub struct Agent {
     held: BTreeMap<u64, Held>,
     pub runs: BTreeMap<RunId, Run>,
     pub kept: BTreeMap<RunId, Kept>,
+    pub chores: BTreeMap<(JobUid, ChoreKind), Chore>,
     revoked: BTreeMap<AttemptKey, i64>,
     unsent: Vec<AgentEvent>,
     asleep: Vec<Mail>,
@@ -75,10 +78,12 @@ struct Held {
 #[derive(Debug, Clone)]
 pub enum Mail {
     JoinNow,
-    Joined { ticket: u64, epoch: Epoch, order: NodeOrder },
+    Joined { ticket: u64, epoch: Epoch, order: NodeOrder, is_reimaged: bool },
     Leave,
     BeatNow,
-    BeatReply { boot: u64, verdicts: Vec<(RunId, Verdict)>, order: NodeOrder },
+    BeatReply { boot: u64, verdicts: Vec<(RunId, Verdict)>, order: NodeOrder, over: Vec<ChoreKey>, releases: Vec<ChoreKey> },
+    ChoreNow(ChoreKey),
+    BeatSoon,
     Delivery(u64),
     AskNow(u64),
     Answer(RunKey, AskAnswer),
@@ -108,7 +113,8 @@ impl Agent {
 
     /// Whether it has a run, an end or a delivery in its hands.
     pub fn holds_something(&self) -> bool {
-        self.is_alive && !(self.runs.is_empty() && self.kept.is_empty() && self.held.is_empty())
+        let works = self.chores.values().any(Chore::is_running);
+        self.is_alive && (works || !(self.runs.is_empty() && self.kept.is_empty() && self.held.is_empty()))
     }
 
     /// The run of an attempt that it knows.
@@ -148,6 +154,7 @@ impl World {
             held: BTreeMap::new(),
             runs: BTreeMap::new(),
             kept: BTreeMap::new(),
+            chores: BTreeMap::new(),
             revoked: BTreeMap::new(),
             unsent: Vec::new(),
             asleep: Vec::new(),
@@ -218,10 +225,19 @@ impl World {
         }
         match mail {
             Mail::JoinNow => self.join(agent),
-            Mail::Joined { ticket, epoch, order } => self.on_joined(agent, ticket, epoch, order),
+            Mail::Joined { ticket, epoch, order, is_reimaged } => self.on_joined(agent, ticket, epoch, order, is_reimaged),
             Mail::Leave => self.leave_pool(agent),
-            Mail::BeatNow => self.beat(agent),
-            Mail::BeatReply { boot, verdicts, order } => self.on_beat_reply(agent, boot, verdicts, order),
+            Mail::BeatNow => {
+                self.beat(agent);
+                let ms = BEAT_MS + self.random.between(-200, 200);
+                self.timer(agent, ms, Mail::BeatNow);
+            }
+            Mail::BeatSoon => self.beat(agent),
+            Mail::BeatReply { boot, verdicts, order, over, releases } => {
+                self.on_chores(agent, over, releases);
+                self.on_beat_reply(agent, boot, verdicts, order);
+            }
+            Mail::ChoreNow(key) => self.on_chore(agent, key),
             Mail::Delivery(tag) => self.on_delivery(agent, tag),
             Mail::AskNow(tag) => self.ask(agent, tag),
             Mail::Answer(run, answer) => self.on_answer(agent, run, answer),
@@ -255,7 +271,7 @@ impl World {
         self.timer(agent, ASK_AGAIN_MS * 2, Mail::JoinNow);
     }
 
-    fn on_joined(&mut self, agent: usize, ticket: u64, epoch: Epoch, order: NodeOrder) {
+    fn on_joined(&mut self, agent: usize, ticket: u64, epoch: Epoch, order: NodeOrder, is_reimaged: bool) {
         let facts = &mut self.agents[agent];
         if facts.ticket != ticket {
             return;
@@ -264,6 +280,9 @@ impl World {
         facts.epoch = Some(epoch);
         facts.order = order;
         if is_first {
+            if is_reimaged {
+                *self.folders.entry(self.agents[agent].node.clone()).or_default() += 1;
+            }
             let report = NodeReport { state: NodeState::Idle, start_task: None, fault: None, is_drained: false, at: self.clock(agent) };
             self.tell(agent, AgentEvent::Node(report));
         }
@@ -283,15 +302,15 @@ impl World {
                 kept: facts.kept.values().map(|kept| kept.finished.run_key()).collect(),
                 free_slots: facts.slots.saturating_sub(facts.used()),
                 is_consuming: true,
+                chores: facts.chores.values().filter_map(Chore::shown).collect(),
             };
             let from = (agent, facts.connection);
             self.ask_dispatcher(agent, Input::Beat { from, beat });
             let late = self.now - TELL_AGAIN_MS;
             let due: Vec<RunId> = self.agents[agent].kept.iter().filter(|(_, kept)| kept.told_at <= late).map(|(run, _)| *run).collect();
             self.tell_ends(agent, due);
+            self.tell_chores(agent, false);
         }
-        let ms = BEAT_MS + self.random.between(-200, 200);
-        self.timer(agent, ms, Mail::BeatNow);
     }
 
     pub fn tell_ends(&mut self, agent: usize, runs: Vec<RunId>) {
@@ -314,6 +333,7 @@ impl World {
             facts.boot = boot;
             let all = facts.kept.keys().copied().collect();
             self.tell_ends(agent, all);
+            self.tell_chores(agent, true);
         }
         self.agents[agent].order = order;
         self.obey(agent);
@@ -330,6 +350,7 @@ impl World {
                     for run in runs {
                         self.finish(agent, run, Outcome::Stopped);
                     }
+                    self.stop_chores(agent);
                 }
             }
         }
@@ -410,16 +431,25 @@ impl World {
         if waiting.is_empty() {
             return;
         }
+        let preparation = if let AskAnswer::Prepare(key) = answer { Some(key) } else { None };
+        if matches!(answer, AskAnswer::Run | AskAnswer::Prepare(_)) && self.is_released_here(agent, &run, preparation) {
+            self.mark("answered too late");
+            self.agents[agent].held.retain(|tag, _| !waiting.contains(tag));
+            return self.deliver_soon();
+        }
+        let facts = &mut self.agents[agent];
         match answer {
-            AskAnswer::Run => {
+            AskAnswer::Run | AskAnswer::Prepare(_) => {
                 let is_known = facts.runs.contains_key(&run.run) || facts.kept.contains_key(&run.run);
                 for tag in waiting {
                     if let Some(held) = facts.held.get_mut(&tag) {
                         held.run = Some(run.run);
                     }
                 }
-                if !is_known {
-                    self.start_run(agent, run);
+                match answer {
+                    AskAnswer::Prepare(key) if !is_known => self.start_prepared(agent, run, key),
+                    _ if !is_known => self.start_run(agent, run),
+                    _ => {}
                 }
             }
             AskAnswer::Resume(other) if facts.runs.contains_key(&other) || facts.kept.contains_key(&other) => {
@@ -455,6 +485,7 @@ impl World {
         facts.is_alive = false;
         facts.runs.clear();
         facts.kept.clear();
+        facts.chores.clear();
         let node = facts.node.clone();
         if let Some(ms) = again_ms {
             self.after(ms, What::StartAgent(node));

@@ -5,9 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker_config::ids::{AttemptKey, Fence, JobUid, RunId, RunKey, TaskUid};
+use broker_config::{
+    chore::{ChoreKey, ChoreKind},
+    ids::{AttemptKey, Fence, JobUid, NodeId, RunId, RunKey, TaskUid},
+};
 
 use crate::{core::simulation::rows::Counts, store::records::RequeueCause};
+
+/// A process of an agent on its node, and how often the node's folders were emptied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub node: NodeId,
+    pub process: usize,
+    pub folder: u32,
+}
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +49,14 @@ pub enum Fact {
     Disobeyed { key: AttemptKey },
     /// An agent saw a run end.
     RunEnded { run: RunKey, has_failed: bool },
+    /// A run of a job with a preparation began.
+    RunBegan { run: RunKey, job: JobUid, place: Place, waits: bool, reruns: bool },
+    /// A preparation or release began beside so many runs of its job.
+    ChoreBegan { key: ChoreKey, place: Place, runs: usize },
+    /// It ended.
+    ChoreEnded { key: ChoreKey, place: Place, has_succeeded: bool },
+    /// A release is not waited for any longer.
+    ReleaseGivenUp { job: JobUid },
     /// A run was told that it may upload.
     Granted { run: RunKey },
     /// The final files of a success: who wrote each, in order.
@@ -77,6 +96,14 @@ pub enum Violation {
     TooManyRetries(TaskUid),
     /// I7: a retry was spent though no run of the task failed.
     RetryForNothing(TaskUid),
+    /// A run began on a node on which its job's preparation had not succeeded.
+    Unprepared(RunKey, Place),
+    /// A preparation ran again though it had succeeded.
+    PreparedTwice(ChoreKey, Place),
+    /// A release began before the last run of its job had ended, or again.
+    ReleasedOutOfTurn(ChoreKey, Place),
+    /// A release of a calm pool was given up.
+    GivenUpForNothing(JobUid),
     /// A run of a calm pool was taken for lost.
     LostForNothing(TaskUid),
     /// A task was released or started though its job does not run.
@@ -107,6 +134,10 @@ pub struct Checker {
     acknowledged: BTreeSet<usize>,
     ended_runs: BTreeSet<RunKey>,
     used_runs: BTreeSet<RunKey>,
+    /// Where preparations succeeded and were not released.
+    prepared: BTreeMap<(JobUid, NodeId), Vec<Place>>,
+    /// Who began the last release of a job on a node.
+    released: BTreeMap<(JobUid, NodeId), Place>,
     violation: Option<Violation>,
 }
 
@@ -249,6 +280,37 @@ impl Checker {
                     record.failed_runs += 1;
                 }
             }
+            Fact::RunBegan { run, job, place, waits, reruns } => {
+                let counts = |there: &Place| there.folder == place.folder && (!reruns || there.process == place.process);
+                let prepared = self.prepared.get(&(job, place.node.clone()));
+                if waits && !prepared.is_some_and(|places| places.iter().any(counts)) {
+                    return Err(Violation::Unprepared(run, place));
+                }
+            }
+            Fact::ChoreBegan { key, place, runs } => {
+                let site = (key.job, place.node.clone());
+                match key.kind {
+                    ChoreKind::Preparation => {
+                        if self.prepared.get(&site).is_some_and(|places| places.contains(&place)) {
+                            return Err(Violation::PreparedTwice(key, place));
+                        }
+                        self.released.remove(&site);
+                    }
+                    ChoreKind::Release => {
+                        self.prepared.remove(&site);
+                        if runs > 0 || self.released.insert(site, place.clone()).as_ref() == Some(&place) {
+                            return Err(Violation::ReleasedOutOfTurn(key, place));
+                        }
+                    }
+                }
+            }
+            Fact::ChoreEnded { key, place, has_succeeded } => {
+                if key.kind == ChoreKind::Preparation && has_succeeded {
+                    self.prepared.entry((key.job, place.node.clone())).or_default().push(place);
+                }
+            }
+            Fact::ReleaseGivenUp { job } if self.is_calm => return Err(Violation::GivenUpForNothing(job)),
+            Fact::ReleaseGivenUp { .. } => {}
             Fact::Granted { run } => {
                 if self.records.get(&run.uid).is_none_or(|record| record.phase != Phase::Owned(run)) {
                     return Err(Violation::GrantedToStranger(run));
@@ -299,7 +361,7 @@ impl Checker {
         }
         record.phase = Phase::Waiting;
         match cause {
-            RequeueCause::Requested => {}
+            RequeueCause::Requested | RequeueCause::Unprepared => {}
             RequeueCause::Recovery if is_calm => return Err(Violation::LostForNothing(uid)),
             RequeueCause::Recovery => record.recoveries += 1,
             RequeueCause::Retry => {

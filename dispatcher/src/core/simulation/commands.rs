@@ -10,6 +10,7 @@ use crate::core::{
     simulation::{
         checker::{Fact, Violation},
         dispatcher::Outward,
+        plan::Chores,
         rows::{Counts, JobLife, JobRow, NodeRow},
         turn::Turn,
         world::{What, World},
@@ -99,6 +100,7 @@ impl Turn<'_> {
             Command::Terminate(index) => {
                 if self.set_life(index, JobLife::Terminated) {
                     self.step(Event::JobStopped { job: World::job(index), stop: JobStop::End });
+                    self.step(Event::Release { job: World::job(index) });
                 }
             }
             Command::DeleteJob(index) => self.delete_job(index),
@@ -152,6 +154,9 @@ impl Turn<'_> {
             let (priority, max_parallel, runs) = (row.priority, row.max_parallel, row.state == JobLife::Active);
             if matches!(row.state, JobLife::Active | JobLife::Disabled) {
                 self.step(Event::Job { job, priority, max_parallel, runs });
+                if let Some(rules) = self.world.chores_of(job).map(Chores::rules) {
+                    self.step(Event::Prepares { job, rules });
+                }
             }
         }
     }
@@ -257,6 +262,7 @@ impl Turn<'_> {
         let Some(row) = self.world.rows.jobs.get_mut(&job) else { return };
         row.state = JobLife::Deleted;
         self.step(Event::JobStopped { job, stop: JobStop::Delete });
+        self.step(Event::Release { job });
         let names: Vec<usize> = self.world.rows.tasks.values().filter(|row| row.job == job).map(|row| row.name).collect();
         for name in names {
             self.delete(name);

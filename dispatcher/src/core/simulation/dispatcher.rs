@@ -85,7 +85,8 @@ impl World {
         }
         self.rows.boot += 1;
         let boot = self.rows.boot;
-        let mut core = self.rows.restore(self.plan.slots, self.time());
+        let rules = self.rows.jobs.keys().filter_map(|job| Some((*job, self.chores_of(*job)?.rules()))).collect();
+        let mut core = self.rows.restore(self.plan.slots, &rules, self.time());
         if let Some(bug) = self.bug {
             core.plant(bug);
         }

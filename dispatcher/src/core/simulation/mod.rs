@@ -7,6 +7,7 @@
 mod agent;
 mod broker;
 mod checker;
+mod chores;
 mod commands;
 mod dispatcher;
 mod doctored;
@@ -40,7 +41,7 @@ const SEEDS_PER_BUG_MAX: u64 = 2_000;
 type Marks = BTreeMap<&'static str, u64>;
 
 /// What has to happen in an ordinary test run, or the worlds are too kind.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 35] = [
     "answered drop",
     "answered resume",
     "answered run",
@@ -51,6 +52,12 @@ const KINDS: [&str; 29] = [
     "disabled, waited for",
     "drained",
     "end recorded",
+    "answered prepare",
+    "prepared",
+    "not prepared",
+    "release given up",
+    "released",
+    "requeued as unprepared",
     "ended by crashes",
     "ended by decision",
     "published again",

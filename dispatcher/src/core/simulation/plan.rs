@@ -2,7 +2,7 @@
 
 use broker_config::{ids::Epoch, state::DeallocationOption};
 
-use crate::core::{Turn, simulation::random::Random};
+use crate::core::{Rules, Turn, simulation::random::Random};
 
 /// Everything that is drawn before the first event.
 #[derive(Debug, Clone)]
@@ -19,12 +19,31 @@ pub struct Plan {
     pub tasks: Vec<Spec>,
     /// Jobs, with priority and limit.
     pub jobs: Vec<(i32, i32)>,
+    /// What each job asks of nodes around its tasks.
+    pub chores: Vec<Option<Chores>>,
     /// Rates, per mille.
     pub rates: Rates,
     /// Single events that go wrong, with their times.
     pub troubles: Vec<(i64, Trouble)>,
     /// From here on nothing goes wrong any more.
     pub quiet_at: i64,
+}
+
+/// What a job asks of nodes around its tasks.
+#[derive(Debug, Clone, Copy)]
+pub struct Chores {
+    /// Tasks wait for the preparation's success.
+    pub waits: bool,
+    /// The preparation runs again after a newer start of the agent.
+    pub reruns: bool,
+    /// How often it exits non-zero, per mille.
+    pub fails: u32,
+    /// How often it takes its agent along, per mille.
+    pub kills: u32,
+    /// How long a chore runs.
+    pub ms: i64,
+    /// How long the release may run, if there is one.
+    pub release_ms: Option<i64>,
 }
 
 /// What a task is like.
@@ -115,6 +134,8 @@ pub enum Trouble {
     JobTerminated,
     /// A job is deleted.
     JobDeleted,
+    /// This job is terminated, or deleted.
+    JobEnds(usize, bool),
 }
 
 impl Plan {
@@ -146,9 +167,12 @@ impl Plan {
                 depends_on: earlier.filter(|earlier| tasks[*earlier].job == job),
             });
         }
+        let has_chores = random.chance(500);
+        let chores = jobs.iter().map(|_| (has_chores && random.chance(700)).then(|| Chores::draw(random, is_calm))).collect();
         let quiet_at = random.between(60_000, 240_000);
         let rates = if is_calm { Rates::default() } else { Rates::draw(random) };
-        let mut plan = Plan { nodes, slots, is_staged: random.chance(700), is_calm, tasks, jobs, rates, troubles: Vec::new(), quiet_at };
+        let mut plan =
+            Plan { nodes, slots, is_staged: random.chance(700), is_calm, tasks, jobs, chores, rates, troubles: Vec::new(), quiet_at };
         plan.draw_troubles(random);
         plan
     }
@@ -158,7 +182,8 @@ impl Plan {
         let count = random.between(2, 16);
         for _ in 0..count {
             let at = random.between(500, self.quiet_at);
-            let trouble = match random.below(if self.is_calm { 6 } else { kinds + 6 }) {
+            let kind = random.below(if self.is_calm { 8 } else { kinds + 6 });
+            let trouble = match if self.is_calm && kind > 5 { kind + 11 } else { kind } {
                 0 | 1 => Trouble::Cancel,
                 2 => Trouble::Delete,
                 3 => Trouble::JobChanged(random.between(-2, 2) as i32, [-1, 1, 3, 10][random.below(4)]),
@@ -184,9 +209,33 @@ impl Plan {
             };
             self.troubles.push((at, trouble));
         }
+        // A release is worth looking at in every world that may have one.
+        for (job, _) in self.chores.iter().enumerate().filter(|(_, chores)| chores.is_some_and(|chores| chores.release_ms.is_some())) {
+            if random.chance(600) {
+                self.troubles.push((random.between(self.quiet_at / 3, self.quiet_at), Trouble::JobEnds(job, random.chance(400))));
+            }
+        }
         // A failed task is rare at any one moment: people try often.
         for _ in 0..[0, 0, 10, 40][random.below(4)] {
             self.troubles.push((random.between(self.quiet_at / 3, self.quiet_at), Trouble::Reactivated));
+        }
+    }
+}
+
+impl Chores {
+    /// The same for the rules.
+    pub fn rules(self) -> Rules {
+        Rules { waits: self.waits, reruns: self.reruns, release_ms: self.release_ms }
+    }
+
+    fn draw(random: &mut Random, is_calm: bool) -> Chores {
+        Chores {
+            waits: random.chance(750),
+            reruns: random.chance(600),
+            fails: [0, 0, 300, 800][random.below(4)],
+            kills: if is_calm { 0 } else { [0, 0, 100, 700][random.below(4)] },
+            ms: if random.chance(300) { random.between(5_000, 40_000) } else { random.between(10, 2_000) },
+            release_ms: random.chance(700).then(|| random.between(30_000, 600_000)),
         }
     }
 }

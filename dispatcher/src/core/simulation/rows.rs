@@ -8,7 +8,7 @@ use broker_config::{
     time::Timestamp,
 };
 
-use crate::core::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Timers, Turn};
+use crate::core::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Rules, Site, Timers, Turn};
 
 /// Everything that survives the dispatcher.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct Rows {
     pub jobs: BTreeMap<JobUid, JobRow>,
     /// Nodes by name.
     pub nodes: BTreeMap<NodeId, NodeRow>,
+    /// What jobs did to nodes.
+    pub sites: BTreeMap<(JobUid, NodeId), Site>,
 }
 
 /// One task.
@@ -183,9 +185,9 @@ impl Rows {
         for row in self.tasks.values() {
             let counts = all.entry(row.job).or_default();
             match row.state {
-                TaskState::Running => counts.running += 1,
+                TaskState::Running | TaskState::Preparing => counts.running += 1,
                 TaskState::Completed => counts.completed += 1,
-                TaskState::Active | TaskState::Preparing => counts.active += 1,
+                TaskState::Active => counts.active += 1,
             }
         }
         all
@@ -209,9 +211,18 @@ impl Rows {
             if attempt.is_none_or(|attempt| attempt.key != row.key() || attempt.owner() != owner) {
                 return Some(format!("{row:?} is {attempt:?} to the core"));
             }
+            let waits = |attempt: &Attempt| matches!(attempt.phase, Phase::Running { is_preparing: true, .. });
+            if attempt.is_some_and(waits) != (row.state == TaskState::Preparing) {
+                return Some(format!("{row:?} is {attempt:?} to the core"));
+            }
             if let Some((_, node, _)) = &row.owner {
                 *held.entry(node).or_default() += 1;
             }
+        }
+        let known = core.sites().iter().flat_map(|(node, sites)| sites.iter().map(move |(job, site)| ((*job, node.clone()), *site)));
+        let there = self.sites.iter().filter(|((_, node), _)| core.nodes().contains_key(node)).map(|(key, site)| (key.clone(), *site));
+        if known.collect::<BTreeMap<_, _>>() != there.collect() {
+            return Some(format!("sites are {:?}, to the core {:?}", self.sites, core.sites()));
         }
         if core.live().len() != live {
             return Some(format!("{live} live rows, {} live attempts", core.live().len()));
@@ -225,7 +236,7 @@ impl Rows {
     }
 
     /// A core as a starting dispatcher builds it.
-    pub fn restore(&self, slots_per_node: u32, now: Timestamp) -> Core {
+    pub fn restore(&self, slots_per_node: u32, rules: &BTreeMap<JobUid, Rules>, now: Timestamp) -> Core {
         let mut core = Core::new(slots_per_node, Timers::default());
         for (id, node) in &self.nodes {
             let restored = Node::restored(node.epoch, node.state, node.is_enabled, (node.drain, node.is_drained), node.turn, now);
@@ -235,10 +246,19 @@ impl Rows {
             let runs = job.state == JobLife::Active;
             core.step(Event::Job { job: *uid, priority: job.priority, max_parallel: job.max_parallel, runs }, now, &mut Vec::new());
             core.restore_waiting(*uid, self.ready_count(*uid));
+            if let Some(rules) = rules.get(uid).copied() {
+                core.step(Event::Prepares { job: *uid, rules }, now, &mut Vec::new());
+            }
+        }
+        for ((job, node), site) in &self.sites {
+            core.restore_site(*job, node, *site);
         }
         for row in self.tasks.values().filter(|row| row.is_live) {
             let phase = match &row.owner {
-                Some((run, node, epoch)) => Phase::Running { run: *run, node: node.clone(), epoch: *epoch, seen_at: now },
+                Some((run, node, epoch)) => {
+                    let is_preparing = row.state == TaskState::Preparing;
+                    Phase::Running { run: *run, node: node.clone(), epoch: *epoch, seen_at: now, is_preparing }
+                }
                 None => Phase::Released { at: now, is_published: !row.is_in_outbox, retry_at: row.is_in_outbox.then_some(now) },
             };
             let Ready { crashes, retries, retries_max, .. } = row.facts;

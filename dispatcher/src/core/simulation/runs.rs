@@ -25,9 +25,17 @@ pub struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    Waiting,
     Computing,
     Asking,
     Writing(u32),
+}
+
+impl Run {
+    /// Whether it does not wait for a preparation.
+    pub fn has_begun(&self) -> bool {
+        self.step != Step::Waiting
+    }
 }
 
 /// An end that is not known to be recorded.
@@ -38,6 +46,12 @@ pub struct Kept {
 }
 
 impl World {
+    /// A run waits for its job's preparation.
+    pub fn wait_run(&mut self, agent: usize, key: RunKey) {
+        let started_at = self.clock(agent);
+        self.agents[agent].runs.insert(key.run, Run { key, started_at, exit: 0, step: Step::Waiting, turn: 0 });
+    }
+
     /// A run begins.
     pub fn start_run(&mut self, agent: usize, key: RunKey) {
         let Some(name) = self.rows.names.iter().find(|(_, uid)| **uid == key.uid).map(|(name, _)| *name) else { return };
@@ -46,6 +60,9 @@ impl World {
         let started_at = self.clock(agent);
         self.agents[agent].runs.insert(key.run, Run { key, started_at, exit, step: Step::Computing, turn: 0 });
         let started = Started { uid: key.uid, attempt: key.attempt, fence: key.fence, run: key.run, at: started_at };
+        if let (Some(place), Some(chores)) = (self.place(agent), self.chores_of(World::job(spec.job))) {
+            self.observe(Fact::RunBegan { run: key, job: World::job(spec.job), place, waits: chores.waits, reruns: chores.reruns });
+        }
         self.tell(agent, AgentEvent::Started(started));
         self.timer(agent, spec.run_ms, Mail::RunNow(key.run, 0));
         if !self.is_quiet && self.random.chance(spec.kills) {
@@ -59,6 +76,7 @@ impl World {
         let name = self.rows.names.iter().find(|(_, uid)| **uid == run.key.uid).map(|(name, _)| *name);
         let files = name.map_or(0, |name| self.plan.tasks[name].files);
         match run.step {
+            Step::Waiting => {}
             Step::Computing if run.exit == 0 && files > 0 => self.step_run(agent, id, Step::Asking, 0),
             Step::Computing => self.finish(agent, id, Outcome::Exit { code: run.exit }),
             Step::Asking => {

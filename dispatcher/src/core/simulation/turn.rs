@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use broker_config::{
+    chore::ChoreKind,
     ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, RunKey, TaskUid},
     message::{AgentEvent, NodeOrder, Outcome, Verdict},
     state::TaskState,
@@ -10,7 +11,7 @@ use broker_config::{
 
 use crate::{
     core::{
-        AskAnswer, Core, Effect, EndCause, Event, Node,
+        AskAnswer, Core, Effect, EndCause, Event, Node, Preparation,
         simulation::{
             agent::Mail,
             broker::{Message, Told},
@@ -46,6 +47,7 @@ impl Turn<'_> {
             AgentEvent::Started(started) => Event::Started { node, epoch, started },
             AgentEvent::Finished(finished) => Event::Finished { node, epoch, finished },
             AgentEvent::Node(report) => Event::Reported { node, epoch, report },
+            AgentEvent::Chore(end) => Event::ChoreEnded { node, epoch, end },
         });
     }
 
@@ -61,7 +63,7 @@ impl Turn<'_> {
             Input::Refused(key) => self.step(Event::PublishFailed(key)),
             Input::Ask { from, run, node, epoch } => {
                 (self.from, self.ask) = (Some(from), Some(run));
-                self.step(Event::Ask { run, node, epoch });
+                self.step(Event::Ask { run, node, epoch, prepares: true });
             }
             Input::MayPublish { from, run, node, epoch } => {
                 (self.from, self.ask) = (Some(from), Some(run));
@@ -94,7 +96,8 @@ impl Turn<'_> {
         let epoch = row.epoch;
         self.step(Event::Joined { node: node.clone(), epoch, keeps_runs });
         let order = self.core.order(&node);
-        self.leaves.push(Outward::Mail(from, Mail::Joined { ticket, epoch, order }));
+        let is_reimaged = self.core.nodes().get(&node).is_some_and(Node::is_reimaged);
+        self.leaves.push(Outward::Mail(from, Mail::Joined { ticket, epoch, order, is_reimaged }));
     }
 
     /// The rules, the rows, and the rules again until nothing follows.
@@ -112,6 +115,7 @@ impl Turn<'_> {
             {
                 let (now, most) = (self.live_slots(), live + room + self.world.plan.slots - 1);
                 self.world.observe(Fact::Window { live: now, most });
+                self.check_ceilings(&effects);
             }
             for effect in effects {
                 self.mark_effect(&effect);
@@ -120,6 +124,23 @@ impl Turn<'_> {
                 }
                 self.apply(effect, &mut pending);
             }
+        }
+    }
+
+    /// Where a preparation failed on some nodes, only so much is released as the others can soon take.
+    fn check_ceilings(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Release { job, .. } = effect else { continue };
+            let is_barred = |id: &NodeId| {
+                let site = self.world.rows.sites.get(&(*job, id.clone()));
+                site.is_some_and(|site| site.preparation == Preparation::Failed)
+            };
+            if !self.world.chores_of(*job).is_some_and(|chores| chores.waits) || !self.core.nodes().keys().any(is_barred) {
+                continue;
+            }
+            let nodes = self.core.nodes().iter().filter(|(id, node)| node.takes_tasks() && !is_barred(id)).count() as u32;
+            let live = self.core.jobs().get(job).map_or(0, |facts| facts.live);
+            self.world.observe(Fact::Window { live, most: nodes * self.world.plan.slots * 2 });
         }
     }
 
@@ -135,6 +156,8 @@ impl Turn<'_> {
             Effect::End { cause: EndCause::Ended, .. } => "ended by decision",
             Effect::End { cause: EndCause::Crashes(_), .. } => "ended by crashes",
             Effect::Answer(AskAnswer::Run) => "answered run",
+            Effect::Answer(AskAnswer::Prepare(_)) => "answered prepare",
+            Effect::Requeue { cause: RequeueCause::Unprepared, .. } => "requeued as unprepared",
             Effect::Answer(AskAnswer::Resume(_)) => "answered resume",
             Effect::Answer(AskAnswer::Drop) => "answered drop",
             Effect::Answer(AskAnswer::Wait(_)) => "answered wait",
@@ -180,7 +203,8 @@ impl Turn<'_> {
                     (row.is_ready, row.is_live, row.is_in_outbox) = (false, true, true);
                     (row.facts.attempt, row.facts.fence) = (key.attempt, key.fence);
                 }
-                self.publish(key, slots, slots == 1);
+                let may_start = self.world.chores_of(job).is_none();
+                self.publish(key, slots, slots == 1 && may_start);
             }
             Effect::Republish { key, slots } => self.publish(key, slots, false),
             Effect::Published { uid } => {
@@ -188,15 +212,32 @@ impl Turn<'_> {
                     row.is_in_outbox = false;
                 }
             }
-            Effect::Start { job, run, node, epoch, .. } => {
+            Effect::Start { job, run, node, epoch, is_preparing, .. } => {
                 self.world.observe(Fact::Owned { run });
                 self.check_job(job, run.key());
                 if let Some(row) = self.world.rows.tasks.get_mut(&run.uid) {
-                    (row.state, row.owner) = (TaskState::Running, Some((run.run, node, epoch)));
+                    row.state = if is_preparing { TaskState::Preparing } else { TaskState::Running };
+                    row.owner = Some((run.run, node, epoch));
                 }
                 self.counts(job).active -= 1;
                 self.counts(job).running += 1;
             }
+            Effect::Begin { run, .. } => {
+                if let Some(row) = self.world.rows.tasks.get_mut(&run.uid) {
+                    row.state = TaskState::Running;
+                }
+            }
+            Effect::Site { job, node, site } => {
+                self.world.rows.sites.insert((job, node), site);
+            }
+            Effect::ChoreBegun { .. } => {}
+            Effect::ChoreEnded { end, is_told, .. } => {
+                if end.key.kind == ChoreKind::Release && !is_told {
+                    self.world.mark("release given up");
+                    self.world.observe(Fact::ReleaseGivenUp { job: end.key.job });
+                }
+            }
+            Effect::Nudge { node } => self.leaves.push(Outward::Control(Some(node), Mail::BeatSoon)),
             Effect::Requeue { job, uid, fence, cause, crashes } => {
                 self.world.observe(Fact::Requeued { uid, fence, cause });
                 if let Some(row) = self.world.rows.tasks.get_mut(&uid) {
@@ -254,9 +295,9 @@ impl Turn<'_> {
                     self.leaves.push(Outward::Mail(from, Mail::MayPublish(run.run, allowed)));
                 }
             }
-            Effect::Beaten { verdicts, order } => {
+            Effect::Beaten { verdicts, order, over, releases } => {
                 if let Some(from) = self.from {
-                    self.leaves.push(Outward::Mail(from, Mail::BeatReply { boot: self.boot, verdicts, order }));
+                    self.leaves.push(Outward::Mail(from, Mail::BeatReply { boot: self.boot, verdicts, order, over, releases }));
                 }
             }
         }

@@ -219,7 +219,11 @@ impl World {
                 }
             }
             Trouble::JobTerminated => self.order(1, Command::Terminate(job)),
-            Trouble::JobDeleted => self.order(1, Command::DeleteJob(job)),
+            Trouble::JobDeleted | Trouble::JobEnds(_, true) => {
+                let job = if let Trouble::JobEnds(job, _) = trouble { job } else { job };
+                self.order(1, Command::DeleteJob(job));
+            }
+            Trouble::JobEnds(job, false) => self.order(1, Command::Terminate(job)),
         }
     }
 

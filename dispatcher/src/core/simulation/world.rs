@@ -101,6 +101,8 @@ pub struct World {
     pub next_node: usize,
     /// Nodes that died and that nobody starts or removes.
     pub abandoned: BTreeSet<NodeId>,
+    /// How often each node's folders were emptied.
+    pub folders: BTreeMap<NodeId, u32>,
     /// How often each kind of thing happened, so that a world in which it cannot is noticed.
     pub marks: BTreeMap<&'static str, u64>,
     log: Option<VecDeque<String>>,
@@ -156,6 +158,7 @@ impl World {
             next_run: 1,
             next_node: 0,
             abandoned: BTreeSet::new(),
+            folders: BTreeMap::new(),
             marks: BTreeMap::new(),
             log: is_logged.then(VecDeque::new),
             queue: BinaryHeap::new(),
@@ -357,6 +360,9 @@ impl World {
         let Some(core) = self.dispatcher.as_ref().map(Dispatcher::core) else { return Some("no dispatcher".to_owned()) };
         if let Some(attempt) = core.live().values().min_by_key(|attempt| attempt.key) {
             return Some(format!("live {attempt:?}"));
+        }
+        if let Some((job, _)) = self.rows.jobs.iter().find(|(job, _)| !core.is_released(**job)) {
+            return Some(format!("{job:?} is not released"));
         }
         if let Some(row) = self.rows.tasks.values().find(|row| row.is_live || row.is_in_outbox) {
             return Some(format!("live {row:?}"));

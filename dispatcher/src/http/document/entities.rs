@@ -83,7 +83,18 @@ pub const ENTITIES: &[(&str, &str)] = &[
     ("TaskCounts", "active! int; running! int; completed! int; succeeded! int; failed! int"),
     (
         "PreparationAndReleaseStatus",
-        "poolId text; nodeId text; nodeUrl text; jobPreparationTaskExecutionInfo object; jobReleaseTaskExecutionInfo object",
+        "poolId text; nodeId text; nodeUrl text; jobPreparationTaskExecutionInfo JobPreparationTaskExecutionInformation; \
+         jobReleaseTaskExecutionInfo JobReleaseTaskExecutionInformation",
+    ),
+    (
+        "JobPreparationTaskExecutionInformation",
+        "startTime! time; endTime time; state! word(running|completed); taskRootDirectory text; taskRootDirectoryUrl text; exitCode int; \
+         failureInfo TaskFailureInformation; retryCount! int; lastRetryTime time; result word(success|failure)",
+    ),
+    (
+        "JobReleaseTaskExecutionInformation",
+        "startTime! time; endTime time; state! word(running|completed); taskRootDirectory text; taskRootDirectoryUrl text; exitCode int; \
+         failureInfo TaskFailureInformation; result word(success|failure)",
     ),
     (
         "CloudJobSchedule",

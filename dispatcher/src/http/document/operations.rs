@@ -59,10 +59,10 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
 
 const STATS: Extent = But("readIOGiB and writeIOGiB of stats are what was staged in and out; disk operations are not counted: 0");
 const POOL_STATS: Extent = But("stats have no resourceStats: nodes do not measure them");
+const JOB_PARTS: &str = "job networks and containers are not served yet; they are refused";
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
-const JOB_PARTS: &str = "preparation and release tasks are not served yet; they are refused";
 const TASK_PARTS: &str = "containers, multi-instance tasks and named users are not served yet; they are refused";
 const CERTIFICATES: Extent = Refuses("certificates are retired; hand secrets over by files or environment settings");
 
@@ -113,7 +113,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("job.add", 201, "JobAddParameter!", Nothing, But(JOB_PARTS), "Adds a job"),
     row("job.list", 200, "", Page("CloudJob"), STATS, "Lists jobs"),
     row("job.list_from_job_schedule", 200, "", Page("CloudJob"), Whole, "Lists the jobs of a job schedule"),
-    row("job.list_preparation_and_release_task_status", 200, "", Page("PreparationAndReleaseStatus"), But("such tasks are not served yet, so it answers JobPreparationTaskNotSpecified"), "Lists preparation and release by node"),
+    row("job.list_preparation_and_release_task_status", 200, "", Page("PreparationAndReleaseStatus"), Whole, "Lists preparation and release by node"),
     row("job.get_task_counts", 200, "", One("TaskCountsResult"), Whole, "Counts the tasks of a job by state"),
     row("job_schedule.exists", 200, "", Nothing, Whole, "Tells whether a job schedule exists"),
     row("job_schedule.delete", 202, "", Nothing, Whole, "Deletes a job schedule with its jobs"),

@@ -7,7 +7,7 @@ use broker_config::state::TaskState;
 use rusqlite::types::Value as Bound;
 
 use crate::store::{
-    filter::{Field, Filter, Operator, Value},
+    filter::{ChorePart, Field, Filter, Operator, Value},
     sqlite::tasks,
 };
 
@@ -21,6 +21,7 @@ pub(super) enum List {
     Applications,
     Tasks,
     Usage,
+    Sites,
 }
 
 /// How a field is kept.
@@ -35,6 +36,11 @@ fn column(list: List, field: Field) -> Column {
     use Column::{Missing, Number, Text};
     match (list, field) {
         (List::Tasks, Field::State) => Column::TaskState,
+        (List::Sites, Field::Id) => Text("node"),
+        (List::Sites, Field::Pool) => Text("pool"),
+        (List::Sites, Field::Preparation(part)) => part_of(part, "preparation"),
+        (List::Sites, Field::Release(part)) => part_of(part, "release"),
+        (List::Sites, _) => Missing,
         (List::Usage, Field::Id) => Text("pool"),
         (List::Usage, _) => Missing,
         // The plus keeps the planner off it: what a filter says of task ids is in the page's own range.
@@ -71,6 +77,31 @@ fn column(list: List, field: Field) -> Column {
         (List::Tasks, Field::ExitCode) => Number("exit_code"),
         (List::Tasks, Field::HasSucceeded) => Number("success"),
         _ => Missing,
+    }
+}
+
+/// A part of a chore, whose beginning stands beside the JSON of its end.
+fn part_of(part: ChorePart, chore: &'static str) -> Column {
+    use Column::{Number, Text};
+    match (part, chore) {
+        (ChorePart::State, "preparation") => {
+            Text("(CASE WHEN preparation IS NOT NULL THEN 'completed' WHEN preparation_at IS NOT NULL THEN 'running' END)")
+        }
+        (ChorePart::State, _) => Text("(CASE WHEN release IS NOT NULL THEN 'completed' WHEN release_at IS NOT NULL THEN 'running' END)"),
+        (ChorePart::StartedAt, "preparation") => Number("preparation_at"),
+        (ChorePart::StartedAt, _) => Number("release_at"),
+        (ChorePart::EndedAt, "preparation") => Number("json_extract(preparation, '$.ended_at')"),
+        (ChorePart::EndedAt, _) => Number("json_extract(release, '$.ended_at')"),
+        (ChorePart::ExitCode, "preparation") => Number("json_extract(preparation, '$.outcome.code')"),
+        (ChorePart::ExitCode, _) => Number("json_extract(release, '$.outcome.code')"),
+        (ChorePart::HasSucceeded, "preparation") => Number(
+            "(CASE WHEN preparation IS NOT NULL THEN \
+             json_extract(preparation, '$.outcome.kind') = 'exit' AND json_extract(preparation, '$.outcome.code') = 0 END)",
+        ),
+        (ChorePart::HasSucceeded, _) => Number(
+            "(CASE WHEN release IS NOT NULL THEN \
+             json_extract(release, '$.outcome.kind') = 'exit' AND json_extract(release, '$.outcome.code') = 0 END)",
+        ),
     }
 }
 

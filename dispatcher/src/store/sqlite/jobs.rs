@@ -10,7 +10,10 @@ use crate::store::{
     StoreError,
     records::JobRecord,
     rows::Counts,
-    sqlite::cells::{self, Cells},
+    sqlite::{
+        cells::{self, Cells},
+        chores,
+    },
 };
 
 const PUT: &str = "
@@ -88,6 +91,7 @@ pub(super) fn delete(connection: &Connection, job: JobUid) -> Result<(), StoreEr
     connection.prepare_cached("DELETE FROM dependencies WHERE job = ?1")?.execute([uid])?;
     connection.prepare_cached("DELETE FROM job_texts WHERE uid = ?1")?.execute([uid])?;
     connection.prepare_cached("DELETE FROM job_sums WHERE owner = ?1")?.execute([uid])?;
+    chores::delete(connection, job)?;
     connection.prepare_cached("DELETE FROM jobs WHERE uid = ?1")?.execute([uid])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::store::{StoreError, records::LiveTask, sqlite::cells::Cells};
 
 const LIVE: &str = "
 SELECT t.uid, t.job, t.attempt, t.fence, t.slots, t.crashes, t.retries, t.retries_max, o.uid IS NULL,
-    t.run, t.node, t.epoch, t.started_at
+    t.run, t.node, t.epoch, t.started_at, t.state = 1
 FROM tasks t INDEXED BY tasks_live LEFT JOIN outbox o ON o.uid = t.uid WHERE t.live = 1";
 
 /// All tasks that are released or run, lowest number first.
@@ -41,5 +41,6 @@ fn task(cells: &mut Cells<'_>) -> Result<LiveTask, StoreError> {
                 _ => None,
             }
         },
+        is_preparing: cells.flag("state")?,
     })
 }

@@ -6,6 +6,7 @@
 mod applications;
 mod cells;
 mod changes;
+mod chores;
 mod conditions;
 mod dependencies;
 mod jobs;
@@ -26,6 +27,7 @@ mod usage;
 use std::{fs::File, path::Path};
 
 use broker_config::{
+    chore::{ChoreEnd, ChoreKind},
     ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, ScheduleId, TaskId, TaskUid},
     time::Timestamp,
 };
@@ -35,9 +37,11 @@ use self::numbers::{Bounds, Count};
 pub use self::reader::SqliteReader;
 use crate::{
     command::{ExitConditions, StreamName},
+    core::Site,
     store::{
         Store, StoreError,
         applications::ApplicationRow,
+        chores::JobChores,
         records::{Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, RequeueCause, TaskHead},
         schedules::ScheduleRow,
         usage::{Charge, Share, Work},
@@ -95,6 +99,8 @@ impl SqliteStore {
             next_version: self.bounds.next(Count::Version),
             pools: pools::load(&self.connection)?,
             jobs: jobs::load(&self.connection)?,
+            chores: chores::load(&self.connection)?,
+            sites: chores::load_sites(&self.connection)?,
             schedules: schedules::load(&self.connection)?,
             applications: applications::load(&self.connection)?,
             live: live::load(&self.connection)?,
@@ -242,6 +248,32 @@ impl Store for SqliteStore {
     fn start(&mut self, uid: TaskUid, run: RunId, node: &NodeId, epoch: Epoch, at: Timestamp, version: u64) -> Result<(), StoreError> {
         self.note(Count::Version, version)?;
         tasks::start(&self.connection, uid, run, node, epoch, at, version)
+    }
+
+    fn prepare(&mut self, run: (TaskUid, RunId), node: (&NodeId, Epoch), at: Timestamp, version: u64) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        tasks::prepare(&self.connection, run, node, at, version)
+    }
+
+    fn begin_run(&mut self, uid: TaskUid, at: Timestamp, version: u64) -> Result<(), StoreError> {
+        self.note(Count::Version, version)?;
+        tasks::begin(&self.connection, uid, at, version)
+    }
+
+    fn put_chores(&mut self, job: JobUid, chores: &JobChores) -> Result<(), StoreError> {
+        chores::put(&self.connection, job, chores)
+    }
+
+    fn put_site(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, site: &Site) -> Result<(), StoreError> {
+        chores::put_site(&self.connection, job, pool, node, site)
+    }
+
+    fn begin_chore(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, kind: ChoreKind, at: Timestamp) -> Result<(), StoreError> {
+        chores::begin(&self.connection, job, pool, node, kind, at)
+    }
+
+    fn end_chore(&mut self, pool: &PoolId, node: &NodeId, end: &ChoreEnd, is_told: bool) -> Result<(), StoreError> {
+        chores::end(&self.connection, pool, node, end, is_told)
     }
 
     fn requeue(

@@ -37,7 +37,7 @@ FROM nodes WHERE pool = ?";
 /// Runs and slots by node; only what is alive is looked at.
 const LOAD: &str = "
 SELECT t.node, count(*), sum(t.slots) FROM jobs j CROSS JOIN tasks t
-WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.state = 2 AND t.node IS NOT NULL
+WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.state IN (1, 2) AND t.node IS NOT NULL
 GROUP BY t.node";
 
 const JOBS: &str = "

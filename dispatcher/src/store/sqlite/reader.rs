@@ -17,10 +17,11 @@ use tokio::task;
 use crate::store::{
     StoreError,
     applications::ApplicationRow,
+    chores::SiteRow,
     read::{Detail, Page, Read, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
-    sqlite::{open, pages, sums, task_pages, usage},
+    sqlite::{chores, open, pages, sums, task_pages, usage},
     usage::{Sums, UsagePage, UsageRow},
 };
 
@@ -113,6 +114,11 @@ impl Read for SqliteReader {
 
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| pages::jobs(connection, page)).await
+    }
+
+    async fn sites(&self, job: &JobId, page: Page) -> Result<Option<Vec<SiteRow>>, StoreError> {
+        let job = job.clone();
+        self.read(move |connection| chores::page(connection, &job, page)).await
     }
 
     async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError> {

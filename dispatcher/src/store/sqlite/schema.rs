@@ -249,6 +249,26 @@ ALTER TABLE jobs ADD COLUMN scheduling_error TEXT;
 ALTER TABLE job_schedules ADD COLUMN auto_pool TEXT COLLATE NOCASE;
 ";
 
+/// Added by format 3 as well: preparation and release of nodes for jobs.
+const CHORES: &str = "
+CREATE TABLE job_chores (
+    uid    INTEGER PRIMARY KEY,
+    chores TEXT NOT NULL
+);
+
+CREATE TABLE sites (
+    job            INTEGER NOT NULL,
+    node           TEXT NOT NULL COLLATE NOCASE,
+    pool           TEXT NOT NULL COLLATE NOCASE,
+    site           TEXT NOT NULL,
+    preparation_at INTEGER,
+    preparation    TEXT,
+    release_at     INTEGER,
+    release        TEXT,
+    PRIMARY KEY (job, node, pool)
+) WITHOUT ROWID;
+";
+
 /// Makes the tables in an empty file, adds what an older build did not know, and refuses a file that a newer build has written.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
@@ -262,6 +282,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     }
     if found < 3 {
         transaction.execute_batch(AUTO_POOLS)?;
+        transaction.execute_batch(CHORES)?;
     }
     if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;

@@ -188,6 +188,35 @@ UPDATE tasks SET state = 2, run = ?2, node = ?3, pool = NULL, epoch = ?4, starte
     previous_at = CASE state WHEN 2 THEN previous_at ELSE state_at END
 WHERE uid = ?1";
 
+const PREPARE: &str = "
+UPDATE tasks SET state = 1, run = ?2, node = ?3, pool = NULL, epoch = ?4, started_at = ?5, version = ?6, modified_at = ?5, state_at = ?5,
+    previous_state = state, previous_at = state_at
+WHERE uid = ?1";
+
+const BEGIN: &str = "
+UPDATE tasks SET state = 2, started_at = ?2, version = ?3, modified_at = ?2, state_at = ?2, previous_state = state, previous_at = state_at
+WHERE uid = ?1 AND state = 1";
+
+/// A run owns the attempt, and waits for its job's preparation.
+pub(super) fn prepare(
+    connection: &Connection,
+    (uid, run): (TaskUid, RunId),
+    (node, epoch): (&NodeId, Epoch),
+    at: Timestamp,
+    version: u64,
+) -> Result<(), StoreError> {
+    let number = uid.0.cast_signed();
+    let row = (number, cells::run(run), node.as_str(), epoch.0.cast_signed(), at.0, version.cast_signed());
+    connection.prepare_cached(PREPARE)?.execute(row)?;
+    Ok(())
+}
+
+/// A run that waited for its job's preparation begins.
+pub(super) fn begin(connection: &Connection, uid: TaskUid, at: Timestamp, version: u64) -> Result<(), StoreError> {
+    connection.prepare_cached(BEGIN)?.execute((uid.0.cast_signed(), at.0, version.cast_signed()))?;
+    Ok(())
+}
+
 /// A run owns the attempt.
 pub(super) fn start(
     connection: &Connection,

@@ -1,0 +1,153 @@
+//! What jobs run on nodes around their tasks: kept, shown, filtered, loaded while the job is alive.
+
+use broker_config::{
+    chore::{ChoreEnd, ChoreKey, ChoreKind},
+    ids::{Epoch, JobUid, RunId},
+    message::Outcome,
+    spec::TaskSpec,
+    state::{JobState, TaskState},
+};
+use dispatcher::{
+    core::{Preparation, Release, Site},
+    store::{
+        chores::{JobChores, PreparationTask, ReleaseTask, SiteRecord, SiteRow},
+        filter::{ChorePart, Field, Filter, Operator, Value},
+        read::Page,
+        records::JobRecord,
+    },
+};
+
+use crate::place::{Bench, Place, at, first, id, job, wait};
+
+fn chores() -> JobChores {
+    let spec = |line: &str| TaskSpec { command_line: line.to_owned(), ..TaskSpec::default() };
+    JobChores {
+        preparation: PreparationTask { id: id("prep"), spec: spec("a 'b'"), waits: false, reruns: true },
+        release: Some(ReleaseTask { id: id("tidy"), spec: spec("c") }),
+    }
+}
+
+fn site(preparation: Preparation) -> Site {
+    let release = Some(Release { gives_up_at: at(77), is_over: false });
+    Site { number: 3, epoch: Epoch(9), preparation, lost: 2, release }
+}
+
+fn end(uid: u64, kind: ChoreKind, outcome: Outcome) -> ChoreEnd {
+    let key = ChoreKey { job: JobUid(uid), kind, number: 3 };
+    ChoreEnd { key, started_at: at(11), ended_at: at(12), outcome, retries: 1, retried_at: Some(at(10)) }
+}
+
+/// Nodes of job 1 with a preparation that succeeded, failed, and runs.
+fn bench(place: &dyn Place) -> Bench {
+    let mut bench = Bench::new(place);
+    bench.write(|store| {
+        store.put_chores(JobUid(1), &chores())?;
+        for node in ["a", "B", "c"] {
+            store.put_site(JobUid(1), &id("p"), &id(node), &site(Preparation::Ordered))?;
+            store.begin_chore(JobUid(1), &id("p"), &id(node), ChoreKind::Preparation, at(5))?;
+        }
+        store.end_chore(&id("p"), &id("a"), &end(1, ChoreKind::Preparation, Outcome::Exit { code: 0 }), true)?;
+        store.end_chore(&id("p"), &id("b"), &end(1, ChoreKind::Preparation, Outcome::Signal { number: 9 }), false)?;
+        store.begin_chore(JobUid(1), &id("p"), &id("a"), ChoreKind::Release, at(20))?;
+        store.end_chore(&id("p"), &id("a"), &end(1, ChoreKind::Release, Outcome::Exit { code: 4 }), false)
+    });
+    bench
+}
+
+fn listed(bench: &Bench, filter: Filter) -> String {
+    let page = Page { filter: Some(filter), ..first(10) };
+    let rows = wait(bench.read.sites(&id("job"), page)).unwrap().unwrap();
+    rows.iter().map(|row| row.node.to_string()).collect()
+}
+
+pub fn every_field_of_a_site_survives(place: &dyn Place) {
+    let mut bench = bench(place);
+    let loaded = bench.store.load().unwrap();
+    assert_eq!(loaded.chores, [(JobUid(1), chores())]);
+    let record = |node: &str| SiteRecord { job: JobUid(1), pool: id("p"), node: id(node), site: site(Preparation::Ordered) };
+    assert_eq!(loaded.sites, [record("a"), record("B"), record("c")]);
+    let rows = wait(bench.read.sites(&id("JOB"), first(10))).unwrap().unwrap();
+    let told = SiteRow {
+        pool: id("p"),
+        node: id("a"),
+        preparation_at: Some(at(11)),
+        preparation: Some(end(1, ChoreKind::Preparation, Outcome::Exit { code: 0 })),
+        release_at: Some(at(20)),
+        release: Some(end(1, ChoreKind::Release, Outcome::Exit { code: 4 })),
+    };
+    assert_eq!(rows[0], told);
+    assert_eq!((rows[1].preparation_at, rows[1].release_at), (Some(at(5)), None), "its own beginning was not told");
+    assert_eq!((rows[2].preparation_at, &rows[2].preparation), (Some(at(5)), &None));
+    assert_eq!(wait(bench.read.sites(&id("none"), first(10))).unwrap(), None);
+}
+
+pub fn a_new_preparation_begins_a_new_story(place: &dyn Place) {
+    let mut bench = bench(place);
+    bench.write(|store| store.begin_chore(JobUid(1), &id("p"), &id("a"), ChoreKind::Preparation, at(30)));
+    let rows = wait(bench.read.sites(&id("job"), first(1))).unwrap().unwrap();
+    let fresh = SiteRow { pool: id("p"), node: id("a"), preparation_at: Some(at(30)), preparation: None, release_at: None, release: None };
+    assert_eq!(rows, [fresh]);
+}
+
+pub fn sites_of_completed_jobs_are_shown_and_not_loaded(place: &dyn Place) {
+    let mut bench = bench(place);
+    bench.write(|store| store.put_job(&JobRecord { state: JobState::Completed, ..job(1, "job") }, None));
+    let loaded = bench.store.load().unwrap();
+    assert!(loaded.chores.is_empty() && loaded.sites.is_empty());
+    assert_eq!(wait(bench.read.sites(&id("job"), first(10))).unwrap().unwrap().len(), 3);
+    bench.write(|store| store.delete_job(JobUid(1)));
+    assert_eq!(wait(bench.read.sites(&id("job"), first(10))).unwrap(), None);
+}
+
+pub fn sites_are_filtered_by_both_chores(place: &dyn Place) {
+    let bench = bench(place);
+    let compare = |field, operator, value| listed(&bench, Filter::Compare(field, operator, value));
+    let text = |text: &str| Value::Text(text.to_owned());
+    let (before, after) = (Field::Preparation, Field::Release);
+    assert_eq!(compare(Field::Id, Operator::Ne, text("b")), "ac");
+    assert_eq!(compare(Field::Pool, Operator::Eq, text("P")), "aBc");
+    assert_eq!(compare(before(ChorePart::State), Operator::Eq, text("running")), "c");
+    assert_eq!(compare(before(ChorePart::State), Operator::Eq, text("completed")), "aB");
+    assert_eq!(compare(before(ChorePart::StartedAt), Operator::Ge, Value::Number(11)), "a");
+    assert_eq!(compare(before(ChorePart::EndedAt), Operator::Le, Value::Number(12)), "aB");
+    assert_eq!(compare(before(ChorePart::ExitCode), Operator::Eq, Value::Number(0)), "a");
+    assert_eq!(compare(before(ChorePart::HasSucceeded), Operator::Eq, Value::Number(0)), "B");
+    assert_eq!(compare(after(ChorePart::State), Operator::Eq, text("completed")), "a");
+    assert_eq!(compare(after(ChorePart::ExitCode), Operator::Gt, Value::Number(3)), "a");
+    assert_eq!(compare(after(ChorePart::StartedAt), Operator::Eq, Value::Number(20)), "a");
+    assert_eq!(compare(after(ChorePart::EndedAt), Operator::Gt, Value::Number(0)), "a");
+    assert_eq!(compare(after(ChorePart::HasSucceeded), Operator::Ne, Value::Number(1)), "aBc");
+}
+
+pub fn sites_are_paged_by_node_and_pool(place: &dyn Place) {
+    let mut bench = bench(place);
+    bench.write(|store| store.put_site(JobUid(1), &id("other"), &id("b"), &site(Preparation::Void)));
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let page = Page { after, ..first(1) };
+        let rows = wait(bench.read.sites(&id("job"), page)).unwrap().unwrap();
+        let Some(row) = rows.first() else { break };
+        after = Some(row.place());
+        seen.push(row.place().to_ascii_lowercase());
+    }
+    assert_eq!(seen, ["a/p", "b/other", "b/p", "c/p"]);
+}
+
+pub fn a_run_that_waits_for_a_preparation_is_preparing_until_it_begins(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    let uid = bench.add("t");
+    bench.write(|store| store.prepare((uid, RunId(5)), (&id("a"), Epoch(2)), at(100), 20));
+    let row = bench.row("t");
+    assert_eq!((row.state, row.previous.map(|(state, _)| state)), (TaskState::Preparing, Some(TaskState::Active)));
+    bench.write(|store| store.release(uid, 1, broker_config::ids::Fence(1), at(101)));
+    bench.write(|store| store.prepare((uid, RunId(5)), (&id("a"), Epoch(2)), at(100), 20));
+    let live = bench.store.load().unwrap().live;
+    assert_eq!((live[0].is_preparing, live[0].owner.as_ref().map(|owner| owner.0)), (true, Some(RunId(5))));
+    bench.write(|store| store.begin_run(uid, at(200), 21));
+    let row = bench.row("t");
+    assert_eq!((row.state, row.started_at, row.version), (TaskState::Running, Some(at(200)), 21));
+    assert_eq!(row.previous.map(|(state, _)| state), Some(TaskState::Preparing));
+    assert!(!bench.store.load().unwrap().live[0].is_preparing);
+    bench.write(|store| store.begin_run(uid, at(300), 22));
+    assert_eq!(bench.row("t").version, 21, "it begins once");
+}
