@@ -6,6 +6,7 @@ mod auto_pools;
 mod bad_input;
 mod blob_events;
 mod broker_tls;
+mod chores;
 mod clients;
 mod commands;
 mod examples;

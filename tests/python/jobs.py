@@ -109,6 +109,20 @@ refused("JobCompleted", client.job.enable, JOB)
 refused("JobCompleted", client.task.reactivate, JOB, "t")
 refused("JobCompleted", client.task.add, JOB, models.TaskAddParameter(id="late", command_line="x"))
 client.job.delete(JOB)
+
+preparation = models.JobPreparationTask(command_line="x", constraints=models.TaskConstraints(max_task_retry_count=2), wait_for_success=False)
+release = models.JobReleaseTask(id="tidy", command_line="y", max_wall_clock_time=datetime.timedelta(minutes=1))
+client.job.add(
+    models.JobAddParameter(id="Prepared", pool_info=pool_info, job_preparation_task=preparation, job_release_task=release)
+)
+job = client.job.get("Prepared")
+shown = job.job_preparation_task
+assert (shown.id, shown.wait_for_success, shown.rerun_on_node_reboot_after_success) == ("jobpreparation", False, True)
+assert (shown.constraints.max_task_retry_count, job.job_release_task.max_wall_clock_time) == (2, datetime.timedelta(minutes=1))
+options = models.JobListPreparationAndReleaseTaskStatusOptions(filter="jobReleaseTaskExecutionInfo/exitCode gt 0", select="nodeId")
+assert list(client.job.list_preparation_and_release_task_status("Prepared", options)) == []
+refused("TaskIdSameAsJobReleaseTask", client.task.add, "Prepared", models.TaskAddParameter(id="Tidy", command_line="x"))
+client.job.delete("Prepared")
 refused("CertificateNotFound", client.certificate.get, "sha1", "ff")
 refused("InvalidInput", client.certificate.add, models.CertificateAddParameter(thumbprint="ff", thumbprint_algorithm="sha1", data="AA=="))
 assert list(client.certificate.list()) == []
