@@ -175,10 +175,7 @@ fn detail(select: Option<&Select>) -> Detail {
 
 /// What [`Detail::NAMES`] reads.
 fn show_names<'a>(fields: Fields<'a>, place: &Place<'_>, row: &TaskRow) -> Fields<'a> {
-    fields
-        .add("id", row.id.as_str())
-        .add("url", &Text(format_args!("{}{}", place.tasks, row.id)))
-        .add("state", row.state.as_str())
+    fields.add("id", row.id.as_str()).add("url", &Text(format_args!("{}{}", place.tasks, row.id))).add("state", row.state.as_str())
 }
 
 fn show<'a>(fields: Fields<'a>, call: &'a Call, place: &Place<'_>, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {

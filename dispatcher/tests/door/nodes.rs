@@ -7,8 +7,8 @@ use broker_config::{
     chore::ChoreKey,
     ids::Epoch,
     message::{
-        AgentEvent, Beat, BeatReply, EventBatch, Fault, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply, ReplyMessage,
-        Request, RequestKind, StartTaskEnd, TaskMessage, VERSION,
+        AgentEvent, Beat, BeatReply, EventBatch, Fault, Join, Joined, NodeOrder, NodeReport, NodeSnapshot, Outcome, Power, Reply,
+        ReplyMessage, Request, RequestKind, StartTaskEnd, TaskMessage, VERSION,
     },
     state::{DeallocationOption, NodeState},
     time::Timestamp,

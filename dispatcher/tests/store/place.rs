@@ -151,6 +151,7 @@ pub fn new_pool(name: &str) -> NewPool {
 
 pub fn new_job(name: &str, pool: JobPool) -> NewJob {
     NewJob {
+        chores: None,
         id: id(name),
         document: "{}".to_owned(),
         pool,
