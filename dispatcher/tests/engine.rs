@@ -29,7 +29,7 @@ use dispatcher::{
     engine::{Back, Engine, Identity, Input, Outlets, Output},
     refusal::Code,
     store::{
-        read::{Detail, Page, Read},
+        read::{Page, Read},
         rows::{Counts, TaskRow},
         sqlite::{SqliteReader, SqliteStore},
     },
@@ -363,7 +363,7 @@ async fn a_deleted_job_goes_piece_by_piece_and_its_name_is_free_again() {
     assert_eq!(rig.call(Command::CreateTasks(job(), vec![plain("x")])).await.unwrap_err().code, Code::JobBeingDeleted);
     rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
     assert!(rig.read.job(&job()).await.unwrap().is_none());
-    assert!(rig.read.tasks(&job(), Page { rows_max: 10, ..Page::default() }, Detail::NAMES).await.unwrap().is_none());
+    assert!(rig.read.task_names(&job(), Page { rows_max: 10, ..Page::default() }).await.unwrap().is_none());
     rig.close().await;
 }
 

@@ -1,6 +1,9 @@
 //! Tasks: add one, list, get, change, run again, terminate, delete.
 
-use broker_config::ids::{JobId, NodeId, PoolId, TaskId};
+use broker_config::{
+    ids::{JobId, NodeId, PoolId, TaskId},
+    state::TaskState,
+};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
@@ -23,7 +26,8 @@ use crate::{
     },
     refusal::{Code, Refusal},
     store::{
-        read::{Detail, TaskPage},
+        StoreError,
+        read::{Detail, TaskName, TaskPage},
         rows::{JobRow, TaskRow},
     },
 };
@@ -41,6 +45,8 @@ const SUBTASK_PROPERTIES: &[&str] = &[
     "previousState", "previousStateTransitionTime", "result",
 ];
 
+/// Those that names and states are enough for.
+const NAME_PROPERTIES: &[&str] = &["id", "url", "state"];
 /// Those that are not in a task's document.
 #[rustfmt::skip]
 const ROW_PROPERTIES: &[&str] = &[
@@ -161,25 +167,24 @@ fn node_info<'a>(place: &'a Place<'_>, row: &'a TaskRow) -> Option<NodeInfo<'a>>
     Some(NodeInfo { place, pool: row.pool.as_ref().unwrap_or(&place.job.pool), node, task: &row.id })
 }
 
-/// What a list must read for the properties that were selected.
+/// What a list must read beside rows for the properties that were selected.
 fn detail(select: Option<&Select>) -> Detail {
     let Some(select) = select else { return Detail::WHOLE };
-    let mut detail = Detail::NAMES;
-    for name in select.names().filter(|name| !["id", "url", "state"].contains(name)) {
-        detail.row = true;
+    let mut detail = Detail::ROWS;
+    for name in select.names() {
         detail.failure |= name == "executionInfo";
         detail.document |= !ROW_PROPERTIES.contains(&name);
     }
     detail
 }
 
-/// What [`Detail::NAMES`] reads.
-fn show_names<'a>(fields: Fields<'a>, place: &Place<'_>, row: &TaskRow) -> Fields<'a> {
-    fields.add("id", row.id.as_str()).add("url", &Text(format_args!("{}{}", place.tasks, row.id))).add("state", row.state.as_str())
+/// [`NAME_PROPERTIES`].
+fn show_name<'a>(fields: Fields<'a>, place: &Place<'_>, id: &TaskId, state: TaskState) -> Fields<'a> {
+    fields.add("id", id.as_str()).add("url", &Text(format_args!("{}{id}", place.tasks))).add("state", state.as_str())
 }
 
 fn show<'a>(fields: Fields<'a>, call: &'a Call, place: &Place<'_>, row: &TaskRow, stats: Option<&TaskStats>) -> Vec<u8> {
-    show_names(fields, place, row)
+    show_name(fields, place, &row.id, row.state)
         .without(call.lacks(Kind::Task))
         .add_with("eTag", || Some(etag(row.version)))
         .add("creationTime", &Iso(row.created_at))
@@ -220,23 +225,39 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let select = shape(call, PROPERTIES)?;
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, TASKS)?;
-    let (job, detail) = (call.job()?, detail(select.as_ref()));
-    let found = match paging.page(filter) {
-        None => TaskPage { job: door.job(&job).await?, rows: Vec::new(), stopped_at: None },
-        Some(page) => {
-            let found = door.read.tasks(&job, page, detail).await.map_err(store_failed)?;
-            found.ok_or_else(|| not_found(Code::JobNotFound, &job))?
-        }
+    let (job, select) = (call.job()?, select.as_ref());
+    let Some(page) = paging.page(filter) else {
+        door.job(&job).await?;
+        return Ok(lists::list(call, "tasks", std::iter::empty(), None));
     };
+    if select.is_some_and(|select| select.names().all(|name| NAME_PROPERTIES.contains(&name))) {
+        let found = there(&job, door.read.task_names(&job, page).await)?;
+        let place = Place::of(call, &found.job);
+        let write = |body, _, row: &TaskName| show_name(Fields::after(body, select), &place, &row.id, row.state).finish();
+        return Ok(shown(call, &paging, &found, |row| &row.id, write));
+    }
+    let found = there(&job, door.read.tasks(&job, page, detail(select)).await)?;
     let place = Place::of(call, &found.job);
-    let stats = stats::of_rows(door, call, select.as_ref(), &found.rows, |row| url(call, &found.job.id, &row.id)).await?;
-    let (shown, last) = paging.shown(&found.rows);
-    let next = last.map(|row| row.id.as_str()).or(found.stopped_at.as_deref());
-    let write = |body, (at, row)| {
-        let fields = Fields::after(body, select.as_ref());
-        if detail == Detail::NAMES { show_names(fields, &place, row).finish() } else { show(fields, call, &place, row, stats.get(at)) }
-    };
-    Ok(lists::written(call, "tasks", shown.iter().enumerate(), write, next))
+    let stats = stats::of_rows(door, call, select, &found.rows, |row| url(call, &found.job.id, &row.id)).await?;
+    let write = |body, at, row: &TaskRow| show(Fields::after(body, select), call, &place, row, stats.get(at));
+    Ok(shown(call, &paging, &found, |row| &row.id, write))
+}
+
+fn there<R>(job: &JobId, found: Result<Option<TaskPage<R>>, StoreError>) -> Result<TaskPage<R>, Refusal> {
+    found.map_err(store_failed)?.ok_or_else(|| not_found(Code::JobNotFound, job))
+}
+
+/// A page as its list; `write` is told which row it is.
+fn shown<R>(
+    call: &Call,
+    paging: &Paging,
+    found: &TaskPage<R>,
+    id: impl Fn(&R) -> &TaskId,
+    write: impl Fn(Vec<u8>, usize, &R) -> Vec<u8>,
+) -> Answer {
+    let (rows, last) = paging.shown(&found.rows);
+    let next = last.map(|row| id(row).as_str()).or(found.stopped_at.as_deref());
+    lists::written(call, "tasks", rows.iter().enumerate(), |body, (at, row)| write(body, at, row), next)
 }
 
 /// One task.

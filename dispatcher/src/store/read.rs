@@ -1,7 +1,10 @@
 //! The reading half of the store: what doors ask, by key and by page.
 
 use async_trait::async_trait;
-use broker_config::ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use broker_config::{
+    ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    state::TaskState,
+};
 
 use crate::store::{
     StoreError,
@@ -24,31 +27,38 @@ pub struct Page {
     pub filter: Option<Filter>,
 }
 
-/// What of its tasks a page shall hold; the rest of a row stays empty. Streams are never in a page.
+/// What of its tasks a page shall hold beside their rows; the rest stays empty. Streams are never in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detail {
-    /// Times, counts, node and result beside names and states.
-    pub row: bool,
-    /// Why tasks failed; needs `row`.
+    /// Why tasks failed.
     pub failure: bool,
-    /// Azure's fields; needs `row`.
+    /// Azure's fields.
     pub document: bool,
 }
 
 impl Detail {
-    /// Names and states.
-    pub const NAMES: Detail = Detail { row: false, failure: false, document: false };
+    /// Times, counts, nodes and results.
+    pub const ROWS: Detail = Detail { failure: false, document: false };
     /// Everything.
-    pub const WHOLE: Detail = Detail { row: true, failure: true, document: true };
+    pub const WHOLE: Detail = Detail { failure: true, document: true };
+}
+
+/// The little of a task that most lists are asked for; an index alone has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskName {
+    /// Its name.
+    pub id: TaskId,
+    /// Its state.
+    pub state: TaskState,
 }
 
 /// A page of tasks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TaskPage {
+pub struct TaskPage<R = TaskRow> {
     /// Whose tasks they are, as it was in the same moment.
     pub job: JobRow,
     /// What was found, perhaps less than there is.
-    pub rows: Vec<TaskRow>,
+    pub rows: Vec<R>,
     /// Where to go on, when the page has looked at all rows that it may before it was full.
     pub stopped_at: Option<String>,
 }
@@ -84,6 +94,8 @@ pub trait Read: Send + Sync {
     async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
     async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError>;
+    /// The same of names and states alone.
+    async fn task_names(&self, job: &JobId, page: Page) -> Result<Option<TaskPage<TaskName>>, StoreError>;
     /// What tasks have used, in their order; nothing is zero.
     async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError>;
     /// What the tasks of jobs have used, deleted ones included, in the jobs' order.

@@ -220,37 +220,3 @@ pub struct TaskRow {
     /// Slots it takes.
     pub slots: u32,
 }
-
-impl TaskRow {
-    /// A row of which no more than this is known.
-    pub fn named(uid: TaskUid, job_uid: JobUid, id: TaskId, state: TaskState) -> TaskRow {
-        let never = Timestamp(0);
-        TaskRow {
-            uid,
-            job_uid,
-            id,
-            document: String::new(),
-            version: 0,
-            state,
-            state_at: never,
-            previous: None,
-            created_at: never,
-            modified_at: never,
-            attempt: 0,
-            node: None,
-            pool: None,
-            started_at: None,
-            ended_at: None,
-            exit_code: None,
-            has_succeeded: None,
-            failure: None,
-            retry_count: 0,
-            retried_at: None,
-            requeue_count: 0,
-            requeued_at: None,
-            stdout: Stream::Empty,
-            stderr: Stream::Empty,
-            slots: 0,
-        }
-    }
-}

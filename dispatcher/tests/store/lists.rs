@@ -183,7 +183,7 @@ pub fn hostile_text_in_filters_is_only_text(place: &dyn Place) {
             assert!(bench.listed(only(filter.clone())).is_empty(), "{filter:?}");
         }
         assert_eq!(bench.listed(only(text(Field::Id, Operator::Ne, hostile))).len(), 5);
-        wait(bench.read.tasks(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, filter: None }, Detail::NAMES)).unwrap();
+        wait(bench.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, filter: None })).unwrap();
         wait(bench.read.pools(only(text(Field::Allocation, Operator::Gt, hostile)))).unwrap();
     }
     bench.add("still-there");

@@ -16,7 +16,7 @@ use dispatcher::{
     core::JobOrder,
     store::{
         Store, StoreError,
-        read::{Detail, Page, Read},
+        read::{Page, Read},
         records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, TaskHead},
         rows::{Counts, TaskRow},
         schedules::{ScheduleRow, Timetable},
@@ -347,7 +347,7 @@ impl Bench {
 
     /// Names of the tasks that a page holds.
     pub fn listed(&self, page: Page) -> Vec<String> {
-        let page = wait(self.read.tasks(&id("job"), page, Detail::NAMES)).unwrap().unwrap();
+        let page = wait(self.read.task_names(&id("job"), page)).unwrap().unwrap();
         page.rows.iter().map(|row| row.id.as_str().to_owned()).collect()
     }
 }

@@ -18,7 +18,7 @@ use crate::store::{
     StoreError,
     applications::ApplicationRow,
     chores::SiteRow,
-    read::{Detail, Page, Read, TaskPage},
+    read::{Detail, Page, Read, TaskName, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     schedules::ScheduleRow,
     sqlite::{chores, open, pages, sums, task_pages, usage},
@@ -151,6 +151,11 @@ impl Read for SqliteReader {
     async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
         let job = job.clone();
         self.read(move |connection| task_pages::tasks(connection, &job, &page, detail)).await
+    }
+
+    async fn task_names(&self, job: &JobId, page: Page) -> Result<Option<TaskPage<TaskName>>, StoreError> {
+        let job = job.clone();
+        self.read(move |connection| task_pages::names(connection, &job, &page)).await
     }
 
     async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError> {

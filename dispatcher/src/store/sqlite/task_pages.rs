@@ -3,14 +3,13 @@
 //! What a filter says of ids becomes one range, so that every page starts where the last one ended. Where no index
 //! answers the whole filter, a page looks at [`SCAN_MAX`] rows at most, comes back short and says where to go on.
 
-use broker_config::ids::{JobId, JobUid, TaskUid};
+use broker_config::ids::JobId;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::store::{
     StoreError,
     filter::{Field, Filter, Operator, Value},
-    read::{Detail, Page, TaskPage},
-    rows::TaskRow,
+    read::{Detail, Page, TaskName, TaskPage},
     sqlite::{
         cells::Cells,
         conditions::{Condition, List},
@@ -30,7 +29,8 @@ const COLUMNS: [(&str, &str); 2] = [
     ),
     ("", ", t.retries, t.retried_at, t.requeues, t.requeued_at, t.slots, NULL, NULL, t.pool"),
 ];
-const NAMES: &str = "t.uid, t.job, t.id, t.state";
+/// Those of [`TaskName`].
+const NAMES: &str = "t.id, t.state";
 
 /// The index that finds a page's rows in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,18 +148,16 @@ fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<Strin
     Ok(statement.query_row(params_from_iter(condition.values), |row| row.get(0)).optional()?)
 }
 
-fn page_condition(reach: &Reach, page: &Page, detail: Detail, job: i64) -> Condition {
+/// What a page of rows is read from: columns, and the table beside that of tasks.
+fn columns(detail: Detail) -> (String, &'static str) {
+    let (document, failure) = (if detail.document { "x.document" } else { "''" }, if detail.failure { "x.failure" } else { "NULL" });
+    let [(start, middle), (_, end)] = COLUMNS;
     let join = if detail.document || detail.failure { " JOIN task_texts x ON x.uid = t.uid" } else { "" };
-    let columns = match detail {
-        Detail::NAMES => NAMES.to_owned(),
-        _ => {
-            let (document, failure) =
-                (if detail.document { "x.document" } else { "''" }, if detail.failure { "x.failure" } else { "NULL" });
-            let [(start, middle), (_, end)] = COLUMNS;
-            [start, document, middle, failure, end].concat()
-        }
-    };
-    let mut condition = reach.select(&columns, join, job);
+    ([start, document, middle, failure, end].concat(), join)
+}
+
+fn page_condition(reach: &Reach, page: &Page, (columns, join): (&str, &str), job: i64) -> Condition {
+    let mut condition = reach.select(columns, join, job);
     if let Some(filter) = &page.filter {
         condition.push(" AND ", []);
         condition.filter(List::Tasks, filter);
@@ -170,6 +168,22 @@ fn page_condition(reach: &Reach, page: &Page, detail: Detail, job: i64) -> Condi
 
 /// A page of a job's tasks; nothing when there is no such job.
 pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
+    let (columns, join) = columns(detail);
+    page(connection, job, wanted, (&columns, join), pages::task_row)
+}
+
+/// The same of names and states alone.
+pub(super) fn names(connection: &Connection, job: &JobId, wanted: &Page) -> Result<Option<TaskPage<TaskName>>, StoreError> {
+    page(connection, job, wanted, (NAMES, ""), task_name)
+}
+
+fn page<R>(
+    connection: &Connection,
+    job: &JobId,
+    wanted: &Page,
+    source: (&str, &str),
+    shape: pages::Shape<R>,
+) -> Result<Option<TaskPage<R>>, StoreError> {
     let Some(job) = pages::job(connection, job)? else { return Ok(None) };
     let number = job.uid.0.cast_signed();
     let mut reach = Reach::of(wanted);
@@ -177,8 +191,7 @@ pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail:
     if let Some(id) = &stopped_at {
         reach.to = Some((id.clone(), true));
     }
-    let condition = page_condition(&reach, wanted, detail, number);
-    let shape = if detail == Detail::NAMES { name_row } else { pages::task_row };
+    let condition = page_condition(&reach, wanted, source, number);
     let rows = pages::rows(connection, condition, wanted.rows_max, shape)?;
     if rows.len() >= wanted.rows_max {
         stopped_at = None;
@@ -186,10 +199,9 @@ pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail:
     Ok(Some(TaskPage { job, rows, stopped_at }))
 }
 
-fn name_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+fn task_name(row: &Row<'_>) -> Result<TaskName, StoreError> {
     let cells = &mut Cells::new(row, "tasks");
-    let (uid, job) = (TaskUid(cells.number("uid")?), JobUid(cells.number("job")?));
-    Ok(TaskRow::named(uid, job, cells.name("id")?, cells.code("state", tasks::state_of)?))
+    Ok(TaskName { id: cells.name("id")?, state: cells.code("state", tasks::state_of)? })
 }
 
 #[cfg(test)]
@@ -198,10 +210,10 @@ mod tests {
     use crate::store::sqlite::open;
 
     /// How the database would read a page of tasks.
-    fn plan(page: &Page, detail: Detail) -> String {
+    fn plan(page: &Page, source: (&str, &str)) -> String {
         let folder = tempfile::tempdir().unwrap();
         let (connection, _lock) = open::writer(&folder.path().join("store.db")).unwrap();
-        let condition = page_condition(&Reach::of(page), page, detail, 1);
+        let condition = page_condition(&Reach::of(page), page, source, 1);
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", condition.sql)).unwrap();
         let steps = statement.query_map(params_from_iter(condition.values), |row| row.get::<_, String>(3)).unwrap();
         steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
@@ -237,7 +249,8 @@ mod tests {
             (Some(Filter::And(vec![state("completed", Operator::Eq), failed()])), "tasks_failed (job=? AND id>?"),
         ] {
             let page = Page { after: Some("a".to_owned()), rows_max: 10, filter };
-            let plan = plan(&page, Detail::WHOLE);
+            let (columns, join) = columns(Detail::WHOLE);
+            let plan = plan(&page, (&columns, join));
             assert!(plan.contains(index) && !plan.contains("TEMP"), "{page:?}: {plan}");
         }
     }
@@ -245,7 +258,8 @@ mod tests {
     #[test]
     fn names_and_states_come_from_the_index_alone() {
         let page = Page { after: None, rows_max: 10, filter: Some(state("completed", Operator::Eq)) };
-        assert!(plan(&page, Detail::NAMES).contains("COVERING INDEX tasks_state"), "{}", plan(&page, Detail::NAMES));
+        let plan = plan(&page, (NAMES, ""));
+        assert!(plan.contains("COVERING INDEX tasks_state"), "{plan}");
     }
 
     #[test]
