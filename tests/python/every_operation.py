@@ -83,10 +83,11 @@ call("job.get", "job")
 call("job.list")
 call("job.disable", "job", "requeue")
 until("a disabled job", lambda: client.job.get("job").state == "disabled")
-call("job.enable", "job")
+# A task that cannot have ended when it is changed.
 call("task.add", "job", models.TaskAddParameter(id="fails", command_line="/bin/sh -c 'echo hi; exit 3'"))
-call("task.add_collection", "job", [models.TaskAddParameter(id=f"t{n}", command_line="/bin/echo hi") for n in range(TASKS)])
 call("task.update", "job", "fails", models.TaskConstraints(max_task_retry_count=0))
+call("job.enable", "job")
+call("task.add_collection", "job", [models.TaskAddParameter(id=f"t{n}", command_line="/bin/echo hi") for n in range(TASKS)])
 until("the end of all tasks", lambda: call("job.get_task_counts", "job").task_counts.completed == TASKS + 1)
 assert call("task.get", "job", "fails").execution_info.exit_code == 3
 assert len(call("task.list", "job", models.TaskListOptions(max_results=7, filter="state eq 'completed'"))) == TASKS + 1
