@@ -73,3 +73,28 @@ fn the_jobs_of_a_schedule_run_on_one_pool_that_vanishes_with_the_schedule() {
     gone(&rest, &pool);
     stack.stop();
 }
+
+#[test]
+fn the_nodes_of_a_jobs_own_pool_release_the_job_before_the_pool_goes() {
+    let stack = Stack::start();
+    let rest = Rest::new(&stack.ready);
+    let marks = stack.scratch();
+    let release = format!("/bin/sh -c 'cp $AZ_BATCH_JOB_PREP_WORKING_DIR/data {}/$AZ_BATCH_POOL_ID'", marks.display());
+    let job = json!({
+        "id": "tidy",
+        "poolInfo": auto("job"),
+        "jobPreparationTask": {"commandLine": "/bin/sh -c 'echo prepared > data'"},
+        "jobReleaseTask": {"commandLine": release},
+    });
+    rest.post("/jobs", &job, 201);
+    let pool = pool_of(&rest, "tidy");
+    rest.add_task("tidy", json!({"id": "t", "commandLine": "/bin/sh -c 'cat $AZ_BATCH_JOB_PREP_WORKING_DIR/data'"}));
+    assert_eq!(rest.finished("tidy", "t")["executionInfo"]["result"], "success");
+    rest.post("/jobs/tidy/terminate", &json!({}), 202);
+    in_state(&rest, "/jobs/tidy", "completed");
+    let status = rest.get("/jobs/tidy/jobpreparationandreleasetaskstatus")["value"].clone();
+    assert_eq!(status[0]["jobReleaseTaskExecutionInfo"]["result"], "success", "{status}");
+    assert_eq!(std::fs::read_to_string(marks.join(&pool)).unwrap(), "prepared\n");
+    gone(&rest, &pool);
+    stack.stop();
+}
