@@ -94,6 +94,12 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
+/// A text as it stands between the quotes of JSON.
+pub fn escaped(text: &str) -> String {
+    let quoted = serde_json::to_string(text).expect("a text has a JSON form");
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// A JSON object under construction, limited to the fields that were selected.
 pub struct Fields<'a> {
     text: Vec<u8>,
@@ -130,10 +136,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+    fn write_name(&mut self, name: &str) {
         self.separate();
         serde_json::to_writer(&mut self.text, name).expect("a name has a JSON form");
         self.text.push(b':');
+    }
+
+    fn write<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.write_name(name);
         serde_json::to_writer(&mut self.text, value).expect("plain values have a JSON form");
     }
 
@@ -151,6 +161,17 @@ impl<'a> Fields<'a> {
             && let Some(value) = value()
         {
             self.write(name, &value);
+        }
+        self
+    }
+
+    /// Adds a field whose JSON comes in parts, made only when it was selected.
+    pub fn add_parts<'p, const PARTS: usize>(mut self, name: &str, parts: impl FnOnce() -> Option<[&'p str; PARTS]>) -> Self {
+        if self.is_shown(name)
+            && let Some(parts) = parts()
+        {
+            self.write_name(name);
+            parts.iter().for_each(|part| self.text.extend_from_slice(part.as_bytes()));
         }
         self
     }

@@ -1,15 +1,15 @@
 //! Tasks: add one, list, get, change, run again, terminate, delete.
 
 use broker_config::{
-    ids::{JobId, NodeId, PoolId, TaskId},
+    ids::{JobId, TaskId},
     state::TaskState,
 };
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::Serialize;
 
 use crate::{
     command::{Command, etag},
     http::{
-        answer::{Answer, Fields, Iso, Text},
+        answer::{Answer, Fields, Iso, Text, escaped},
         call::Call,
         conditional::unchanged,
         entrance::Door,
@@ -88,7 +88,8 @@ pub struct ExecutionInfo<'a> {
 /// A task of a job and where it is: what all tasks of an answer share is put together once.
 struct Place<'a> {
     job: &'a JobRow,
-    base: &'a str,
+    /// Where the door is, as it stands inside a JSON text.
+    base: String,
     /// Where the job's tasks are, up to the task's name.
     tasks: String,
     /// The job's folder below a node's root, up to the task's name.
@@ -96,30 +97,25 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn of(call: &'a Call, job: &'a JobRow) -> Place<'a> {
-        Place { job, base: &call.base, tasks: tasks_url(call, &job.id), folder: tasks_folder(&job.id) }
+    fn of(call: &Call, job: &'a JobRow) -> Place<'a> {
+        Place { job, base: escaped(&call.base), tasks: tasks_url(call, &job.id), folder: tasks_folder(&job.id) }
     }
-}
 
-/// Where a task runs or ran.
-struct NodeInfo<'a> {
-    place: &'a Place<'a>,
-    pool: &'a PoolId,
-    node: &'a NodeId,
-    task: &'a TaskId,
-}
-
-impl Serialize for NodeInfo<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let NodeInfo { place: Place { base, folder, .. }, pool, node, task } = self;
-        let mut fields = to.serialize_struct("NodeInfo", 6)?;
-        fields.serialize_field("affinityId", node.as_str())?;
-        fields.serialize_field("nodeUrl", &Text(format_args!("{base}/pools/{pool}/nodes/{node}")))?;
-        fields.serialize_field("poolId", pool.as_str())?;
-        fields.serialize_field("nodeId", node.as_str())?;
-        fields.serialize_field("taskRootDirectory", &Text(format_args!("{folder}{task}")))?;
-        fields.serialize_field("taskRootDirectoryUrl", &Text(format_args!("{base}/pools/{pool}/nodes/{node}/files/{folder}{task}")))?;
-        fields.end()
+    /// Where a task runs or ran, as the parts of its JSON. Ids need no escapes.
+    fn node_info<'r>(&'r self, row: &'r TaskRow) -> Option<[&'r str; 25]> {
+        let (base, folder, task) = (self.base.as_str(), self.folder.as_str(), row.id.as_str());
+        let (node, pool) = (row.node.as_ref()?.as_str(), row.pool.as_ref().unwrap_or(&self.job.pool).as_str());
+        #[rustfmt::skip]
+        let parts = [
+            r#"{"affinityId":""#, node,
+            r#"","nodeUrl":""#, base, "/pools/", pool, "/nodes/", node,
+            r#"","poolId":""#, pool,
+            r#"","nodeId":""#, node,
+            r#"","taskRootDirectory":""#, folder, task,
+            r#"","taskRootDirectoryUrl":""#, base, "/pools/", pool, "/nodes/", node, "/files/", folder, task,
+            r#""}"#,
+        ];
+        Some(parts)
     }
 }
 
@@ -162,17 +158,12 @@ pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     }
 }
 
-fn node_info<'a>(place: &'a Place<'_>, row: &'a TaskRow) -> Option<NodeInfo<'a>> {
-    let node = row.node.as_ref()?;
-    Some(NodeInfo { place, pool: row.pool.as_ref().unwrap_or(&place.job.pool), node, task: &row.id })
-}
-
 /// What a list must read beside rows for the properties that were selected.
 fn detail(select: Option<&Select>) -> Detail {
     let Some(select) = select else { return Detail::WHOLE };
-    let mut detail = Detail::ROWS;
+    let mut detail = Detail::HEADS;
     for name in select.names() {
-        detail.failure |= name == "executionInfo";
+        detail.runs |= name == "executionInfo";
         detail.document |= !ROW_PROPERTIES.contains(&name);
     }
     detail
@@ -193,7 +184,7 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, place: &Place<'_>, row: &TaskRow
         .add_some("previousState", row.previous.map(|(state, _)| state))
         .add_some("previousStateTransitionTime", row.previous.map(|(_, at)| Iso(at)))
         .add_with("executionInfo", || Some(execution(row)))
-        .add_with("nodeInfo", || node_info(place, row))
+        .add_parts("nodeInfo", || place.node_info(row))
         .add_some("stats", stats)
         .document(&row.document)
         .finish()

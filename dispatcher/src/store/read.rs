@@ -27,20 +27,20 @@ pub struct Page {
     pub filter: Option<Filter>,
 }
 
-/// What of its tasks a page shall hold beside their rows; the rest stays empty. Streams are never in a page.
+/// What of its tasks a page shall hold beside names, states, times and nodes; the rest stays empty. Streams are never in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detail {
-    /// Why tasks failed.
-    pub failure: bool,
+    /// What came of their runs.
+    pub runs: bool,
     /// Azure's fields.
     pub document: bool,
 }
 
 impl Detail {
-    /// Times, counts, nodes and results.
-    pub const ROWS: Detail = Detail { failure: false, document: false };
+    /// Names, states, times and nodes.
+    pub const HEADS: Detail = Detail { runs: false, document: false };
     /// Everything.
-    pub const WHOLE: Detail = Detail { failure: true, document: true };
+    pub const WHOLE: Detail = Detail { runs: true, document: true };
 }
 
 /// The little of a task that most lists are asked for; an index alone has it.

@@ -112,8 +112,12 @@ pub fn a_page_holds_what_was_wanted_of_its_tasks(place: &dyn Place) {
     let first = |detail| first(&bench, completed(Operator::Eq), detail).rows.remove(0);
     let whole = first(Detail::WHOLE);
     assert_eq!((whole.document.as_str(), whole.exit_code, whole.ended_at.is_some()), (r#"{"commandLine":"x"}"#, Some(7), true));
-    let row = first(Detail::ROWS);
-    assert_eq!((row.document.as_str(), row.exit_code, row.version), ("", Some(7), whole.version));
+    let ran = first(Detail { document: false, ..Detail::WHOLE });
+    assert_eq!((ran.document.as_str(), ran.exit_code, ran.version), ("", Some(7), whole.version));
+    let head = first(Detail::HEADS);
+    assert_eq!((head.document.as_str(), head.exit_code, head.version, &head.node), ("", None, whole.version, &whole.node));
+    let shown = first(Detail { runs: false, ..Detail::WHOLE });
+    assert_eq!((shown.document, shown.exit_code), (whole.document, None));
     let page = Page { after: None, rows_max: 1, filter: Some(completed(Operator::Eq)) };
     let named = wait(bench.read.task_names(&id("job"), page)).unwrap().unwrap().rows.remove(0);
     assert_eq!((named.id, named.state), (whole.id, whole.state));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use broker_config::{
     ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    message::Stream,
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value as Bound};
@@ -47,13 +48,15 @@ SELECT uid, id, (SELECT document FROM job_texts x WHERE x.uid = jobs.uid), versi
     tasks_failed, slots_active, slots_running, slots_succeeded, slots_failed, auto_pool, scheduling_error
 FROM jobs WHERE 1";
 
-const TASKS: &str = "
-SELECT t.uid, t.job, t.id, x.document, t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at, t.modified_at,
-    t.attempt, t.node, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at, t.requeues,
-    t.requeued_at, t.slots, x.stdout, x.stderr, t.pool
-FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE t.job = ?";
-/// Where a task's streams stand in [`TASKS`].
-const STDOUT_AT: usize = 23;
+/// What every row of a task has, in the order of [`task_head`].
+pub(super) const TASK_HEAD: &str = "t.uid, t.job, t.id, t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at,
+    t.modified_at, t.node, t.pool";
+/// What follows for [`task_runs`].
+pub(super) const TASK_RUNS: &str = "t.attempt, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at,
+    t.requeues, t.requeued_at, t.slots";
+/// Where its document stands, and where its streams do.
+const DOCUMENT_AT: usize = 12;
+const STREAMS_AT: usize = 24;
 
 /// How a row becomes a value.
 pub(super) type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
@@ -181,10 +184,11 @@ pub(super) fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>
 
 /// One task.
 pub(super) fn task(connection: &Connection, job: &JobId, id: &TaskId) -> Result<Option<TaskRow>, StoreError> {
-    match job_uid(connection, job)? {
-        Some(uid) => one(connection, TASKS, Some(uid.into()), id.as_str(), task_row),
-        None => Ok(None),
-    }
+    let Some(uid) = job_uid(connection, job)? else { return Ok(None) };
+    let select = format!(
+        "SELECT {TASK_HEAD}, x.document, {TASK_RUNS}, x.stdout, x.stderr FROM tasks t JOIN task_texts x ON x.uid = t.uid WHERE t.job = ?"
+    );
+    one(connection, &select, Some(uid.into()), id.as_str(), task_row)
 }
 
 /// Tasks by number with their jobs' names, in the order of the numbers.
@@ -281,14 +285,13 @@ fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
     })
 }
 
-/// A task from all its columns.
-pub(super) fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+/// A task from [`TASK_HEAD`] and its document.
+pub(super) fn task_head(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     let cells = &mut Cells::new(row, "tasks");
     Ok(TaskRow {
         uid: TaskUid(cells.number("uid")?),
         job_uid: JobUid(cells.number("job")?),
         id: cells.name("id")?,
-        document: cells.get("document")?,
         version: cells.number("version")?,
         state: cells.code("state", tasks::state_of)?,
         state_at: cells.time("state_at")?,
@@ -298,8 +301,31 @@ pub(super) fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         },
         created_at: cells.time("created_at")?,
         modified_at: cells.time("modified_at")?,
-        attempt: cells.small("attempt")?,
         node: cells.name_if("node")?,
+        pool: cells.name_if("pool")?,
+        document: cells.get("document")?,
+        attempt: 0,
+        started_at: None,
+        ended_at: None,
+        exit_code: None,
+        has_succeeded: None,
+        failure: None,
+        retry_count: 0,
+        retried_at: None,
+        requeue_count: 0,
+        requeued_at: None,
+        slots: 0,
+        stdout: Stream::Empty,
+        stderr: Stream::Empty,
+    })
+}
+
+/// The same with [`TASK_RUNS`].
+pub(super) fn task_runs(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let head = task_head(row)?;
+    let cells = &mut Cells::at(row, "tasks", DOCUMENT_AT + 1);
+    Ok(TaskRow {
+        attempt: cells.small("attempt")?,
         started_at: cells.time_if("started_at")?,
         ended_at: cells.time_if("ended_at")?,
         exit_code: cells.get("exit_code")?,
@@ -310,8 +336,12 @@ pub(super) fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         requeue_count: cells.small("requeues")?,
         requeued_at: cells.time_if("requeued_at")?,
         slots: cells.small("slots")?,
-        stdout: stream::read(row, STDOUT_AT, "stdout")?,
-        stderr: stream::read(row, STDOUT_AT + 1, "stderr")?,
-        pool: Cells::at(row, "tasks", STDOUT_AT + 2).name_if("pool")?,
+        ..head
     })
+}
+
+/// The same with what it wrote.
+fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let ran = task_runs(row)?;
+    Ok(TaskRow { stdout: stream::read(row, STREAMS_AT, "stdout")?, stderr: stream::read(row, STREAMS_AT + 1, "stderr")?, ..ran })
 }

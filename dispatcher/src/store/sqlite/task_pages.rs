@@ -20,15 +20,6 @@ use crate::store::{
 /// Rows that one page looks at.
 pub(super) const SCAN_MAX: usize = 10_000;
 
-/// All columns of a page in the order of [`pages::task_row`]; the streams of a task are never in a list.
-const COLUMNS: [(&str, &str); 2] = [
-    (
-        "t.uid, t.job, t.id, ",
-        ", t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at, t.modified_at,
-    t.attempt, t.node, t.started_at, t.ended_at, t.exit_code, t.success, ",
-    ),
-    ("", ", t.retries, t.retried_at, t.requeues, t.requeued_at, t.slots, NULL, NULL, t.pool"),
-];
 /// Those of [`TaskName`].
 const NAMES: &str = "t.id, t.state";
 
@@ -150,10 +141,10 @@ fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<Strin
 
 /// What a page of rows is read from: columns, and the table beside that of tasks.
 fn columns(detail: Detail) -> (String, &'static str) {
-    let (document, failure) = (if detail.document { "x.document" } else { "''" }, if detail.failure { "x.failure" } else { "NULL" });
-    let [(start, middle), (_, end)] = COLUMNS;
-    let join = if detail.document || detail.failure { " JOIN task_texts x ON x.uid = t.uid" } else { "" };
-    ([start, document, middle, failure, end].concat(), join)
+    let runs = if detail.runs { [", ", pages::TASK_RUNS] } else { ["", ""] }.concat();
+    let document = if detail.document { "x.document" } else { "''" };
+    let join = if detail.document || detail.runs { " JOIN task_texts x ON x.uid = t.uid" } else { "" };
+    (format!("{}, {document}{runs}", pages::TASK_HEAD), join)
 }
 
 fn page_condition(reach: &Reach, page: &Page, (columns, join): (&str, &str), job: i64) -> Condition {
@@ -169,7 +160,8 @@ fn page_condition(reach: &Reach, page: &Page, (columns, join): (&str, &str), job
 /// A page of a job's tasks; nothing when there is no such job.
 pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
     let (columns, join) = columns(detail);
-    page(connection, job, wanted, (&columns, join), pages::task_row)
+    let shape = if detail.runs { pages::task_runs } else { pages::task_head };
+    page(connection, job, wanted, (&columns, join), shape)
 }
 
 /// The same of names and states alone.
