@@ -290,6 +290,9 @@ pub struct StartTaskEnd {
     pub outcome: Outcome,
     /// Retries spent.
     pub retries: u32,
+    /// When the last of them began.
+    #[serde(default)]
+    pub retried_at: Option<Timestamp>,
 }
 
 // ---- beats -----------------------------------------------------------------------------------

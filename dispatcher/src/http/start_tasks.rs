@@ -27,6 +27,8 @@ pub struct StartTaskInfo<'a> {
     failure_info: Option<FailureInfo<'a>>,
     retry_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    last_retry_time: Option<Iso>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<&'static str>,
 }
 
@@ -36,7 +38,16 @@ pub fn info(row: &NodeRow) -> Option<StartTaskInfo<'_>> {
         return Some(ended(end));
     }
     let start_time = Iso(row.booted_with.as_ref().and(row.booted_at)?);
-    Some(StartTaskInfo { state: "running", start_time, end_time: None, exit_code: None, failure_info: None, retry_count: 0, result: None })
+    Some(StartTaskInfo {
+        state: "running",
+        start_time,
+        end_time: None,
+        exit_code: None,
+        failure_info: None,
+        retry_count: 0,
+        last_retry_time: None,
+        result: None,
+    })
 }
 
 fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
@@ -49,6 +60,7 @@ fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
         result: Some(if failure_info.is_none() { "success" } else { "failure" }),
         failure_info,
         retry_count: end.retries,
+        last_retry_time: end.retried_at.map(Iso),
     }
 }
 

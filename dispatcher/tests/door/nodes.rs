@@ -303,7 +303,7 @@ fn a_node_shows_its_start_task_and_is_found_by_it() {
 
     house.send("PATCH", "/pools/Pool", json!({"startTask": {"commandLine": "other"}}), 200);
     let (started_at, ended_at) = (Timestamp::now(), Timestamp::now());
-    let end = StartTaskEnd { started_at, ended_at, outcome: Outcome::Exit { code: 3 }, retries: 1 };
+    let end = StartTaskEnd { started_at, ended_at, outcome: Outcome::Exit { code: 3 }, retries: 1, retried_at: Some(ended_at) };
     puppet.tell(NodeReport {
         state: NodeState::StartTaskFailed,
         start_task: Some(end),
@@ -317,6 +317,7 @@ fn a_node_shows_its_start_task_and_is_found_by_it() {
     let info = &node["startTaskInfo"];
     assert_eq!((&info["state"], &info["result"], &info["exitCode"]), (&json!("completed"), &json!("failure"), &json!(3)));
     assert_eq!((&info["retryCount"], &info["failureInfo"]["category"]), (&json!(1), &json!("usererror")));
+    assert_eq!((&info["lastRetryTime"], info["lastRetryTime"].is_string()), (&info["endTime"], true));
     assert_eq!((found("startTaskInfo/exitCode%20ge%203"), found("startTaskInfo/result%20eq%20'success'")), (1, 0));
     assert_eq!(found("startTaskInfo/endTime%20gt%20DateTime'2020-01-01T00:00:00Z'%20and%20startTaskInfo/state%20eq%20'completed'"), 1);
     house.send("POST", "/pools/Pool/nodes/n1/reboot", Value::Null, 202);

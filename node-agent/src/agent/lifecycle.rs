@@ -170,7 +170,7 @@ async fn run_start_task(room: std::sync::Arc<Room>, task: StartTask) -> StartTas
     let mut environment = Environment::new(&room.facts, None, &folder, &task.environment_settings);
     environment.add_packages(room.packages.get().into_iter().flatten());
     let tries_max = task.max_task_retry_count.unwrap_or(0);
-    let mut retries = 0;
+    let (mut retries, mut retried_at) = (0, None);
     loop {
         let reins = Reins::new();
         let outcome = match execution::prepare(&room, &folder, &task.resource_files, &reins, None, None).await {
@@ -182,9 +182,10 @@ async fn run_start_task(room: std::sync::Arc<Room>, task: StartTask) -> StartTas
         };
         let may_retry = matches!(outcome, Outcome::Exit { code } if code != 0) || matches!(outcome, Outcome::Signal { .. });
         if !may_retry || (tries_max >= 0 && retries >= tries_max as u32) {
-            return StartTaskEnd { started_at, ended_at: Timestamp::now(), outcome, retries };
+            return StartTaskEnd { started_at, ended_at: Timestamp::now(), outcome, retries, retried_at };
         }
         retries += 1;
         sleep(RETRY_PAUSE).await;
+        retried_at = Some(Timestamp::now());
     }
 }
