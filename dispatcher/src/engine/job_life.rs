@@ -16,6 +16,8 @@ use crate::{
     store::StoreError,
 };
 
+/// How long a job that ends with its last task waits for its first one: clients add tasks by requests of their own.
+const EMPTY_MS: i64 = 10_000;
 /// Rows of a deleted job that go in one transaction at most.
 const DELETE_ROWS_MAX: usize = 2_000;
 
@@ -87,6 +89,9 @@ impl World {
                 JobState::Enabling => {
                     self.enter(uid, JobState::Active, now);
                     self.tell_job(uid, now)?;
+                    self.complete_if_done(uid, now)?;
+                }
+                JobState::Active if self.jobs.get(&uid).is_some_and(|job| now.since(job.record.created_at) > EMPTY_MS) => {
                     self.complete_if_done(uid, now)?;
                 }
                 JobState::Active | JobState::Disabling | JobState::Disabled => {}

@@ -9,6 +9,9 @@ fn code(got: crate::signing::Got) -> String {
 }
 
 /// Reads a job until it is in a state; the states seen on the way.
+/// Between two looks at a job.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 fn until(house: &House, job: &str, state: &str) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     loop {
@@ -103,6 +106,23 @@ fn a_job_whose_tasks_have_all_ended_ends_when_it_is_told_to() {
     assert_eq!(house.get("/jobs/Job")["executionInfo"]["terminateReason"], "AllTasksComplete");
     assert_eq!(code(house.send("POST", "/jobs/Job/tasks/t/reactivate", Value::Null, 409)), "JobCompleted");
     assert_eq!(code(house.send("PUT", "/jobs/Job/tasks/t", json!({}), 409)), "JobCompleted");
+}
+
+#[test]
+fn a_job_that_ends_with_its_last_task_waits_a_moment_for_its_first() {
+    let house = House::open();
+    add_pool(&house, "Pool", 4);
+    for id in ["Empty", "Used"] {
+        house.send("POST", "/jobs", json!({"id": id, "poolInfo": {"poolId": "Pool"}, "onAllTasksComplete": "terminatejob"}), 201);
+    }
+    house.send("POST", "/jobs/Used/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+    assert_eq!(house.get("/jobs/Empty")["state"], "active");
+    while house.get("/jobs/Empty")["state"] == "active" {
+        std::thread::sleep(LOOK);
+    }
+    until(&house, "Empty", "completed");
+    assert_eq!(house.get("/jobs/Empty")["executionInfo"]["terminateReason"], "AllTasksComplete");
+    assert_eq!(house.get("/jobs/Used")["state"], "active");
 }
 
 #[test]
