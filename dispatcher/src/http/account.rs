@@ -1,8 +1,7 @@
-//! Operations on the account as a whole: images, node counts, and lists that are truthfully empty.
+//! Operations on the account as a whole: node counts, and lists that are truthfully empty.
 
 use broker_config::state::NodeState;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{
     http::{
@@ -10,9 +9,8 @@ use crate::{
         call::Call,
         entrance::Door,
         error::store_failed,
-        filter::{CERTIFICATES, COUNTS, compile, holds},
+        filter::{CERTIFICATES, COUNTS, compile},
         lists::{Paging, ROWS_MAX, list, shape},
-        odata,
         version::Kind,
     },
     refusal::Refusal,
@@ -21,28 +19,6 @@ use crate::{
 
 /// Pools in one page of node counts.
 const COUNTS_MAX: usize = 10;
-
-/// The one image there is: the machine that nodes run on.
-pub async fn images(_door: &Door, call: &Call) -> Result<Answer, Refusal> {
-    Paging::read(call, ROWS_MAX)?;
-    let value_of = |path: &str| match path {
-        "osType" => Some("linux".to_owned()),
-        "verificationType" => Some("verified".to_owned()),
-        "nodeAgentSKUId" => Some("piecework.node.linux".to_owned()),
-        _ => None,
-    };
-    let is_shown = match call.query.text("$filter")? {
-        None => true,
-        Some(text) => holds(&odata::parse(text)?, &value_of).map_err(|reason| odata::refused(text, &reason))?,
-    };
-    let image = json!({
-        "nodeAgentSKUId": "piecework.node.linux",
-        "imageReference": {"publisher": "piecework", "offer": "host", "sku": "linux", "version": "latest"},
-        "osType": "linux",
-        "verificationType": "verified",
-    });
-    Ok(list(call, "supportedimages", is_shown.then(|| image.to_string().into_bytes()).into_iter(), None))
-}
 
 #[rustfmt::skip]
 const CERTIFICATE_PROPERTIES: &[&str] = &[

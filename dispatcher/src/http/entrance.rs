@@ -36,7 +36,7 @@ use crate::{
         error::RequestId,
         explain, health,
         health::Health,
-        jobs,
+        images, jobs,
         listen::HEADER_BYTES_MAX,
         metrics, node_files, node_orders, nodes, pools,
         query::Query,
@@ -93,7 +93,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    ImagesList => account::images,
+    ImagesList => images::list,
     NodeCounts => account::node_counts,
     UsageMetrics => metrics::list,
     ApplicationsList => applications::summaries,

@@ -17,6 +17,7 @@ mod explain;
 mod file_answer;
 mod filter;
 mod health;
+mod images;
 mod job_body;
 mod job_chores;
 mod job_manager;

@@ -75,8 +75,16 @@ fn account_lists_are_truthful() {
     for list in ["/applications", "/certificates", "/jobschedules", "/pools/Pool/nodes"] {
         assert_eq!(house.get(list)["value"], json!([]), "{list}");
     }
-    assert_eq!(house.get("/supportedimages?$filter=osType%20eq%20'linux'")["value"].as_array().unwrap().len(), 1);
-    assert_eq!(house.get("/supportedimages?$filter=osType%20eq%20'windows'")["value"], json!([]));
+    let images = |query: &str| house.get(&format!("/supportedimages?{query}"))["value"].as_array().unwrap().clone();
+    let all = images("$filter=osType%20eq%20'linux'%20and%20verificationType%20eq%20'verified'");
+    assert_eq!(images("$filter=osType%20eq%20'windows'"), Vec::<Value>::new());
+    let own = images("$filter=nodeAgentSKUId%20eq%20'piecework.node.linux'");
+    assert_eq!(own[0]["imageReference"], json!({"publisher": "piecework", "offer": "host", "sku": "linux", "version": "latest"}));
+    let jammy = |image: &&Value| image["imageReference"]["sku"] == "22_04-lts";
+    assert_eq!(all.iter().find(jammy).unwrap()["nodeAgentSKUId"], "batch.node.ubuntu 22.04", "as programs for Azure look for it");
+    let first = house.get("/supportedimages?maxresults=2");
+    let second = house.get(&follow(&house, &first).unwrap());
+    assert_eq!([&first["value"], &second["value"]], [&json!(all[..2]), &json!(all[2..4])]);
     let counts = house.get("/nodecounts?$filter=poolId%20eq%20'pool'");
     assert_eq!(counts["value"][0]["poolId"], "Pool");
     assert_eq!(counts["value"][0]["dedicated"]["total"], 0);

@@ -59,7 +59,7 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
 
 const STATS: Extent = But("readIOGiB and writeIOGiB of stats are what was staged in and out; disk operations are not counted: 0");
 const POOL_STATS: Extent = But("stats have no resourceStats: nodes do not measure them");
-const JOB_PARTS: &str = "job networks and containers are not served yet; they are refused";
+const JOB_PARTS: &str = "job networks and containers are not served yet; they are refused; the pool must exist, Azure would wait for it";
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
@@ -70,7 +70,7 @@ const CERTIFICATES: Extent = Refuses("certificates are retired; hand secrets ove
 /// All operations, in the order of the table of routes.
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
-    row("account.list_supported_images", 200, "", Page("ImageInformation"), Whole, "Lists the images that pools may name"),
+    row("account.list_supported_images", 200, "", Page("ImageInformation"), But("a pool may name any image: the node is what its provider makes"), "Lists the images that pools may name"),
     row("account.list_pool_node_counts", 200, "", Page("PoolNodeCounts"), Whole, "Counts the nodes of each pool by state"),
     row("application.list", 200, "", Page("ApplicationSummary"), Whole, "Lists applications"),
     row("application.get", 200, "", One("ApplicationSummary"), Whole, "Gets an application"),
