@@ -1,5 +1,7 @@
 //! ISO 8601 durations in every form clients send (`PT1H`, `PT05M00S`, `P1DT2H`, `PT0.5S`).
 //!
+//! A year has 365 days and a month 30, as in .NET and so in Azure Batch.
+//!
 //! `P10675199DT2H48M5.4775807S` is what Azure Batch calls unlimited; here that is [`Period::UNLIMITED`].
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -11,13 +13,18 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(u64);
 
-/// The text is not an ISO 8601 duration of days, hours, minutes and seconds.
+/// The text is not an ISO 8601 duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is not an ISO 8601 duration such as PT5M or P1DT2H")]
 pub struct PeriodError {
     /// What was given, cut to 64 characters.
     pub text: String,
 }
+
+/// Letters of a duration in the order they come, and their milliseconds.
+const DATE_UNITS: &[(char, f64)] = &[('Y', 365.0 * DAY_MS), ('M', 30.0 * DAY_MS), ('W', 7.0 * DAY_MS), ('D', DAY_MS)];
+const TIME_UNITS: &[(char, f64)] = &[('H', 3_600_000.0), ('M', 60_000.0), ('S', 1000.0)];
+const DAY_MS: f64 = 86_400_000.0;
 
 const UNLIMITED_TEXT: &str = "P10675199DT2H48M5.4775807S";
 const UNLIMITED_MS: u64 = 922_337_203_685_477;
@@ -62,9 +69,7 @@ impl FromStr for Period {
             return Err(bad());
         }
         let mut ms: f64 = 0.0;
-        for (part, units) in
-            [(date, &[('W', 604_800_000.0), ('D', 86_400_000.0)][..]), (time, &[('H', 3_600_000.0), ('M', 60_000.0), ('S', 1000.0)])]
-        {
+        for (part, units) in [(date, DATE_UNITS), (time, TIME_UNITS)] {
             let mut units = units.iter();
             let mut rest = part;
             while !rest.is_empty() {
@@ -136,6 +141,8 @@ mod tests {
             ("P1DT2H", 93_600_000),
             ("PT0.5S", 500),
             ("PT0S", 0),
+            ("P1W", 604_800_000),
+            ("P3Y6M4DT12H30M5S", 110_550_605_000),
         ] {
             assert_eq!(text.parse::<Period>().unwrap().as_ms(), ms, "{text}");
         }
@@ -145,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in ["", "P", "PT", "5", "PT5", "PT5X", "P5M3", "PTM", "-PT5M", "PT5M5H", "P1Y"] {
+        for text in ["", "P", "PT", "5", "PT5", "PT5X", "P5M3", "PTM", "-PT5M", "PT5M5H", "P1D1Y", "P1M1Y", "PT1D"] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
     }

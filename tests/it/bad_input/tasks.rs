@@ -23,7 +23,7 @@ pub(super) fn tasks(table: &mut Table) {
         (("requiredSlots", json!(257)), "InvalidPropertyValue"),
         (("constraints", json!({"maxTaskRetryCount": "often"})), "InvalidPropertyValue"),
         (("constraints", json!({"maxWallClockTime": "-PT5M"})), "InvalidPropertyValue"),
-        (("constraints", json!({"retentionTime": "P1Y"})), "InvalidPropertyValue"),
+        (("constraints", json!({"retentionTime": "P1D1Y"})), "InvalidPropertyValue"),
         (("environmentSettings", json!([5])), "InvalidPropertyValue"),
         (("environmentSettings", json!({"A": "b"})), "InvalidPropertyValue"),
         (("userIdentity", json!({"username": "root"})), "UnsupportedProperty"),
