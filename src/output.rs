@@ -16,6 +16,8 @@ pub(crate) trait Output: Send + Sync {
     fn one(&self, value: &Value) -> io::Result<()>;
     /// What was done, for people; programs have the exit code.
     fn done(&self, text: &str) -> io::Result<()>;
+    /// Something is ready: a line for people, all that is needed to use it for programs.
+    fn ready(&self, text: &str, value: &Value) -> io::Result<()>;
     /// Figures that people were told already.
     fn summary(&self, value: &Value) -> io::Result<()>;
 }
@@ -57,6 +59,12 @@ impl Output for People {
         writeln!(io::stderr(), "{text}")
     }
 
+    fn ready(&self, text: &str, _value: &Value) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()
+    }
+
     fn summary(&self, _value: &Value) -> io::Result<()> {
         Ok(())
     }
@@ -75,6 +83,11 @@ impl Output for Json {
 
     fn done(&self, _text: &str) -> io::Result<()> {
         Ok(())
+    }
+
+    fn ready(&self, _text: &str, value: &Value) -> io::Result<()> {
+        self.one(value)?;
+        io::stdout().flush()
     }
 
     fn summary(&self, value: &Value) -> io::Result<()> {

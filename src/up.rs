@@ -1,6 +1,6 @@
 //! `piecework up`: starts the stack, says how to use it, keeps it until Ctrl-C.
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     access::AccessArgs,
     exit_codes::Failure,
+    output::Output,
     settings::{S3_HELP, parse_s3},
     stack::{Stack, StackSettings},
 };
@@ -49,7 +50,7 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs until Ctrl-C or SIGTERM; a second one stops at once.
-pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
+pub(crate) async fn run(args: UpArgs, out: &dyn Output) -> anyhow::Result<u8> {
     let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let settings = StackSettings {
         data: args.data,
@@ -68,7 +69,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
         _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
         _ = terms.recv() => return Ok(crate::exit_codes::INTERRUPTED),
     };
-    announce(&stack)?;
+    announce(&stack, out)?;
     let failed = tokio::select! {
         reason = stack.ended() => Some(reason),
         _ = interrupts.recv() => None,
@@ -85,16 +86,14 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<u8> {
     failed.map_or(Ok(crate::exit_codes::OK), Err)
 }
 
-fn announce(stack: &Stack) -> anyhow::Result<()> {
+fn announce(stack: &Stack, out: &dyn Output) -> anyhow::Result<()> {
     let ready = &stack.ready;
     eprintln!("account {}, key {}", ready.account, ready.key);
     eprintln!("use it from another terminal:");
     eprintln!("  export PIECEWORK_SERVER={}", stack.ready_files[0].display());
     eprintln!("  piecework run -- echo hello");
     eprintln!("an Azure Batch client takes the URL as its endpoint, and the account and key as its shared key");
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "piecework is ready at {}", ready.url)?;
-    out.flush()?;
+    out.ready(&format!("piecework is ready at {}", ready.url), &serde_json::to_value(ready)?)?;
     Ok(())
 }
 

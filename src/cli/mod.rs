@@ -131,7 +131,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     let out = output::choose(cli.json);
     let out: &dyn Output = out.as_ref();
     match cli.command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => up::run(args, out).await,
         Command::Run(args) => run::run(args).await,
         Command::Map(args) => map::run(args, out).await,
         Command::Demo(args) => demo::run(args, out).await,
