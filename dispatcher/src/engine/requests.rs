@@ -117,7 +117,9 @@ impl World {
     fn join(&mut self, join: Join, now: Timestamp) -> Result<Reply, StoreError> {
         let secret = self.identity.join_secret.clone();
         let same = |given: &str, known: &str| bool::from(given.as_bytes().ct_eq(known.as_bytes()));
-        let Some(entry) = self.pools.get_mut(&join.pool).filter(|entry| entry.record.state == PoolState::Active) else {
+        // A node that was starting again when its pool was deleted comes back to be told to leave.
+        let takes = |entry: &&mut PoolEntry| entry.record.state == PoolState::Active || entry.nodes.contains_key(&join.node);
+        let Some(entry) = self.pools.get_mut(&join.pool).filter(takes) else {
             return Ok(refused("PoolNotFound", format!("there is no pool {}", join.pool)));
         };
         let by_secret = secret.as_ref().is_some_and(|secret| same(&join.token, Secret::expose(secret)));

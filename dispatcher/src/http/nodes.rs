@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{
-        answer::{Answer, Fields, Iso},
+        answer::{Answer, Fields, Iso, Text},
         call::Call,
         entrance::Door,
         error::{not_found, store_failed},
@@ -85,7 +85,7 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, machine: &Machine, row: &NodeRow
         .add_some("lastBootTime", row.booted_at.map(Iso))
         .add("allocationTime", &Iso(row.allocated_at))
         .add_some("ipAddress", row.address.as_deref())
-        .add("affinityId", row.id.as_str())
+        .add("affinityId", &Text(format_args!("TVM:{}", row.id)))
         .add_some("vmSize", machine.vm_size.as_deref())
         .add("totalTasksRun", &row.tasks_run)
         .add("runningTasksCount", &row.running_tasks)

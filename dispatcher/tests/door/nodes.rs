@@ -177,6 +177,20 @@ fn a_reboot_is_seen_at_once_and_is_over_when_a_newer_start_joins() {
 }
 
 #[test]
+fn a_node_whose_pool_goes_while_it_starts_again_is_told_to_empty_itself() {
+    let house = House::open();
+    let mut puppet = idle(&house);
+    house.send("POST", "/pools/Pool/nodes/n1/reboot", Value::Null, 202);
+    house.send("DELETE", "/pools/Pool", Value::Null, 202);
+    assert_eq!(puppet.restart().order, NodeOrder::Drain { option: DeallocationOption::Requeue });
+    puppet.report(NodeState::Idle, true);
+    let deadline = Instant::now() + PATIENCE;
+    while !puppet.snapshot().is_drained {
+        assert!(Instant::now() < deadline, "the node is never seen to be empty");
+    }
+}
+
+#[test]
 fn a_reimage_lasts_until_the_first_report_of_the_new_start() {
     let house = House::open();
     let mut puppet = idle(&house);
@@ -297,7 +311,7 @@ fn a_node_shows_its_start_task_and_is_found_by_it() {
     assert_eq!((&node["startTask"]["commandLine"], &node["startTaskInfo"]["state"]), (&json!("setup"), &json!("running")));
     assert_eq!((&node["startTaskInfo"]["startTime"], &node["startTaskInfo"]["retryCount"]), (&node["lastBootTime"], &json!(0)));
     assert_eq!(node["virtualMachineInfo"]["imageReference"]["publisher"], "p");
-    assert_eq!((&node["vmSize"], &node["affinityId"], &node["isDedicated"]), (&json!("x"), &json!("n1"), &json!(true)));
+    assert_eq!((&node["vmSize"], &node["affinityId"], &node["isDedicated"]), (&json!("x"), &json!("TVM:n1"), &json!(true)));
     let found = |filter: &str| house.get(&format!("/pools/Pool/nodes?$filter={filter}"))["value"].as_array().unwrap().len();
     assert_eq!((found("startTaskInfo/state%20eq%20'running'"), found("startTaskInfo/result%20eq%20'failure'")), (1, 0));
 
