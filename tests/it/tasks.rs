@@ -47,6 +47,22 @@ fn stdout(rest: &Rest, task: &str) -> String {
 }
 
 #[test]
+fn a_job_waits_for_a_pool_that_comes_later() {
+    let stack = Stack::start();
+    let rest = Rest::new(&stack.ready);
+    rest.add_job("job", "later");
+    rest.add_tasks(
+        "job",
+        &[json!({"id": "one", "commandLine": "/bin/true"}), json!({"id": "wide", "commandLine": "/bin/true", "requiredSlots": 2})],
+    );
+    assert_eq!(rest.get("/jobs/job/taskcounts")["taskCounts"]["active"], 2);
+    rest.add_pool("later", 1, 1);
+    assert_eq!(rest.finished("job", "one")["executionInfo"]["result"], "success");
+    assert_eq!(rest.get("/jobs/job/tasks/wide")["state"], "active", "its nodes have no room for this one");
+    stack.stop();
+}
+
+#[test]
 fn every_end_is_told_as_it_was() {
     let (stack, rest) = stack("ends", 1, 4);
     rest.add_tasks(

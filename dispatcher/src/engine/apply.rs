@@ -198,10 +198,7 @@ impl World {
         cause: EndCause,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let finished = match &cause {
-            EndCause::Finished(finished) => Some(finished.clone()),
-            _ => None,
-        };
+        let finished = run_of(&cause);
         let (exit_code, failure) = judge(&cause);
         let has_succeeded = failure.is_none();
         let (stdout, stderr) =
@@ -218,7 +215,7 @@ impl World {
         let ending = Ending { fence, has_succeeded, exit_code, failure, stdout, stderr, started_at, node, at: now };
         let version = self.next_version();
         self.store.end(uid, &ending, version)?;
-        self.ended(job, uid, was_running, finished.as_deref(), has_succeeded, now)
+        self.ended(job, uid, was_running, &cause, has_succeeded, now)
     }
 
     /// What follows from an end: counters, dependants, the job.
@@ -227,7 +224,7 @@ impl World {
         job: JobUid,
         uid: TaskUid,
         was_running: bool,
-        finished: Option<&Finished>,
+        cause: &EndCause,
         has_succeeded: bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -246,15 +243,17 @@ impl World {
         });
         if wants_options && let Some(head) = head {
             let conditions = self.store.exit_conditions(uid)?.unwrap_or_default();
-            let options = options(&conditions, finished, has_succeeded);
+            let options = options(&conditions, run_of(cause), has_succeeded);
             let satisfies = options.dependency_action.map_or(has_succeeded, |action| action == DependencyAction::Satisfy);
             if satisfies {
                 let ready = self.store.satisfy(job, &head.id)?.len() as u64;
                 self.unblocked(job, ready, now)?;
             }
-            let action = options.job_action.unwrap_or(if has_succeeded { JobAction::None } else { JobAction::Terminate });
-            // A task that was ended because its job is being disabled has not failed by itself.
-            let is_disabling = |state| finished.is_none() && state == JobState::Disabling;
+            // A task that was ended on request has not failed by itself.
+            let is_requested = matches!(cause, EndCause::Ended);
+            let usual = if has_succeeded || is_requested { JobAction::None } else { JobAction::Terminate };
+            let action = options.job_action.unwrap_or(usual);
+            let is_disabling = |state| is_requested && state == JobState::Disabling;
             if self.jobs.get(&job).is_some_and(|job| job.record.performs_exit_options && !is_disabling(job.record.state)) {
                 match action {
                     JobAction::None => {}
@@ -280,6 +279,14 @@ impl World {
             return Ok(());
         }
         self.step(&pool, Event::Unblocked { job, count }, now)
+    }
+}
+
+/// How its run ended, where one did.
+fn run_of(cause: &EndCause) -> Option<&Finished> {
+    match cause {
+        EndCause::Finished(finished) => Some(finished),
+        EndCause::Ended | EndCause::Crashes(_) => None,
     }
 }
 

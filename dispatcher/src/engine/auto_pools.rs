@@ -30,8 +30,8 @@ use crate::{
 pub(super) struct Placed {
     /// The pool; there is none of this name when it could not be made.
     pub pool: PoolId,
-    /// Slots of its nodes.
-    pub slots_per_node: u32,
+    /// Slots of its nodes, when it is there.
+    pub slots_per_node: Option<u32>,
     /// What binds the job to a pool that was made for it.
     pub tie: Option<Tie>,
     /// Why the pool could not be made.
@@ -75,7 +75,7 @@ fn check_formula(pool: &NewPool) -> Result<(), Refusal> {
 }
 
 impl World {
-    /// Refuses a pool that jobs cannot be put on; one that is still to be made can be.
+    /// Refuses a pool that jobs cannot be put on; one that is still to be made or added can be.
     pub(super) fn check_pool(&self, pool: &JobPool) -> Result<(), Refusal> {
         match pool {
             JobPool::Named(pool) => self.slots_of_usable_pool(pool).map(|_| ()),
@@ -95,7 +95,7 @@ impl World {
         let schedule = job.schedule().filter(|_| auto.tie.lifetime == Lifetime::JobSchedule);
         let shared = schedule.as_ref().and_then(|schedule| self.schedules.get(schedule)?.auto_pool.clone());
         if let Some(pool) = shared
-            && let Ok(slots_per_node) = self.slots_of_usable_pool(&pool)
+            && let Ok(slots_per_node @ Some(_)) = self.slots_of_usable_pool(&pool)
         {
             return Ok(Ok(Placed { pool, slots_per_node, tie: Some(auto.tie), fault: None }));
         }
@@ -106,7 +106,7 @@ impl World {
             row.auto_pool = Some(pool.clone());
         }
         let fault = made.err().map(scheduling_error);
-        Ok(Ok(Placed { pool, slots_per_node: auto.pool.slots_per_node, tie: Some(auto.tie), fault }))
+        Ok(Ok(Placed { pool, slots_per_node: Some(auto.pool.slots_per_node), tie: Some(auto.tie), fault }))
     }
 
     /// Makes a pool under a name of its own.

@@ -10,8 +10,8 @@ use crate::{
     command::{Condition, DisableOption, Done, JobChange, NewJob, NewManager},
     core::JobStop,
     engine::{
-        auto_pools,
-        pools::or_refuse,
+        auto_pools::{self, Placed},
+        pools::{POOL_GOES, or_refuse},
         world::{JobEntry, World},
     },
     refusal::{Code, Refusal},
@@ -20,8 +20,19 @@ use crate::{
 
 type Outcome = Result<Result<Done, Refusal>, StoreError>;
 
+const JOB_GOES: &str = "The specified job has been marked for deletion and is being garbage collected.";
+
 fn missing(job: &JobId) -> Refusal {
     Refusal::new(Code::JobNotFound, "The specified job does not exist.").with("JobId", job)
+}
+
+/// Slots of a task that has a node for itself, where it is known which pool's.
+fn whole_node(placed: &Placed) -> Result<u32, Refusal> {
+    placed.slots_per_node.ok_or_else(|| {
+        Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
+            .with("PoolId", &placed.pool)
+            .hint("Add the pool first: a job manager task with runExclusive takes all slots of one of its nodes.")
+    })
 }
 
 /// Why a job in this state cannot be changed, if it cannot.
@@ -29,8 +40,8 @@ pub(super) fn closed(state: JobState) -> Option<Refusal> {
     let refusal = |code, message: &str| Some(Refusal::new(code, message).with("JobState", state));
     match state {
         JobState::Terminating => refusal(Code::JobBeingTerminated, "The specified job is being terminated."),
-        JobState::Completed => refusal(Code::JobCompleted, "The specified job is completed."),
-        JobState::Deleting => refusal(Code::JobBeingDeleted, "The specified job is being deleted."),
+        JobState::Completed => refusal(Code::JobCompleted, "The specified job is already in a completed state."),
+        JobState::Deleting => refusal(Code::JobBeingDeleted, JOB_GOES),
         _ => None,
     }
 }
@@ -58,6 +69,10 @@ impl World {
             or_refuse!(self.check_packages(&manager.task.spec.application_package_references));
         }
         let placed = or_refuse!(self.place_job(&job.id, &job.pool, now)?);
+        let manager_slots = match &job.manager {
+            Some(manager) if manager.is_exclusive => Some(or_refuse!(whole_node(&placed))),
+            _ => None,
+        };
         let uid = JobUid(self.next_job);
         self.next_job += 1;
         let record = JobRecord {
@@ -96,10 +111,8 @@ impl World {
         self.jobs.insert(uid, JobEntry { record, is_dirty: false, parked: 0 });
         self.attach(uid, now);
         if let Some(manager) = job.manager {
-            let NewManager { mut task, is_exclusive, .. } = *manager;
-            if is_exclusive {
-                task.spec.required_slots = Some(placed.slots_per_node);
-            }
+            let NewManager { mut task, .. } = *manager;
+            task.spec.required_slots = manager_slots.or(task.spec.required_slots);
             self.insert_tasks(uid, vec![task], now)?;
         }
         if is_lost {
@@ -108,16 +121,14 @@ impl World {
         Ok(Ok(self.job_done(uid, now)))
     }
 
-    /// Slots of the nodes of a pool that jobs may be put on.
-    pub(super) fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<u32, Refusal> {
+    /// Slots of the nodes of a pool that jobs may be put on; a pool that is still to come has none yet.
+    pub(super) fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<Option<u32>, Refusal> {
         match self.pools.get(pool) {
-            None => {
-                Err(Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool).hint("Add the pool first."))
-            }
+            None => Ok(None),
             Some(entry) if entry.record.state == PoolState::Deleting => {
-                Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", pool))
+                Err(Refusal::new(Code::PoolBeingDeleted, POOL_GOES).with("PoolId", pool))
             }
-            Some(entry) => Ok(entry.record.slots_per_node),
+            Some(entry) => Ok(Some(entry.record.slots_per_node)),
         }
     }
 
@@ -186,7 +197,7 @@ impl World {
         if let Some(entry) = self.jobs.get(&uid) {
             or_refuse!(condition.check(entry.record.version, entry.record.modified_at));
             if entry.record.state == JobState::Deleting {
-                return Ok(Err(Refusal::new(Code::JobBeingDeleted, "The specified job is being deleted.").with("JobId", job)));
+                return Ok(Err(Refusal::new(Code::JobBeingDeleted, JOB_GOES).with("JobId", job)));
             }
         }
         self.stop_job(uid, JobState::Deleting, None, JobStop::Delete, now)?;
@@ -234,7 +245,8 @@ impl World {
         // The nodes of the old pool are of no use to the job any more.
         self.release_job(uid, now)?;
         self.store.leave_pool(uid, &from)?;
-        let ready = self.store.refit(uid, slots_per_node)?;
+        // The pool looks again at what fits when it comes.
+        let ready = self.store.refit(uid, slots_per_node.unwrap_or(u32::MAX))?;
         if let Some(old) = self.pools.get_mut(&from) {
             old.core.forget_job(uid);
         }

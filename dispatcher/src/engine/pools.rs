@@ -19,6 +19,9 @@ use crate::{
     store::{StoreError, records::PoolRecord, scaling::Scaling},
 };
 
+/// Azure's words, which programs look for.
+pub(super) const POOL_GOES: &str = "The specified pool has been marked for deletion and is being reclaimed.";
+
 pub(super) type Outcome = Result<Result<Done, Refusal>, StoreError>;
 
 /// Refuses from inside a function that may also fail.
@@ -37,9 +40,7 @@ impl World {
         if let Some(existing) = self.pools.get(&pool.id) {
             let refusal = match existing.record.state {
                 PoolState::Active => Refusal::new(Code::PoolExists, "The specified pool already exists."),
-                PoolState::Deleting => {
-                    Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").hint("Wait until reading it answers 404.")
-                }
+                PoolState::Deleting => Refusal::new(Code::PoolBeingDeleted, POOL_GOES).hint("Wait until reading it answers 404."),
             };
             return Ok(Err(refusal.with("PoolId", &pool.id)));
         }
@@ -104,7 +105,7 @@ impl World {
         let entry = self.pools.get_mut(pool).ok_or_else(missing)?;
         condition.check(entry.record.version, entry.record.modified_at)?;
         if entry.record.state == PoolState::Deleting {
-            return Err(Refusal::new(Code::PoolBeingDeleted, "The specified pool is being deleted.").with("PoolId", pool));
+            return Err(Refusal::new(Code::PoolBeingDeleted, POOL_GOES).with("PoolId", pool));
         }
         Ok(entry)
     }

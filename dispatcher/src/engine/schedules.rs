@@ -36,9 +36,11 @@ fn missing(schedule: &ScheduleId) -> Refusal {
 fn closed(state: ScheduleState) -> Option<Refusal> {
     let refusal = |code, message: &str| Some(Refusal::new(code, message));
     match state {
-        ScheduleState::Completed => refusal(Code::JobScheduleCompleted, "The specified job schedule is completed."),
+        ScheduleState::Completed => refusal(Code::JobScheduleCompleted, "The specified job schedule is already in completed state."),
         ScheduleState::Terminating => refusal(Code::JobScheduleBeingTerminated, "The specified job schedule is being terminated."),
-        ScheduleState::Deleting => refusal(Code::JobScheduleBeingDeleted, "The specified job schedule is being deleted."),
+        ScheduleState::Deleting => {
+            refusal(Code::JobScheduleBeingDeleted, "The specified job schedule has been marked for deletion and is being reclaimed.")
+        }
         ScheduleState::Active | ScheduleState::Disabled => None,
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 
 type Outcome = Result<Result<Done, Refusal>, StoreError>;
 
+const CONSTRAINTS: &str = r#""constraints":{"#;
 /// How long a task's directory stays unless it says otherwise.
 pub const RETENTION: Period = Period::from_secs(7 * 24 * 3600);
 
@@ -29,6 +30,14 @@ pub fn shown_constraints(given: TaskConstraints) -> TaskConstraints {
         retention_time: Some(given.retention_time.unwrap_or(RETENTION)),
         max_task_retry_count: given.max_task_retry_count,
     }
+}
+
+/// A new task's document with the retries that its job gives to tasks without an own number.
+pub(super) fn show_retries(document: &str, retries_max: i32) -> String {
+    // Quotes inside of texts are escaped, so this is the task's own object.
+    let Some((start, rest)) = document.split_once(CONSTRAINTS) else { return document.to_owned() };
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    format!(r#"{start}{CONSTRAINTS}"maxTaskRetryCount":{retries_max}{comma}{rest}"#)
 }
 
 impl World {
@@ -56,16 +65,17 @@ impl World {
     ) -> Outcome {
         let (uid, head) = or_refuse!(self.open_task(job, task, condition)?);
         if head.state == TaskState::Completed {
-            return Ok(Err(Refusal::new(Code::TaskCompleted, "The specified task is already completed.").with("TaskId", task)));
+            return Ok(Err(Refusal::new(Code::TaskCompleted, "The specified task is already in a completed state.").with("TaskId", task)));
         }
         let Some(candidate) = self.store.candidate(head.uid)? else {
             return Ok(Err(Refusal::new(Code::TaskNotFound, "The specified task does not exist.").with("TaskId", task)));
         };
         let corrupt = |_| StoreError::Corrupt { table: "task_texts", column: "document" };
         let mut document: Map<String, Value> = serde_json::from_str(&candidate.document).map_err(corrupt)?;
-        document.insert("constraints".to_owned(), serde_json::to_value(shown_constraints(constraints)).map_err(corrupt)?);
         let default = self.jobs.get(&uid).map_or(0, |entry| entry.record.max_task_retry_count);
         let retries_max = constraints.max_task_retry_count.unwrap_or(default);
+        let shown = shown_constraints(TaskConstraints { max_task_retry_count: Some(retries_max), ..constraints });
+        document.insert("constraints".to_owned(), serde_json::to_value(shown).map_err(corrupt)?);
         let version = self.next_version();
         self.store.update_task(head.uid, &Value::Object(document).to_string(), retries_max, now, version)?;
         if let Some(pool) = self.pool_of(uid).filter(|_| head.is_live) {

@@ -1,5 +1,7 @@
 //! Changes of tasks that people ask for, and what agents tell of them.
 
+use std::borrow::Cow;
+
 use broker_config::{
     ids::{Fence, JobId, JobUid, PoolId, TaskId, TaskUid},
     message::{AgentEvent, ControlKind, EventBatch, Fault, Stream},
@@ -10,9 +12,10 @@ use broker_config::{
 
 use crate::{
     command::{Condition, Done, Failure, NewTask},
-    core::{Event, Ready},
+    core::{EndCause, Event, Ready},
     engine::{
         pools::or_refuse,
+        task_changes::show_retries,
         world::{World, merge},
     },
     refusal::{Code, Refusal},
@@ -60,11 +63,16 @@ impl World {
             let number = TaskUid(self.next_task);
             let version = self.next_version();
             let slots = task.spec.slots();
-            let retries_max = task.spec.constraints.max_task_retry_count.unwrap_or(retries_default);
+            let own_retries = task.spec.constraints.max_task_retry_count;
+            let retries_max = own_retries.unwrap_or(retries_default);
+            let document = match own_retries {
+                Some(_) => Cow::Borrowed(&task.document),
+                None => Cow::Owned(show_retries(&task.document, retries_max)),
+            };
             let record = NewTaskRecord {
                 uid: number,
                 id: &task.id,
-                document: &task.document,
+                document: &document,
                 exit_conditions: task.exit_conditions.as_ref(),
                 slots,
                 retries_max,
@@ -141,10 +149,10 @@ impl World {
         let (uid, head) = or_refuse!(self.head(job, task)?);
         or_refuse!(condition.check(head.version, head.modified_at));
         if head.state == TaskState::Completed {
-            return Ok(Err(Refusal::new(Code::TaskCompleted, "The specified task is already completed.").with("TaskId", task)));
+            return Ok(Err(Refusal::new(Code::TaskCompleted, "The specified task is already in a completed state.").with("TaskId", task)));
         }
         let Some(pool) = self.pool_of(uid) else {
-            return Ok(Err(Refusal::new(Code::JobCompleted, "The specified job is completed.").with("JobId", job)));
+            return Ok(Err(Refusal::new(Code::JobCompleted, "The specified job is already in a completed state.").with("JobId", job)));
         };
         if head.is_live {
             self.step(&pool, Event::Cancel { uid: head.uid, delete: false }, now)?;
@@ -164,7 +172,7 @@ impl World {
             };
             let version = self.next_version();
             self.store.end(head.uid, &ending, version)?;
-            self.ended(uid, head.uid, false, None, false, now)?;
+            self.ended(uid, head.uid, false, &EndCause::Ended, false, now)?;
         }
         Ok(Ok(Done::Changed { version: self.version, at: now }))
     }

@@ -40,6 +40,8 @@ struct Detail<'a> {
     value: &'a str,
 }
 
+const NOT_IN_THIS_STATE: &str = "The specified operation is not valid for the current state of the resource.";
+
 /// The body, also of a single task in a collection.
 #[derive(Serialize)]
 pub struct ErrorBody<'a> {
@@ -55,11 +57,17 @@ impl<'a> ErrorBody<'a> {
     /// From a refusal; `base` is given when the body stands alone.
     pub fn new(refusal: &'a Refusal, base: Option<&str>, request: RequestId) -> ErrorBody<'a> {
         let now = Timestamp::now().iso();
+        // Programs for Azure look for this sentence; ours says which state it is.
+        let (message, reason) = match refusal.code {
+            Code::OperationInvalidForCurrentState => (NOT_IN_THIS_STATE, Some(refusal.message.as_str())),
+            _ => (refusal.message.as_str(), None),
+        };
+        let reason = reason.map(|value| Detail { key: "Reason", value });
         ErrorBody {
             metadata: base.map(|base| format!("{base}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element")),
             code: refusal.code.as_str(),
-            message: Message { lang: "en-US", value: format!("{}\nRequestId:{request}\nTime:{now}", refusal.message) },
-            values: refusal.values.iter().map(|(key, value)| Detail { key, value }).collect(),
+            message: Message { lang: "en-US", value: format!("{message}\nRequestId:{request}\nTime:{now}") },
+            values: refusal.values.iter().map(|(key, value)| Detail { key, value }).chain(reason).collect(),
         }
     }
 }

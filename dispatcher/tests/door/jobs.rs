@@ -52,7 +52,6 @@ fn a_job_is_disabled_moved_and_enabled_again() {
     until(&house, "Job", "disabled");
     let job = house.get("/jobs/Job");
     assert_eq!(job["previousState"], "disabling");
-    house.send("PATCH", "/jobs/Job", json!({"poolInfo": {"poolId": "missing"}}), 404);
     house.send("PATCH", "/jobs/Job", json!({"poolInfo": {"poolId": "OTHER"}, "priority": 3}), 200);
     let job = house.get("/jobs/Job");
     assert_eq!((&job["poolInfo"]["poolId"], &job["priority"]), (&json!("OTHER"), &json!(3)));
@@ -123,6 +122,41 @@ fn a_job_that_ends_with_its_last_task_waits_a_moment_for_its_first() {
     until(&house, "Empty", "completed");
     assert_eq!(house.get("/jobs/Empty")["executionInfo"]["terminateReason"], "AllTasksComplete");
     assert_eq!(house.get("/jobs/Used")["state"], "active");
+}
+
+#[test]
+fn a_task_that_is_terminated_takes_its_job_along_only_where_its_exit_conditions_say_so() {
+    let house = House::open();
+    add_pool(&house, "Pool", 4);
+    let job = |id: &str| json!({"id": id, "poolInfo": {"poolId": "Pool"}, "onTaskFailure": "performExitOptionsJobAction"});
+    let task = |id: &str, conditions: Value| json!({"id": id, "commandLine": "x", "exitConditions": conditions});
+    for (id, conditions) in [("Plain", json!({})), ("Bound", json!({"default": {"jobAction": "terminate"}}))] {
+        house.send("POST", "/jobs", job(id), 201);
+        house.send("POST", &format!("/jobs/{id}/tasks"), task("t", conditions), 201);
+        house.send("POST", &format!("/jobs/{id}/tasks/t/terminate"), Value::Null, 204);
+    }
+    assert_eq!(house.get("/jobs/Plain")["state"], "active");
+    house.send("POST", "/jobs/Plain/tasks/t/reactivate", Value::Null, 204);
+    assert_eq!(house.get("/jobs/Plain/tasks/t")["state"], "active");
+    until(&house, "Bound", "completed");
+    assert_eq!(house.get("/jobs/Bound")["executionInfo"]["terminateReason"], "TaskFailed");
+}
+
+#[test]
+fn a_job_may_come_before_its_pool_but_not_before_that_of_a_manager_that_takes_a_whole_node() {
+    let house = House::open();
+    house.send("POST", "/jobs", json!({"id": "Early", "poolInfo": {"poolId": "later"}}), 201);
+    house.send("POST", "/jobs/Early/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+    assert_eq!(house.get("/jobs/Early")["poolInfo"]["poolId"], "later");
+    let managed = |exclusive: bool| {
+        let manager = json!({"id": "m", "commandLine": "x", "runExclusive": exclusive});
+        json!({"id": "Managed", "poolInfo": {"poolId": "later"}, "jobManagerTask": manager})
+    };
+    assert_eq!(code(house.send("POST", "/jobs", managed(true), 404)), "PoolNotFound");
+    house.send("POST", "/jobs", managed(false), 201);
+    add_pool(&house, "Later", 1);
+    let view = house.get("/piecework/pools/Later");
+    assert_eq!(view["waiting"], json!({"tasks": 2, "slots": 2}), "{view}");
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn a_patch_changes_what_it_names_and_keeps_the_rest() {
     );
     assert_ne!(before["eTag"], after["eTag"]);
     assert_eq!((&after["displayName"], &after["metadata"][0]["value"]), (&json!("shown"), &json!("b")));
-    assert_eq!(after["startTask"], json!({"commandLine": "x", "maxTaskRetryCount": 0, "waitForSuccess": true}));
+    assert_eq!(
+        after["startTask"],
+        json!({"commandLine": "x", "maxTaskRetryCount": 0, "waitForSuccess": true, "userIdentity": {"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}}})
+    );
     assert_eq!((&after["virtualMachineConfiguration"], &after["vmSize"]), (&before["virtualMachineConfiguration"], &before["vmSize"]));
     house.send("PATCH", "/pools/Pool", json!({"metadata": []}), 200);
     let pool = house.get("/pools/Pool");
@@ -86,6 +89,10 @@ fn what_nodes_are_made_of_changes_only_while_there_are_none() {
     assert_eq!(puppet.joined.slots, 4);
     let refused = house.send("PATCH", "/pools/Pool", change, 409).json();
     assert_eq!((&refused["code"], &refused["values"][0]["value"]), (&json!("OperationInvalidForCurrentState"), &json!("vmSize")));
+    let message = refused["message"]["value"].as_str().unwrap();
+    assert!(message.starts_with("The specified operation is not valid for the current state of the resource.\n"), "{message}");
+    let reason = json!({"key": "Reason", "value": "The property can only change while the pool has no nodes."});
+    assert!(refused["values"].as_array().unwrap().contains(&reason), "{refused}");
     house.send("PATCH", "/pools/Pool", json!({"displayName": "still"}), 200);
     house.send("DELETE", "/pools/Pool", Value::Null, 202);
     assert_eq!(code(&house, "PATCH", "/pools/Pool", json!({"displayName": "x"}), 409), "PoolBeingDeleted");

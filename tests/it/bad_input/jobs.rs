@@ -36,7 +36,6 @@ pub(super) fn jobs(table: &mut Table) {
         (("poolInfo", auto(&[("pool", json!({}))])), "MissingRequiredProperty"),
         (("poolInfo", auto(&[("pool", pool(&[("vmSize", Null)]))])), "MissingRequiredProperty"),
         (("poolInfo", auto(&[("pool", pool(&[("virtualMachineConfiguration", Null)]))])), "MissingRequiredProperty"),
-        (("poolInfo", auto(&[("pool", pool(&[("targetDedicatedNodes", Null)]))])), "MissingRequiredProperty"),
         (("poolInfo", auto(&[("pool", pool(&[("targetDedicatedNodes", json!(1_000_000))]))])), "InvalidPropertyValue"),
         (("poolInfo", auto(&[("pool", pool(&[("taskSlotsPerNode", json!(0))]))])), "InvalidPropertyValue"),
         (("poolInfo", auto(&[("pool", pool(&[("enableAutoScale", json!(true))]))])), "InvalidPropertyValue"),
@@ -80,7 +79,8 @@ pub(super) fn jobs(table: &mut Table) {
     ] {
         table.post("/jobs", job(&[preparation.clone(), ("jobReleaseTask", release)]), 400, "InvalidPropertyValue");
     }
-    table.post("/jobs", job(&[("poolInfo", json!({"poolId": "no-pool"}))]), 404, "PoolNotFound");
+    let exclusive = ("jobManagerTask", json!({"id": "m", "commandLine": "x"}));
+    table.post("/jobs", job(&[("poolInfo", json!({"poolId": "no-pool"})), exclusive]), 404, "PoolNotFound");
     table.post("/jobs", job(&[("id", json!("Bad-Job"))]), 409, "JobExists");
     table.send("PATCH", "/jobs/bad-job", &json!({"priority": 5000}), 400, "InvalidPropertyValue");
     table.send("PATCH", "/jobs/bad-job", &json!({"poolInfo": {"poolId": "other"}}), 409, "OperationInvalidForCurrentState");
