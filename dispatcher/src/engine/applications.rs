@@ -151,8 +151,11 @@ impl World {
         let mut refusal =
             Refusal::new(Code::InvalidApplicationPackageReferences, "One or more application package references could not be satisfied.");
         for reference in bad {
-            let version = reference.version.as_ref().map_or("(default)", PackageVersion::as_str);
-            refusal = refusal.with("ApplicationPackageReference", format!("{}#{version}", reference.application_id));
+            let (id, what) = (&reference.application_id, "The specified application package does not exist.");
+            refusal = match &reference.version {
+                None => refusal.with(id.as_str(), what),
+                Some(version) => refusal.with(&format!("{id}:{version}"), what),
+            };
         }
         Err(refusal.hint("Upload the package first (piecework app upload), and give the application a default version."))
     }

@@ -164,7 +164,8 @@ impl World {
             }
             Some(_) if formula.is_none() && interval.is_none() => return Ok(Err(missing("autoScaleFormula"))),
             Some(scaling) => {
-                if now.since(scaling.enabled_at) < ENABLE_MS {
+                // A pool that was added with its formula has not been enabled by a request yet.
+                if scaling.enabled_at != record.created_at && now.since(scaling.enabled_at) < ENABLE_MS {
                     let text = "Automatic scaling of the pool was enabled less than 30 seconds ago.";
                     return Ok(Err(Refusal::new(Code::TooManyEnableAutoScaleRequests, text).hint("Wait 30 seconds and try again.")));
                 }

@@ -40,9 +40,9 @@ impl Answer {
     }
 
     /// 200 with bytes.
-    pub fn bytes(body: Body, length: u64) -> Answer {
+    pub fn bytes(body: Body, length: u64, content_type: &str) -> Answer {
         let answer = Answer { body, ..Answer::empty(200) };
-        answer.with(header::CONTENT_TYPE, "application/octet-stream").with(header::CONTENT_LENGTH, &length.to_string())
+        answer.with(header::CONTENT_TYPE, content_type).with(header::CONTENT_LENGTH, &length.to_string())
     }
 
     /// Adds a header; a value that HTTP does not allow is left out and logged.

@@ -220,6 +220,7 @@ async fn enter(door: Arc<Door>, request: Request<Body>) -> Response {
 /// Adds what every answer has.
 fn finish(answer: Answer, id: RequestId, parts: &Parts) -> Response {
     let mut answer = answer.with(HeaderName::from_static("request-id"), &id.to_string()).with(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    answer.headers.insert(HeaderName::from_static("dataserviceversion"), HeaderValue::from_static("3.0"));
     let wants_echo = parts.headers.get("return-client-request-id").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let own_id = parts.headers.get("client-request-id").or_else(|| parts.headers.get("x-ms-client-request-id"));
     if let (true, Some(own_id)) = (wants_echo, own_id) {

@@ -102,10 +102,15 @@ pub fn not_modified(call: &Call, entry: &FileEntry) -> Result<Option<Answer>, Re
     Ok(answer)
 }
 
+/// As Azure has it; browsers show texts and save the rest.
+fn content_type(name: &str) -> &'static str {
+    if name.to_ascii_lowercase().ends_with(".txt") { "text/plain" } else { "application/octet-stream" }
+}
+
 /// Bytes, with the properties of their file.
 pub fn content(call: &Call, entry: &FileEntry, body: Body, length: u64) -> Answer {
     let own = |name| HeaderName::from_static(name);
-    Answer::bytes(body, length)
+    Answer::bytes(body, length, content_type(&entry.name))
         .with(header::LAST_MODIFIED, &http_date(entry.modified_at))
         .with(own("ocp-creation-time"), &http_date(entry.created_at))
         .with(own("ocp-batch-file-isdirectory"), if entry.is_directory { "true" } else { "false" })
@@ -171,7 +176,7 @@ pub fn list(call: &Call, wanted: &Wanted, entries: &[FileEntry], has_more: bool)
             creation_time: Iso(entry.created_at),
             last_modified: Iso(entry.modified_at),
             content_length: entry.length,
-            content_type: "application/octet-stream",
+            content_type: content_type(&entry.name),
             file_mode: format!("0o{:o}", entry.mode),
         });
         let url = format!("{}{}/{}", call.base, call.path, utf8_percent_encode(&entry.name, KEPT));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     engine::shown_constraints,
     http::{
-        shared_body::{COMMAND_LINE_MAX, environment, resource_files, user_identity},
+        shared_body::{COMMAND_LINE_MAX, environment, resource_files, shown_identity},
         task_body,
         validate::{Object, prune},
     },
@@ -66,10 +66,10 @@ fn preparation(given: &Object<'_>) -> Result<(PreparationTask, Value), Refusal> 
         "commandLine": task.spec.command_line,
         "resourceFiles": task.spec.resource_files,
         "environmentSettings": task.spec.environment_settings,
-        "constraints": shown_constraints(constraints),
+        "constraints": shown_constraints(TaskConstraints { max_task_retry_count: constraints.max_task_retry_count.or(Some(0)), ..constraints }),
         "waitForSuccess": task.waits,
         "rerunOnNodeRebootAfterSuccess": task.reruns,
-        "userIdentity": user_identity(given)?,
+        "userIdentity": shown_identity(given)?,
     });
     Ok((task, prune(shown)))
 }
@@ -89,7 +89,7 @@ fn release(given: &Object<'_>) -> Result<(ReleaseTask, Value), Refusal> {
         "environmentSettings": task.spec.environment_settings,
         "maxWallClockTime": limit,
         "retentionTime": retention.unwrap_or(RETENTION),
-        "userIdentity": user_identity(given)?,
+        "userIdentity": shown_identity(given)?,
     });
     Ok((task, prune(shown)))
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     command::NewManager,
-    http::{task_body, validate::Object},
+    http::{shared_body::shown_identity, task_body, validate::Object},
     refusal::Refusal,
 };
 
@@ -21,6 +21,7 @@ pub fn read(body: &Object<'_>) -> Result<Option<(NewManager, Value)>, Refusal> {
     let allows_low_priority = given.flag("allowLowPriorityNode")?.unwrap_or(true);
     let mut shown: Map<String, Value> = serde_json::from_str(&task.document).expect("a task's document is an object");
     shown.insert("id".to_owned(), json!(task.id));
+    shown.insert("userIdentity".to_owned(), shown_identity(&given)?);
     shown.insert("killJobOnCompletion".to_owned(), json!(ends_job));
     shown.insert("runExclusive".to_owned(), json!(is_exclusive));
     shown.insert("allowLowPriorityNode".to_owned(), json!(allows_low_priority));

@@ -86,7 +86,7 @@ fn given(info: &Object<'_>) -> Result<Option<Given>, Refusal> {
         }
     };
     let shown = prune(json!({
-        "autoPoolIdPrefix": prefix, "poolLifetimeOption": lifetime.as_str(), "keepAlive": keep_alive, "pool": shown,
+        "autoPoolIdPrefix": prefix, "poolLifetimeOption": lifetime.as_str(), "keepAlive": keep_alive.unwrap_or(false), "pool": shown,
     }));
     Ok(Some(Given { prefix, lifetime, keep_alive, pool, shown }))
 }
@@ -204,7 +204,7 @@ mod tests {
             (json!({"pool": null}), MissingRequiredProperty, at(".pool")),
             (json!({"pool": []}), InvalidPropertyValue, at(".pool")),
             (json!({"pool.vmSize": null}), MissingRequiredProperty, at(".pool.vmSize")),
-            (json!({"pool.targetDedicatedNodes": null}), MissingRequiredProperty, at(".pool.targetDedicatedNodes")),
+            (json!({"pool.targetDedicatedNodes": -1}), InvalidPropertyValue, at(".pool.targetDedicatedNodes")),
             (
                 json!({"pool.virtualMachineConfiguration": {}}),
                 MissingRequiredProperty,

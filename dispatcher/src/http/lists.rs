@@ -104,12 +104,12 @@ pub fn written<T>(
     Answer::json(body)
 }
 
-/// Reads `$select` and `$expand`.
+/// Reads `$select` and `$expand`; properties that are shown anyway may be expanded, too.
 pub fn shape(call: &Call, known: &[&str]) -> Result<Option<Select>, Refusal> {
     if let Some(expand) = call.query.text("$expand")?
-        && expand.split(',').any(|name| name.trim() != "stats")
+        && expand.split(',').map(str::trim).any(|name| name != "stats" && !known.contains(&name))
     {
-        return Err(wrong("$expand", expand, "Only stats can be expanded."));
+        return Err(wrong("$expand", expand, "It names no property of this resource; stats can be expanded."));
     }
     call.query.text("$select")?.map(|text| Select::parse(text, known)).transpose()
 }

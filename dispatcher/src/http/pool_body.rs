@@ -91,9 +91,7 @@ fn new_targets(body: &Object<'_>, is_scaled: bool) -> Result<(u32, u32), Refusal
     if is_scaled && (dedicated.is_some() || low_priority.is_some()) {
         return Err(body.invalid("enableAutoScale", "Targets and enableAutoScale exclude each other."));
     }
-    if !is_scaled && dedicated.is_none() && low_priority.is_none() {
-        return Err(body.missing("targetDedicatedNodes"));
-    }
+    // Azure's reference wants one of the two; its service takes none as zero, and so do the tests of its clients.
     Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
 }
 
@@ -191,7 +189,6 @@ mod tests {
             ("vmSize", Value::Null, MissingRequiredProperty),
             ("virtualMachineConfiguration", Value::Null, MissingRequiredProperty),
             ("cloudServiceConfiguration", json!({"osFamily": "5"}), InvalidPropertyValue),
-            ("targetDedicatedNodes", Value::Null, MissingRequiredProperty),
             ("targetDedicatedNodes", json!(-1), InvalidPropertyValue),
             ("enableAutoScale", json!(true), InvalidPropertyValue),
             ("autoScaleFormula", json!("$TargetDedicatedNodes=1;"), InvalidAutoScalingSettings),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     core::JobOrder,
     http::{
-        shared_body::{COMMAND_LINE_MAX, environment, resource_files, retries, user_identity},
+        shared_body::{COMMAND_LINE_MAX, environment, resource_files, retries, shown_identity},
         validate::Object,
     },
     refusal::Refusal,
@@ -54,9 +54,7 @@ pub fn start_task(body: &Object<'_>) -> Result<Option<(StartTask, Value)>, Refus
             given.invalid("commandLine", format!("The start task with its files and variables may have {START_TASK_MAX} characters."))
         );
     }
-    if let (Some(identity), Some(fields)) = (user_identity(&given)?, shown.as_object_mut()) {
-        fields.insert("userIdentity".to_owned(), identity);
-    }
+    shown["userIdentity"] = shown_identity(&given)?;
     Ok(Some((task, shown)))
 }
 

@@ -4,7 +4,7 @@ use broker_config::spec::{EnvironmentSetting, PackageReference, ResourceFile};
 use serde_json::{Value, json};
 
 use crate::{
-    http::validate::{List, Object, prune},
+    http::validate::{List, Object},
     refusal::{Code, Refusal},
 };
 
@@ -154,14 +154,23 @@ pub fn resource_files(body: &Object<'_>) -> Result<Vec<ResourceFile>, Refusal> {
     })
 }
 
+/// Whom tasks run as when nothing is said.
+pub const DEFAULT_IDENTITY: &str = r#"{"autoUser":{"scope":"pool","elevationLevel":"nonadmin"}}"#;
+
 /// `userIdentity`: the automatic user, as tasks run as their agent's user; named users are not served.
 pub fn user_identity(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
     let Some(identity) = body.object("userIdentity")? else { return Ok(None) };
     identity.unsupported(&["username"], "Pools have no named users yet; leave userIdentity out or use autoUser.")?;
     let Some(user) = identity.object("autoUser")? else { return Ok(None) };
-    let scope = user.choice("scope", &["task", "pool"])?;
-    let level = user.choice("elevationLevel", &["nonadmin", "admin"])?;
-    Ok(Some(prune(json!({"autoUser": {"scope": scope, "elevationLevel": level}}))).filter(|value| value != &json!({})))
+    let scope = user.choice("scope", &["task", "pool"])?.unwrap_or("pool");
+    let level = user.choice("elevationLevel", &["nonadmin", "admin"])?.unwrap_or("nonadmin");
+    Ok(Some(json!({"autoUser": {"scope": scope, "elevationLevel": level}})))
+}
+
+/// The same as it is shown, also when nobody asked for one.
+pub fn shown_identity(body: &Object<'_>) -> Result<Value, Refusal> {
+    let usual = || serde_json::from_str(DEFAULT_IDENTITY).expect("the default identity is JSON");
+    Ok(user_identity(body)?.unwrap_or_else(usual))
 }
 
 /// Retries: -1 is no limit.

@@ -11,6 +11,7 @@ pub struct FailureInfo<'a> {
     category: &'static str,
     code: &'a str,
     message: String,
+    details: [(); 0],
 }
 
 /// How a node's start task goes or went.
@@ -66,7 +67,7 @@ fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
 
 /// Exit code and failure of such a task; `what` says which it was.
 pub fn failure<'a>(outcome: &'a Outcome, what: &str) -> (Option<i32>, Option<FailureInfo<'a>>) {
-    let failed = |category, code, message: String| Some(FailureInfo { category, code, message });
+    let failed = |category, code, message: String| Some(FailureInfo { category, code, message, details: [] });
     let user = "usererror";
     match outcome {
         Outcome::Exit { code: 0 } => (Some(0), None),

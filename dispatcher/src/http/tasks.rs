@@ -18,6 +18,7 @@ use crate::{
         lists::{self, Paging, ROWS_MAX, shape},
         odata::Select,
         pools::{NameValue, details},
+        shared_body::DEFAULT_IDENTITY,
         stats::{self, TaskStats},
         task_body,
         task_collection::{acts_on_job, unheard},
@@ -59,7 +60,6 @@ struct FailureInfo<'a> {
     category: &'static str,
     code: &'a str,
     message: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<NameValue<'a>>,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Place<'a> {
         let (node, pool) = (row.node.as_ref()?.as_str(), row.pool.as_ref().unwrap_or(&self.job.pool).as_str());
         #[rustfmt::skip]
         let parts = [
-            r#"{"affinityId":""#, node,
+            r#"{"affinityId":"TVM:"#, node,
             r#"","nodeUrl":""#, base, "/pools/", pool, "/nodes/", node,
             r#"","poolId":""#, pool,
             r#"","nodeId":""#, node,
@@ -187,6 +187,7 @@ fn show<'a>(fields: Fields<'a>, call: &'a Call, place: &Place<'_>, row: &TaskRow
         .add_parts("nodeInfo", || place.node_info(row))
         .add_some("stats", stats)
         .document(&row.document)
+        .add_parts("userIdentity", || (!row.document.contains(r#""userIdentity":"#)).then_some([DEFAULT_IDENTITY]))
         .finish()
 }
 

@@ -49,7 +49,7 @@ fn a_job_shows_its_own_pool_as_it_was_given_and_where_it_runs() {
     assert!(id.starts_with("Auto_"), "{id}");
     let shown = &job["poolInfo"]["autoPoolSpecification"];
     assert_eq!((&shown["autoPoolIdPrefix"], &shown["poolLifetimeOption"]), (&json!("Auto"), &json!("job")));
-    assert_eq!((job["poolInfo"].get("poolId"), shown.get("keepAlive")), (None, None));
+    assert_eq!((job["poolInfo"].get("poolId"), &shown["keepAlive"]), (None, &json!(false)));
     let mut given = pool();
     given.as_object_mut().unwrap().remove("resourceTags");
     assert_eq!(shown["pool"], given, "resource tags are not part of this version");
@@ -192,7 +192,7 @@ fn a_job_whose_pool_cannot_be_made_tells_why() {
     let execution = &job["executionInfo"];
     let error = &execution["schedulingError"];
     assert_eq!((&error["category"], &error["code"]), (&json!("usererror"), &json!("InvalidApplicationPackageReferencesInAutoPool")));
-    assert_eq!(error["details"][0], json!({"name": "ApplicationPackageReference", "value": "nothing#(default)"}));
+    assert_eq!(error["details"][0], json!({"name": "nothing", "value": "The specified application package does not exist."}));
     assert!(error["message"].is_string() && execution["endTime"].is_string(), "{execution}");
     assert_eq!((execution.get("poolId"), execution.get("terminateReason")), (None, None));
     assert_eq!(pools(&house), Vec::<String>::new());

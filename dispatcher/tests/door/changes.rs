@@ -46,7 +46,11 @@ fn a_create_answers_201_with_its_location_and_no_body() {
     let task = house.get("/jobs/job/tasks/t");
     assert_eq!((task["id"].as_str(), task["state"].as_str()), (Some("T"), Some("active")));
     assert_eq!(task["executionInfo"], json!({"retryCount": 0, "requeueCount": 0}));
-    assert_eq!(task["constraints"], json!({"maxWallClockTime": "P10675199DT2H48M5.4775807S", "retentionTime": "P7D"}));
+    assert_eq!(
+        task["constraints"],
+        json!({"maxTaskRetryCount": 0, "maxWallClockTime": "P10675199DT2H48M5.4775807S", "retentionTime": "P7D"})
+    );
+    assert_eq!(task["userIdentity"], json!({"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}}));
     assert!(task.get("nodeInfo").is_none() && task.get("previousState").is_none());
 }
 

@@ -232,7 +232,7 @@ fn an_ended_task_shows_its_streams_its_files_and_its_end() {
 
     let got = house.ask("HEAD", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &[], &Value::Null);
     assert_eq!((got.status, got.header("content-length"), got.body.len()), (200, Some("10"), 0));
-    assert_eq!(got.header("ocp-batch-file-isdirectory"), Some("false"));
+    assert_eq!((got.header("ocp-batch-file-isdirectory"), got.header("content-type")), (Some("false"), Some("text/plain")));
     assert_eq!(got.header("last-modified"), got.header("ocp-creation-time"));
     let later = [("if-modified-since", "Mon, 01 Jan 2035 00:00:00 GMT")];
     assert_eq!(house.ask("GET", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &later, &Value::Null).status, 304);
@@ -263,6 +263,8 @@ fn files_are_listed_page_by_page_and_removed() {
     let whole = house.get(&format!("{files}?recursive=true"));
     assert_eq!(names(&whole), ["stderr.txt", "stdout.txt", "wd/a b.txt", "wd/empty", "wd/large"]);
     assert_eq!(whole["value"][0]["properties"]["contentLength"], 6, "the kept stream counts");
+    let types: Vec<_> = [1, 3].map(|at: usize| whole["value"][at]["properties"]["contentType"].as_str().unwrap()).into();
+    assert_eq!(types, ["text/plain", "application/octet-stream"]);
     assert_eq!(whole["value"][2]["url"], format!("{}{files}/wd/a%20b.txt", house.account.url));
     assert_eq!(names(&house.get(&format!("{files}?recursive=true&$filter=startswith(name,'wd/')"))).len(), 3);
     let first = house.get(&format!("{files}?recursive=true&maxresults=2"));

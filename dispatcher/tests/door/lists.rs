@@ -63,6 +63,8 @@ fn filters_and_selections_limit_rows_and_fields() {
     assert_eq!(list("$filter=creationTime%20gt%20DateTime'2099-01-01T00:00:00Z'").len(), 0);
     let page = house.get("/jobs/Job/tasks?$select=id,displayName,state&$filter=id%20eq%20'task-000'&$expand=stats");
     assert_eq!(page["value"][0], json!({"id": "task-000", "displayName": "d", "state": "active"}));
+    let expanded = house.get("/jobs/Job/tasks?$select=id,executionInfo&$expand=executionInfo,nodeInfo&$filter=id%20eq%20'task-001'");
+    assert_eq!(expanded["value"][0]["executionInfo"]["result"], "failure");
     assert_eq!(ids(&house.get("/jobs?$filter=executionInfo/poolId%20eq%20'pool'")), ["Job"]);
     assert_eq!(ids(&house.get("/pools?$filter=enableAutoScale%20eq%20true")).len(), 0);
     assert_eq!(ids(&house.get("/pools?$filter=enableAutoScale%20eq%20false")), ["Pool"]);

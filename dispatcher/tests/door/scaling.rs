@@ -92,6 +92,16 @@ fn scaling_is_switched_on_and_off() {
 }
 
 #[test]
+fn a_pool_added_with_a_formula_takes_another_at_once() {
+    let house = House::open();
+    house.send("POST", "/pools", pool("Pool", json!({"enableAutoScale": true, "autoScaleFormula": FORMULA})), 201);
+    let interval = json!({"autoScaleEvaluationInterval": "PT6M"});
+    house.send("POST", "/pools/Pool/enableautoscale", interval.clone(), 200);
+    assert_eq!(house.get("/pools/Pool")["autoScaleEvaluationInterval"], "PT6M");
+    assert_eq!(code(&house, "/pools/Pool/enableautoscale", interval, 503), "TooManyEnableAutoScaleRequests");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let house = House::open();
     let formula = "$TargetDedicatedNodes = 1;";

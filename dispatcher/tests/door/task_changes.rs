@@ -24,7 +24,7 @@ fn constraints_are_replaced_whole() {
     let got = house.ask("PUT", "/jobs/Job/tasks/t", &[("if-match", &old)], &json!({"constraints": {"maxWallClockTime": "PT05M00S"}}));
     assert_eq!((got.status, got.body.len()), (200, 0));
     let task = house.get("/jobs/Job/tasks/t");
-    assert_eq!(task["constraints"], json!({"maxWallClockTime": "PT5M", "retentionTime": "P7D"}));
+    assert_eq!(task["constraints"], json!({"maxTaskRetryCount": 0, "maxWallClockTime": "PT5M", "retentionTime": "P7D"}));
     assert_eq!((&task["displayName"], &task["commandLine"]), (&json!("d"), &json!("x")));
     assert_eq!(house.ask("PUT", "/jobs/Job/tasks/t", &[("if-match", &old)], &json!({})).status, 412);
     house.send("PUT", "/jobs/Job/tasks/t", json!({}), 200);

@@ -30,7 +30,6 @@ pub(super) fn pools(table: &mut Table) {
             "UnsupportedProperty",
         ),
         (("cloudServiceConfiguration", json!({"osFamily": "5"})), "InvalidPropertyValue"),
-        (("targetDedicatedNodes", Null), "MissingRequiredProperty"),
         (("targetDedicatedNodes", json!(-1)), "InvalidPropertyValue"),
         (("targetDedicatedNodes", json!(1.5)), "InvalidPropertyValue"),
         (("targetDedicatedNodes", json!("many")), "InvalidPropertyValue"),
