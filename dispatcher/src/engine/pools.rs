@@ -2,6 +2,7 @@
 
 use broker_config::{
     ids::{JobUid, NodeId, PoolId},
+    message::Fault,
     period::Period,
     spec::QueuePolicy,
     state::{AllocationState, DeallocationOption, JobState, PoolState},
@@ -34,6 +35,16 @@ macro_rules! or_refuse {
     };
 }
 pub(super) use or_refuse;
+
+/// What a pool says whose resize was stopped before its end.
+fn cut_short(asked_for: (u32, u32), there: (u32, u32)) -> Fault {
+    let targets = [("TargetDedicatedNodes", asked_for.0), ("TargetLowPriorityNodes", asked_for.1)];
+    Fault {
+        code: "ResizeStopped".to_owned(),
+        message: format!("The resize was stopped on request: {} of {} nodes are there.", there.0 + there.1, asked_for.0 + asked_for.1),
+        details: targets.map(|(name, nodes)| (name.to_owned(), nodes.to_string())).into(),
+    }
+}
 
 impl World {
     pub(super) fn create_pool(&mut self, pool: NewPool, now: Timestamp) -> Outcome {
@@ -180,7 +191,10 @@ impl World {
         // What is there, or on its way out, decides the new target; nodes that nobody has seen are given up.
         let there = entry.nodes.values().filter(|node| node.drain.is_none() && node.epoch.0 > 0);
         let (dedicated, low_priority): (Vec<_>, Vec<_>) = there.partition(|node| node.is_dedicated);
-        (entry.record.target_dedicated, entry.record.target_low_priority) = (dedicated.len() as u32, low_priority.len() as u32);
+        let asked_for = (entry.record.target_dedicated, entry.record.target_low_priority);
+        let there = (dedicated.len() as u32, low_priority.len() as u32);
+        entry.record.resize_errors = if there == asked_for { vec![] } else { vec![cut_short(asked_for, there)] };
+        (entry.record.target_dedicated, entry.record.target_low_priority) = there;
         (entry.record.allocation, entry.record.allocation_at) = (AllocationState::Stopping, now);
         Ok(Ok(self.changed(pool, now)))
     }

@@ -301,8 +301,8 @@ impl World {
             Some(fault) => format!("{reason}; it failed: {} ({})", fault.message, fault.code),
         };
         // A fault belongs to the resize that goes on: the next try may still end it well.
-        let faults: Vec<Fault> = fault.into_iter().filter(|_| record.allocation != AllocationState::Steady).collect();
-        let has_other_faults = record.allocation != AllocationState::Steady && record.resize_errors != faults;
+        let faults: Vec<Fault> = fault.into_iter().filter(|_| record.allocation == AllocationState::Resizing).collect();
+        let has_other_faults = record.allocation == AllocationState::Resizing && record.resize_errors != faults;
         if has_other_faults {
             record.resize_errors = faults;
         }

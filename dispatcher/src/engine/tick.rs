@@ -68,7 +68,10 @@ fn settle(entry: &mut PoolEntry, now: Timestamp) -> bool {
     };
     let out_of_time = record.resize_timeout.limit().is_some_and(|limit| now.since(record.allocation_at) > limit.as_millis() as i64);
     if is_done {
-        record.resize_errors.clear();
+        // What was stopped has noted what is missing.
+        if record.allocation == AllocationState::Resizing {
+            record.resize_errors.clear();
+        }
     } else if out_of_time {
         let message = format!("The resize did not end in time: {there} of {wanted} nodes are there.");
         record.resize_errors.insert(0, Fault { code: "AllocationTimedOut".to_owned(), message, details: vec![] });

@@ -143,6 +143,16 @@ fn a_resize_is_visible_before_its_answer_and_a_policy_excludes_it() {
     assert_eq!((&pool["allocationState"], &pool["targetDedicatedNodes"]), (&json!("resizing"), &json!(2)));
     assert_eq!(house.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 1}), 409).json()["code"], "PoolBeingResized");
     house.send("POST", "/pools/Pool/stopresize", Value::Null, 202);
+    let stopped = loop {
+        let pool = house.get("/pools/Pool");
+        if pool["allocationState"] == "steady" {
+            break pool;
+        }
+        assert_eq!((&pool["allocationState"], pool.get("resizeErrors")), (&json!("stopping"), None));
+    };
+    let error = &stopped["resizeErrors"][0];
+    assert_eq!((&stopped["targetDedicatedNodes"], &error["code"]), (&json!(0), &json!("ResizeStopped")));
+    assert_eq!(error["values"][0], json!({"name": "TargetDedicatedNodes", "value": "2"}));
     let policy = json!({"minNodes": 0, "maxNodes": 4, "reactMs": 500, "idleMs": 1000, "deallocation": "taskcompletion"});
     assert_eq!(house.send("PUT", "/piecework/pools/Pool/policy", policy.clone(), 200).json(), policy);
     assert_eq!(house.get("/piecework/pools/Pool/policy"), policy);

@@ -85,7 +85,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("pool.enable_auto_scale", 200, "PoolEnableAutoScaleParameter!", Nothing, Whole, "Scales a pool by a formula"),
     row("pool.evaluate_auto_scale", 200, "PoolEvaluateAutoScaleParameter!", One("AutoScaleRun"), Whole, "Tries a formula and changes nothing"),
     row("pool.resize", 202, "PoolResizeParameter!", Nothing, RETAINED, "Changes how many nodes a pool has"),
-    row("pool.stop_resize", 202, "", Nothing, Whole, "Ends a resize where it is"),
+    row("pool.stop_resize", 202, "", Nothing, But("the target becomes what is there; resizeErrors tells what it was"), "Ends a resize where it is"),
     row("pool.update_properties", 204, "PoolUpdatePropertiesParameter!", Nothing, Whole, "Replaces the properties of a pool that may change"),
     row("pool.remove_nodes", 202, "NodeRemoveParameter!", Nothing, RETAINED, "Removes nodes from a pool"),
     row("compute_node.add_user", 201, "ComputeNodeUser!", Nothing, Refuses("nodes have no accounts of their own; OperationNotValidOnNode"), "Adds a user to a node"),
