@@ -96,6 +96,8 @@ pub enum Command {
         /// What becomes of running tasks.
         option: DeallocationOption,
     },
+    /// Write what the nodes of a pool did last: somebody looks.
+    WriteNodes(PoolId),
     /// Add a job.
     CreateJob(Box<NewJob>),
     /// Run nothing of a job until it is enabled.

@@ -44,6 +44,14 @@ impl World {
         Ok(Ok(Done::Changed { version, at: now }))
     }
 
+    /// What would be written a moment later is written with this command.
+    pub(super) fn write_nodes(&mut self, pool: &PoolId, now: Timestamp) -> Result<Done, Refusal> {
+        if let Some(entry) = self.pools.get_mut(pool) {
+            entry.dirty_nodes.append(&mut entry.stale_nodes);
+        }
+        Ok(Done::Changed { version: self.version, at: now })
+    }
+
     /// Lets a node start again, or rest.
     pub(super) fn turn_node(
         &mut self,

@@ -263,6 +263,7 @@ impl World {
             Command::RemoveNodes { pool, nodes, option, condition } => self.remove_nodes(&pool, &nodes, option, &condition, now)?,
             Command::SwitchScheduling { pool, node, enabled, option } => self.switch_scheduling(&pool, &node, enabled, option, now)?,
             Command::TurnNode { pool, node, kind, option } => self.turn_node(&pool, &node, kind, option, now)?,
+            Command::WriteNodes(pool) => self.write_nodes(&pool, now),
             Command::CreateJob(job) => self.create_job(*job, now)?,
             Command::DisableJob(job, option, condition) => self.disable_job(&job, option, &condition, now)?,
             Command::EnableJob(job, condition) => self.enable_job(&job, &condition, now)?,

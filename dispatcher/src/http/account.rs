@@ -122,6 +122,7 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     };
     let mut counted = Vec::with_capacity(pools.len());
     for pool in pools {
+        door.see_nodes(&pool.id).await;
         let nodes = door.all_nodes(&pool.id).await?;
         counted.push((pool, nodes));
     }

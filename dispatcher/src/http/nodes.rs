@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    command::Command,
     http::{
         answer::{Answer, Fields, Iso, Text},
         call::Call,
@@ -137,6 +138,14 @@ impl Door {
         }
     }
 
+    /// Lets the nodes of a pool be read as they are in this moment.
+    pub async fn see_nodes(&self, pool: &PoolId) {
+        // What was written last is still true, if a second old.
+        if let Err(refusal) = self.change(Command::WriteNodes(pool.clone())).await {
+            tracing::debug!(%pool, code = refusal.code.as_str(), "nodes are read as they were written last");
+        }
+    }
+
     /// The last tasks of a node, when they are asked for.
     async fn recent(&self, row: &NodeRow, select: Option<&Select>) -> Result<Recent, Refusal> {
         if row.recent.is_empty() || !select.is_none_or(|select| select.has("recentTasks")) {
@@ -150,6 +159,7 @@ impl Door {
 pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let select = shape(call, PROPERTIES)?;
     let pool = door.pool(&call.pool()?).await?;
+    door.see_nodes(&pool.id).await;
     let row = door.node(&pool.id, &call.node()?).await?;
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#nodes/@Element", call.base));
     let recent = door.recent(&row, select.as_ref()).await?;
@@ -162,6 +172,7 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, NODES)?;
     let pool = door.pool(&call.pool()?).await?;
+    door.see_nodes(&pool.id).await;
     let rows = match paging.page(filter) {
         None => Vec::new(),
         Some(page) => door.read.nodes(&pool.id, page).await.map_err(store_failed)?,
