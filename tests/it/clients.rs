@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::stack::{Stack, skip, text};
+use crate::{
+    access::certify,
+    stack::{Stack, skip, text},
+};
 
 /// Runs one script with an interpreter; its JSON.
 fn run(stack: &Stack, command: &mut Command, script: &str) -> serde_json::Value {
@@ -27,15 +30,75 @@ pub fn python(variable: &str, needs: &str) -> Option<String> {
     is_fit.then_some(python)
 }
 
-#[test]
-fn the_azure_command_line_works_unmodified() {
-    let Some(python) = python("PIECEWORK_TEST_AZ_PYTHON", "import azure.cli.core") else {
-        return skip("the_azure_command_line_works_unmodified", "needs a Python with azure-cli (set PIECEWORK_TEST_AZ_PYTHON)");
-    };
-    let stack = Stack::start();
-    let seen = run(&stack, &mut Command::new(python), "python/az_batch.py");
+/// Azure's command line, where there is one.
+fn azure_cli(test: &str) -> Option<Command> {
+    let python = python("PIECEWORK_TEST_AZ_PYTHON", "import azure.cli.core");
+    if python.is_none() {
+        skip(test, "needs a Python with azure-cli (set PIECEWORK_TEST_AZ_PYTHON)");
+    }
+    python.map(Command::new)
+}
+
+fn azure_cli_works(stack: &Stack, command: &mut Command) {
+    let seen = run(stack, command, "python/az_batch.py");
     assert_eq!(seen["stdout"], "hello\n");
     assert_eq!((&seen["counts"]["succeeded"], &seen["counts"]["failed"]), (&121.into(), &1.into()));
+}
+
+/// The Python client of the second generation, where there is one.
+fn modern_python(test: &str) -> Option<Command> {
+    let python = python("PIECEWORK_TEST_MODERN_PYTHON", "from azure.batch import BatchClient");
+    if python.is_none() {
+        skip(test, "needs a Python with azure-batch 15 (set PIECEWORK_TEST_MODERN_PYTHON)");
+    }
+    python.map(Command::new)
+}
+
+fn modern_python_works(stack: &Stack, command: &mut Command) {
+    let seen = run(stack, command, "python/modern.py");
+    assert_eq!(seen, json!({"counts": {"succeeded": 229, "failed": 1}, "stdout": "7\n", "part": "12", "nodes": [1]}));
+}
+
+/// Node with its client, where there is one.
+fn node(test: &str) -> Option<Command> {
+    let modules = std::env::var("PIECEWORK_TEST_NODE_MODULES").unwrap_or_default();
+    if !Path::new(&modules).join("@azure/batch").is_dir() {
+        skip(test, "needs node and @azure/batch (set PIECEWORK_TEST_NODE_MODULES)");
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", modules);
+    Some(command)
+}
+
+fn node_works(stack: &Stack, command: &mut Command) {
+    let seen = run(stack, command, "node/batch.cjs");
+    assert_eq!(seen, json!({"counts": {"succeeded": 129, "failed": 1}, "stdout": "7\n", "part": "12", "pages": 3, "nodes": [1]}));
+}
+
+#[test]
+fn the_azure_command_line_works_unmodified() {
+    let Some(mut command) = azure_cli("the_azure_command_line_works_unmodified") else { return };
+    let stack = Stack::start();
+    azure_cli_works(&stack, &mut command);
+    stack.stop();
+}
+
+#[test]
+fn the_azure_command_line_and_later_clients_work_behind_tls_with_a_private_authority() {
+    let name = "the_azure_command_line_and_later_clients_work_behind_tls_with_a_private_authority";
+    let folder = tempfile::tempdir().unwrap();
+    let files = certify(folder.path());
+    let stack = Stack::start_with(&["--tls-cert", files.cert.to_str().unwrap(), "--tls-key", files.key.to_str().unwrap()]);
+    if let Some(mut command) = azure_cli(name) {
+        azure_cli_works(&stack, command.env("REQUESTS_CA_BUNDLE", &files.authority));
+    }
+    if let Some(mut command) = modern_python(name) {
+        modern_python_works(&stack, command.env("REQUESTS_CA_BUNDLE", &files.authority));
+    }
+    if let Some(mut command) = node(name) {
+        node_works(&stack, command.env("NODE_EXTRA_CA_CERTS", &files.authority));
+    }
     stack.stop();
 }
 
@@ -83,26 +146,16 @@ fn the_python_client_runs_jobs_on_pools_of_their_own() {
 
 #[test]
 fn the_second_generation_of_the_python_client_works_unmodified() {
-    let Some(python) = python("PIECEWORK_TEST_MODERN_PYTHON", "from azure.batch import BatchClient") else {
-        return skip(
-            "the_second_generation_of_the_python_client_works_unmodified",
-            "needs a Python with azure-batch 15 (set PIECEWORK_TEST_MODERN_PYTHON)",
-        );
-    };
+    let Some(mut command) = modern_python("the_second_generation_of_the_python_client_works_unmodified") else { return };
     let stack = Stack::start();
-    let seen = run(&stack, &mut Command::new(python), "python/modern.py");
-    assert_eq!(seen, json!({"counts": {"succeeded": 229, "failed": 1}, "stdout": "7\n", "part": "12", "nodes": [1]}));
+    modern_python_works(&stack, &mut command);
     stack.stop();
 }
 
 #[test]
 fn the_node_client_works_unmodified() {
-    let modules = std::env::var("PIECEWORK_TEST_NODE_MODULES").unwrap_or_default();
-    if !Path::new(&modules).join("@azure/batch").is_dir() {
-        return skip("the_node_client_works_unmodified", "needs node and @azure/batch (set PIECEWORK_TEST_NODE_MODULES)");
-    }
+    let Some(mut command) = node("the_node_client_works_unmodified") else { return };
     let stack = Stack::start();
-    let seen = run(&stack, Command::new("node").env("NODE_PATH", modules), "node/batch.cjs");
-    assert_eq!(seen, json!({"counts": {"succeeded": 129, "failed": 1}, "stdout": "7\n", "part": "12", "pages": 3, "nodes": [1]}));
+    node_works(&stack, &mut command);
     stack.stop();
 }
