@@ -135,6 +135,19 @@ pub struct OutputContainer {
     /// The blob's name without wildcards in the pattern, else a prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What the blobs keep and are served with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upload_headers: Vec<HttpHeader>,
+}
+
+/// A header.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// When outputs go.

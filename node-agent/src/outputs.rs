@@ -3,10 +3,10 @@
 //! The dispatcher is asked first whether this run may publish, and only when there is something to upload.
 //! What was done stands in `fileuploadout.txt`, what failed in `fileuploaderr.txt`, next to the streams.
 
-use std::{fmt::Write as _, io::ErrorKind, path::Path};
+use std::{fmt::Write as _, io::ErrorKind, path::Path, sync::Arc};
 
 use broker_config::{
-    blobs::{Blobs, Location},
+    blobs::{BlobHeaders, Blobs, Location},
     ids::RunKey,
     message::Fault,
     spec::{OutputFile, UploadCondition},
@@ -30,6 +30,7 @@ struct Piece {
     path: RelativePath,
     place: Location,
     key: String,
+    headers: Arc<BlobHeaders>,
 }
 
 /// Uploads what matches; how many bytes that was.
@@ -82,6 +83,10 @@ fn pieces(
         let place = blobs
             .locate(url)
             .map_err(|error| fault(error.code_for_upload(), "the container cannot be used", url, Some(("Reason", error.to_string()))))?;
+        let headers = &file.destination.container.upload_headers;
+        let headers = BlobHeaders::read(headers.iter().map(|header| (header.name.as_str(), header.value.as_str())))
+            .map_err(|(name, reason)| misc(&format!("the upload header {name} cannot be used: {reason}")))?;
+        let headers = Arc::new(headers);
         let text = expand(&file.file_pattern, environment);
         let pattern = Pattern::parse(&text, &folder.to_string_lossy()).map_err(|error| {
             let mut fault = misc(&format!("the file pattern cannot be used: {error}"));
@@ -96,7 +101,7 @@ fn pieces(
             if pieces.len() >= MATCHES_MAX {
                 return Err(misc("more files match than one task may upload"));
             }
-            pieces.push(Piece { path, place: place.clone(), key });
+            pieces.push(Piece { path, place: place.clone(), key, headers: headers.clone() });
         }
     }
     Ok(pieces)
@@ -120,7 +125,7 @@ async fn send(room: &Room, run: RunKey, folder: &Path, pieces: Vec<Piece>, log: 
 }
 
 async fn send_one(blobs: &Blobs, folder: &Folder, piece: Piece) -> Result<(String, u64), Fault> {
-    let Piece { path, place, key } = piece;
+    let Piece { path, place, key, headers } = piece;
     let url = format!("s3://{}/{key}", place.bucket);
     let named = |mut fault: Fault| {
         fault.details.push(("FilePath".to_owned(), path.to_string()));
@@ -129,7 +134,7 @@ async fn send_one(blobs: &Blobs, folder: &Folder, piece: Piece) -> Result<(Strin
     let file = folder.open_file(&path).map_err(|error| named(misc(&format!("the file cannot be read: {error}"))))?;
     // By its handle, so that nothing the name may point to by now is uploaded instead.
     let handle = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let bytes = blobs.upload_file(&place.bucket, &key, Path::new(&handle)).await.map_err(|error| {
+    let bytes = blobs.upload_file_with(&place.bucket, &key, Path::new(&handle), &headers).await.map_err(|error| {
         named(fault(error.code_for_upload(), "the blob store did not take the file", &url, Some(("Reason", error.to_string()))))
     })?;
     Ok((format!("{path} -> {url} ({bytes} bytes)\n"), bytes))

@@ -119,8 +119,9 @@ fn inputs_come_from_containers_and_outputs_go_to_them_under_their_conditions() {
         blobs.put("inputs", "other", Bytes::from_static(b"not wanted")).await.unwrap();
     });
     let outputs = |prefix: &str| {
+        let headers = json!([{"name": "x-ms-blob-content-type", "value": "text/csv"}, {"name": "x-ms-meta-origin", "value": prefix}]);
         json!([
-            {"filePattern": "**/*.out", "destination": {"container": {"containerUrl": "s3://results", "path": prefix}}, "uploadOptions": {"uploadCondition": "tasksuccess"}},
+            {"filePattern": "**/*.out", "destination": {"container": {"containerUrl": "s3://results", "path": prefix, "uploadHeaders": headers}}, "uploadOptions": {"uploadCondition": "tasksuccess"}},
             {"filePattern": "../std*.txt", "destination": {"container": {"containerUrl": format!("{}/results", stack.ready.s3.endpoint), "path": format!("{prefix}-logs")}}, "uploadOptions": {"uploadCondition": "taskcompletion"}},
             {"filePattern": "why.txt", "destination": {"container": {"containerUrl": "s3://results", "path": format!("{prefix}-why")}}, "uploadOptions": {"uploadCondition": "taskfailure"}}
         ])
@@ -139,6 +140,12 @@ fn inputs_come_from_containers_and_outputs_go_to_them_under_their_conditions() {
         ["bad-logs/stderr.txt", "bad-logs/stdout.txt", "bad-why", "good-logs/stderr.txt", "good-logs/stdout.txt", "good/x/y/1.out"]
     );
     assert_eq!(wait(blobs.get("results", "good/x/y/1.out", None, 100)).unwrap(), Bytes::from_static(b"alpha"));
+    let served = wait(async {
+        let url = blobs.presign_get("results", "good/x/y/1.out", Duration::from_secs(60)).await.unwrap();
+        reqwest::get(url).await.unwrap()
+    });
+    let header = |name: &str| served.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!((header("content-type"), header("x-amz-meta-origin")), ("text/csv".to_owned(), "good".to_owned()));
 
     rest.add_task("job", json!({"id": "nowhere", "commandLine": "/bin/sh -c 'echo > x.out'", "outputFiles": [{"filePattern": "*.out", "destination": {"container": {"containerUrl": "s3://no-such-bucket"}}, "uploadOptions": {"uploadCondition": "taskcompletion"}}]}));
     let nowhere = rest.finished("job", "nowhere")["executionInfo"].clone();

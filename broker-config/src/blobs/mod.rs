@@ -7,6 +7,7 @@ mod bucket;
 mod client;
 mod download;
 mod error;
+mod headers;
 mod list;
 mod locate;
 mod object;
@@ -16,7 +17,9 @@ mod upload;
 
 use std::time::Duration;
 
-pub use self::{client::Blobs, error::BlobError, list::Listing, locate::Location, object::BlobInfo, stream::BlobStream};
+pub use self::{
+    client::Blobs, error::BlobError, headers::BlobHeaders, list::Listing, locate::Location, object::BlobInfo, stream::BlobStream,
+};
 
 /// A store that is not reached by then is away.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::time::Timestamp;
 
-use super::{BlobError, BlobStream, Blobs};
+use super::{BlobError, BlobHeaders, BlobStream, Blobs, headers::with_headers};
 
 /// What must not stand raw in the header that names a copy's source.
 const HEADER_UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -40,7 +40,13 @@ impl BlobInfo {
 impl Blobs {
     /// Writes a blob.
     pub async fn put(&self, bucket: &str, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.put_with(bucket, key, bytes, &BlobHeaders::default()).await
+    }
+
+    /// Writes a blob that keeps these headers.
+    pub(super) async fn put_with(&self, bucket: &str, key: &str, bytes: Bytes, headers: &BlobHeaders) -> Result<(), BlobError> {
         let request = self.client().put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
+        let request = with_headers!(request, headers);
         request.send().await.map_err(|error| self.at(bucket, key).failure(error))?;
         Ok(())
     }

@@ -11,7 +11,7 @@ use aws_sdk_s3::{
 };
 use futures::{StreamExt, stream};
 
-use super::{BlobError, Blobs, PART_BYTES, PART_ROUNDS_MAX, PARTS_IN_FLIGHT, PARTS_MAX};
+use super::{BlobError, BlobHeaders, Blobs, PART_BYTES, PART_ROUNDS_MAX, PARTS_IN_FLIGHT, PARTS_MAX, headers::with_headers};
 
 /// Etags of the parts that the store has.
 type Stored = BTreeMap<i32, String>;
@@ -26,6 +26,11 @@ struct Part {
 impl Blobs {
     /// Stores a file and says how many bytes it had.
     pub async fn upload_file(&self, bucket: &str, key: &str, path: &Path) -> Result<u64, BlobError> {
+        self.upload_file_with(bucket, key, path, &BlobHeaders::default()).await
+    }
+
+    /// The same, as a blob that keeps these headers.
+    pub async fn upload_file_with(&self, bucket: &str, key: &str, path: &Path, headers: &BlobHeaders) -> Result<u64, BlobError> {
         let local = |source| BlobError::Local { path: path.to_owned(), source };
         let meta = tokio::fs::metadata(path).await.map_err(local)?;
         if !meta.is_file() {
@@ -35,10 +40,10 @@ impl Blobs {
         if length <= PART_BYTES {
             let bytes = tokio::fs::read(path).await.map_err(local)?;
             let length = bytes.len() as u64;
-            self.put(bucket, key, bytes.into()).await?;
+            self.put_with(bucket, key, bytes.into(), headers).await?;
             return Ok(length);
         }
-        let upload = Upload::begin(self, bucket, key, path).await?;
+        let upload = Upload::begin(self, bucket, key, path, headers).await?;
         let stored = upload.send(&parts(length)).await?;
         upload.complete(stored, length).await?;
         Ok(length)
@@ -55,8 +60,14 @@ struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    async fn begin(blobs: &'a Blobs, bucket: &'a str, key: &'a str, path: &'a Path) -> Result<Upload<'a>, BlobError> {
-        let request = blobs.client().create_multipart_upload().bucket(bucket).key(key);
+    async fn begin(
+        blobs: &'a Blobs,
+        bucket: &'a str,
+        key: &'a str,
+        path: &'a Path,
+        headers: &BlobHeaders,
+    ) -> Result<Upload<'a>, BlobError> {
+        let request = with_headers!(blobs.client().create_multipart_upload().bucket(bucket).key(key), headers);
         let created = request.send().await.map_err(|error| blobs.at(bucket, key).failure(error))?;
         let id = created.upload_id().unwrap_or_default().to_owned();
         let abort = Abort { blobs: blobs.clone(), bucket: bucket.to_owned(), key: key.to_owned(), id, is_needed: true };

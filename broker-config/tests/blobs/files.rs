@@ -1,6 +1,8 @@
 //! Files up and down, small and in parts.
 
-use broker_config::blobs::{BlobError, PART_BYTES, RANGE_BYTES};
+use std::time::Duration;
+
+use broker_config::blobs::{BlobError, BlobHeaders, PART_BYTES, RANGE_BYTES};
 
 use crate::stage::{Stage, pattern};
 
@@ -18,6 +20,39 @@ async fn files_of_every_size_come_back_the_same() {
         assert_eq!(blobs.head(bucket, "file").await.unwrap().length, length as u64);
         assert_eq!(blobs.download_file(bucket, "file", &down).await.unwrap(), length as u64);
         assert!(std::fs::read(&down).unwrap() == bytes, "{length} bytes came back changed");
+    }
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn headers_stay_with_files_of_every_size() {
+    let stage = Stage::open().await;
+    let (blobs, bucket, up) = (&stage.blobs, stage.bucket.as_str(), stage.folder.path().join("up"));
+    let headers = BlobHeaders::read([
+        ("content-type", "text/csv"),
+        ("x-ms-blob-content-encoding", "gzip"),
+        ("content-language", "en"),
+        ("x-ms-blob-content-disposition", "attachment"),
+        ("cache-control", "no-store"),
+        ("x-ms-meta-origin", "here"),
+    ]);
+    let headers = headers.unwrap();
+    for length in [1, PART_BYTES as usize + 1] {
+        std::fs::write(&up, pattern(length)).unwrap();
+        assert_eq!(blobs.upload_file_with(bucket, "file", &up, &headers).await.unwrap(), length as u64);
+        let url = blobs.presign_get(bucket, "file", Duration::from_secs(60)).await.unwrap();
+        let answer = crate::hostile::request("GET", &url, b"").await;
+        let head = answer.split("\r\n\r\n").next().unwrap().to_ascii_lowercase();
+        for header in [
+            "content-type: text/csv",
+            "content-encoding: gzip",
+            "content-language: en",
+            "content-disposition: attachment",
+            "cache-control: no-store",
+            "x-amz-meta-origin: here",
+        ] {
+            assert!(head.lines().any(|line| line == header), "{length} bytes, {header}: {head}");
+        }
     }
     stage.close().await;
 }

@@ -61,12 +61,13 @@ fn preparation(given: &Object<'_>) -> Result<(PreparationTask, Value), Refusal> 
         waits: given.flag("waitForSuccess")?.unwrap_or(true),
         reruns: given.flag("rerunOnNodeRebootAfterSuccess")?.unwrap_or(true),
     };
+    let retries = constraints.max_task_retry_count.unwrap_or(0);
     let shown = json!({
         "id": task.id,
         "commandLine": task.spec.command_line,
         "resourceFiles": task.spec.resource_files,
         "environmentSettings": task.spec.environment_settings,
-        "constraints": shown_constraints(TaskConstraints { max_task_retry_count: constraints.max_task_retry_count.or(Some(0)), ..constraints }),
+        "constraints": shown_constraints(TaskConstraints { max_task_retry_count: Some(retries), ..constraints }),
         "waitForSuccess": task.waits,
         "rerunOnNodeRebootAfterSuccess": task.reruns,
         "userIdentity": shown_identity(given)?,

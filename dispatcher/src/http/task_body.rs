@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use broker_config::{
+    blobs::BlobHeaders,
     ids::TaskId,
     period::Period,
     spec::{
-        EnvironmentSetting, OutputContainer, OutputDestination, OutputFile, PackageReference, ResourceFile, TaskConstraints, TaskSpec,
-        UploadCondition, UploadOptions,
+        EnvironmentSetting, HttpHeader, OutputContainer, OutputDestination, OutputFile, PackageReference, ResourceFile, TaskConstraints,
+        TaskSpec, UploadCondition, UploadOptions,
     },
 };
 use serde::Serialize;
@@ -32,6 +33,8 @@ const DEPENDENCY_CHARS_MAX: usize = 64_000;
 const DEPENDENCIES_MAX: u64 = 10_000;
 /// Slots a task may want: those of the largest node.
 const SLOTS_MAX: i64 = 256;
+/// Characters of a name or value among the headers of an upload.
+const HEADER_CHARS_MAX: usize = 2_048;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,11 +136,21 @@ fn affinity(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
     Ok(Some(json!({"affinityId": given.required_text("affinityId", 1_024)?})))
 }
 
+fn upload_headers(container: &Object<'_>) -> Result<Vec<HttpHeader>, Refusal> {
+    let headers = container.list("uploadHeaders", ITEMS_MAX)?.each(|item| {
+        let value = item.text("value", HEADER_CHARS_MAX)?.unwrap_or_default();
+        Ok(HttpHeader { name: item.required_text("name", HEADER_CHARS_MAX)?.to_owned(), value: value.to_owned() })
+    })?;
+    let read = BlobHeaders::read(headers.iter().map(|header| (header.name.as_str(), header.value.as_str())));
+    read.map_err(|(name, reason)| container.invalid("uploadHeaders", format!("{name}: {reason}")))?;
+    Ok(headers)
+}
+
 fn output_files(body: &Object<'_>) -> Result<Vec<OutputFile>, Refusal> {
     body.list("outputFiles", ITEMS_MAX)?.each(|item| {
         let destination = item.required_object("destination")?;
         let container = destination.required_object("container")?;
-        container.unsupported(&["identityReference", "uploadHeaders"], "Uploads use the configured blob store's own credentials.")?;
+        container.unsupported(&["identityReference"], "Uploads use the configured blob store's own credentials.")?;
         let Some(container_url) = url(&container, "containerUrl", &["s3://", "http://", "https://"])? else {
             return Err(container.missing("containerUrl"));
         };
@@ -155,7 +168,11 @@ fn output_files(body: &Object<'_>) -> Result<Vec<OutputFile>, Refusal> {
         Ok(OutputFile {
             file_pattern: item.required_text("filePattern", 4_096)?.to_owned(),
             destination: OutputDestination {
-                container: OutputContainer { container_url: container_url.to_owned(), path: path.map(str::to_owned) },
+                container: OutputContainer {
+                    container_url: container_url.to_owned(),
+                    path: path.map(str::to_owned),
+                    upload_headers: upload_headers(&container)?,
+                },
             },
             upload_options: UploadOptions { upload_condition: condition },
         })

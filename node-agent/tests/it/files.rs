@@ -15,7 +15,9 @@ use crate::stage::{Stage, node, pool, task, task_with};
 fn output(pattern: &str, url: &str, path: Option<&str>, upload_condition: UploadCondition) -> OutputFile {
     OutputFile {
         file_pattern: pattern.into(),
-        destination: OutputDestination { container: OutputContainer { container_url: url.into(), path: path.map(str::to_owned) } },
+        destination: OutputDestination {
+            container: OutputContainer { container_url: url.into(), path: path.map(str::to_owned), upload_headers: vec![] },
+        },
         upload_options: UploadOptions { upload_condition },
     }
 }

@@ -71,6 +71,14 @@ pub(super) fn tasks(table: &mut Table) {
         (("destination", json!({"container": {}})), "MissingRequiredProperty"),
         (("destination", json!({"container": {"containerUrl": "/tmp/out"}})), "InvalidPropertyValue"),
         (("destination", json!({"container": {"containerUrl": "s3://b", "path": "../x"}})), "InvalidPropertyValue"),
+        (
+            ("destination", json!({"container": {"containerUrl": "s3://b", "uploadHeaders": [{"name": "host", "value": "x"}]}})),
+            "InvalidPropertyValue",
+        ),
+        (
+            ("destination", json!({"container": {"containerUrl": "s3://b", "uploadHeaders": [{"value": "text/csv"}]}})),
+            "MissingRequiredProperty",
+        ),
         (("uploadOptions", Null), "MissingRequiredProperty"),
         (("uploadOptions", json!({"uploadCondition": "always"})), "InvalidPropertyValue"),
     ] {
