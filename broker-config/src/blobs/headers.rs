@@ -48,7 +48,7 @@ impl BlobHeaders {
     }
 
     fn add(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
-        if value.is_empty() || value.len() > VALUE_MAX || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        if value.trim().is_empty() || value.len() > VALUE_MAX || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err("Its value must have 1 to 2048 visible ASCII characters.");
         }
         let metadata = ["x-ms-meta-", "x-amz-meta-"].iter().find_map(|prefix| name.strip_prefix(prefix));
@@ -65,8 +65,10 @@ impl BlobHeaders {
             "cache-control" => &mut self.cache_control,
             _ => return Err("Blobs keep content-type, -encoding, -language, -disposition, cache-control and x-ms-meta-NAME."),
         };
-        *place = Some(value.to_owned());
-        Ok(())
+        match place.replace(value.to_owned()) {
+            None => Ok(()),
+            Some(_) => Err("It is given twice."),
+        }
     }
 
     pub(super) fn metadata(&self) -> Option<HashMap<String, String>> {
@@ -96,9 +98,11 @@ mod tests {
             ("content-type", "a\r\nb: c"),
             ("x-ms-meta-", "x"),
             ("x-ms-meta-a b", "x"),
+            ("content-type", " "),
         ] {
             assert_eq!(BlobHeaders::read([(name, value)]).unwrap_err().0, name);
         }
         assert!(BlobHeaders::read([("x-ms-meta-a", long.as_str())]).is_err());
+        assert_eq!(BlobHeaders::read([("content-type", "a"), ("x-ms-blob-content-type", "b")]).unwrap_err().1, "It is given twice.");
     }
 }

@@ -1,9 +1,15 @@
 //! How a node's start task is shown, and why it or a task like it failed.
 
-use broker_config::message::{Outcome, StartTaskEnd};
+use broker_config::message::{Fault, Outcome, StartTaskEnd};
 use serde::Serialize;
 
-use crate::{http::answer::Iso, store::rows::NodeRow};
+use crate::{
+    http::{
+        answer::Iso,
+        pools::{NameValue, details},
+    },
+    store::rows::NodeRow,
+};
 
 /// Why a start task, preparation or release failed.
 #[derive(Serialize)]
@@ -11,7 +17,7 @@ pub struct FailureInfo<'a> {
     category: &'static str,
     code: &'a str,
     message: String,
-    details: [(); 0],
+    details: Vec<NameValue<'a>>,
 }
 
 /// How a node's start task goes or went.
@@ -67,7 +73,10 @@ fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
 
 /// Exit code and failure of such a task; `what` says which it was.
 pub fn failure<'a>(outcome: &'a Outcome, what: &str) -> (Option<i32>, Option<FailureInfo<'a>>) {
-    let failed = |category, code, message: String| Some(FailureInfo { category, code, message, details: [] });
+    let failed = |category, code, message: String| Some(FailureInfo { category, code, message, details: vec![] });
+    let of_fault = |category, fault: &'a Fault| {
+        Some(FailureInfo { category, code: fault.code.as_str(), message: fault.message.clone(), details: details(&fault.details) })
+    };
     let user = "usererror";
     match outcome {
         Outcome::Exit { code: 0 } => (Some(0), None),
@@ -75,9 +84,9 @@ pub fn failure<'a>(outcome: &'a Outcome, what: &str) -> (Option<i32>, Option<Fai
         Outcome::Signal { number } => (None, failed(user, "FailureExitCode", format!("Signal {number} ended the {what} task."))),
         Outcome::Timeout { limit_ms } => (None, failed(user, "TaskEnded", format!("The {what} task ran longer than {limit_ms} ms."))),
         Outcome::Stopped => (None, failed("servererror", "TaskEnded", format!("The {what} task was stopped."))),
-        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Upload { code, fault } => (*code, failed(user, fault.code.as_str(), fault.message.clone())),
-        Outcome::Node(fault) => (None, failed("servererror", fault.code.as_str(), fault.message.clone())),
+        Outcome::Staging(fault) | Outcome::Launch(fault) => (None, of_fault(user, fault)),
+        Outcome::Upload { code, fault } => (*code, of_fault(user, fault)),
+        Outcome::Node(fault) => (None, of_fault("servererror", fault)),
         Outcome::Unprepared(_) => (None, failed("servererror", "TaskEnded", format!("The {what} task did not begin."))),
     }
 }

@@ -180,7 +180,7 @@ pub const BODIES: &[(&str, &str)] = &[
     ("OutputFileDestination", "container OutputFileContainer"),
     ("OutputFileContainer", "containerUrl! text; path text(1024); identityReference NodeIdentity; uploadHeaders [HttpHeader]"),
     ("OutputFileUploadOptions", "uploadCondition! word(tasksuccess|taskfailure|taskcompletion)"),
-    ("HttpHeader", "name! text(2048); value text(2048)"),
+    ("HttpHeader", "name! text(2048); value! text(2048)"),
     ("UserIdentity", "username text; autoUser AutoUserSpecification"),
     ("AutoUserSpecification", "scope word(task|pool); elevationLevel word(nonadmin|admin)"),
     ("AffinityInformation", "affinityId! text(1024)"),

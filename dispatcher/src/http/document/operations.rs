@@ -63,7 +63,8 @@ const JOB_PARTS: &str = "job networks and containers are not served yet; they ar
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
-const TASK_PARTS: &str = "containers, multi-instance tasks, named users and identities are not served yet; they are refused";
+const TASK_PARTS: &str = "containers, multi-instance tasks, named users and identities are not served yet; they are refused, and so are upload headers \
+     other than content-type, -encoding, -language, -disposition, cache-control and x-ms-meta-NAME";
 const CERTIFICATES: Extent = Refuses("certificates are retired; hand secrets over by files or environment settings");
 
 /// All operations, in the order of the table of routes.
