@@ -96,8 +96,8 @@ pub enum Command {
         /// What becomes of running tasks.
         option: DeallocationOption,
     },
-    /// Write what the nodes of a pool did last: somebody looks.
-    WriteNodes(PoolId),
+    /// Write what the nodes of pools did last: somebody looks.
+    WriteNodes(Vec<PoolId>),
     /// Add a job.
     CreateJob(Box<NewJob>),
     /// Run nothing of a job until it is enabled.
@@ -282,6 +282,13 @@ pub struct NewJob {
     /// What it runs on a node before its first task there and after its last.
     #[serde(default)]
     pub chores: Option<Box<JobChores>>,
+}
+
+impl NewJob {
+    /// Whether its manager runs on a node with nothing else.
+    pub fn takes_a_node(&self) -> bool {
+        self.manager.as_ref().is_some_and(|manager| manager.is_exclusive)
+    }
 }
 
 /// A job schedule as asked for.

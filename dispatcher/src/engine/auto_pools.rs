@@ -15,7 +15,7 @@ use rand::RngExt;
 
 use crate::{
     auto_pool::{AutoPool, JobPool, Lifetime, Tie},
-    command::{Condition, NewPool},
+    command::{Condition, NewJob, NewPool},
     engine::{
         Output, jobs,
         pools::or_refuse,
@@ -74,11 +74,21 @@ fn check_formula(pool: &NewPool) -> Result<(), Refusal> {
     Formula::parse(text).map(|_| ()).map_err(refuse)
 }
 
+/// What a job is told whose manager takes a whole node of a pool that is not there.
+pub(super) fn whole_node_nowhere(pool: &PoolId) -> Refusal {
+    Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
+        .with("PoolId", pool)
+        .hint("Add the pool first: a job manager task with runExclusive takes all slots of one of its nodes.")
+}
+
 impl World {
-    /// Refuses a pool that jobs cannot be put on; one that is still to be made or added can be.
-    pub(super) fn check_pool(&self, pool: &JobPool) -> Result<(), Refusal> {
-        match pool {
-            JobPool::Named(pool) => self.slots_of_usable_pool(pool).map(|_| ()),
+    /// Refuses jobs whose pool they could not be put on now; one that is still to be made or added is none of these.
+    pub(super) fn check_pool(&self, job: &NewJob) -> Result<(), Refusal> {
+        match &job.pool {
+            JobPool::Named(pool) => match self.slots_of_usable_pool(pool)? {
+                None if job.takes_a_node() => Err(whole_node_nowhere(pool)),
+                _ => Ok(()),
+            },
             JobPool::Auto(_) => Ok(()),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         auto_pools,
         world::{JobEntry, World},
     },
-    store::StoreError,
+    store::{StoreError, rows::Counts},
 };
 
 /// How long a job that ends with its last task waits for its first one: clients add tasks by requests of their own.
@@ -63,8 +63,15 @@ impl World {
         entry.is_dirty = true;
     }
 
-    /// A job that ends with its last task ends.
+    /// A job that ends with its last task ends; one without tasks has some time to get them.
     pub(super) fn complete_if_done(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
+        let waits =
+            |job: &JobEntry| job.record.tasks == Counts::default() && now.since(job.record.created_at.max(self.loaded_at)) <= EMPTY_MS;
+        if self.jobs.get(&uid).is_none_or(waits) { Ok(()) } else { self.complete(uid, now) }
+    }
+
+    /// The same without any delay, for who asks for the end.
+    pub(super) fn complete(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
         let tasks = entry.record.tasks;
         if entry.record.state == JobState::Active && entry.record.terminate_when_complete && tasks.active + tasks.running == 0 {
@@ -91,10 +98,8 @@ impl World {
                     self.tell_job(uid, now)?;
                     self.complete_if_done(uid, now)?;
                 }
-                JobState::Active if self.jobs.get(&uid).is_some_and(|job| now.since(job.record.created_at) > EMPTY_MS) => {
-                    self.complete_if_done(uid, now)?;
-                }
-                JobState::Active | JobState::Disabling | JobState::Disabled => {}
+                JobState::Active => self.complete_if_done(uid, now)?,
+                JobState::Disabling | JobState::Disabled => {}
             }
         }
         Ok(())

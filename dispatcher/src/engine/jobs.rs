@@ -10,7 +10,7 @@ use crate::{
     command::{Condition, DisableOption, Done, JobChange, NewJob, NewManager},
     core::JobStop,
     engine::{
-        auto_pools::{self, Placed},
+        auto_pools,
         pools::{POOL_GOES, or_refuse},
         world::{JobEntry, World},
     },
@@ -24,15 +24,6 @@ const JOB_GOES: &str = "The specified job has been marked for deletion and is be
 
 fn missing(job: &JobId) -> Refusal {
     Refusal::new(Code::JobNotFound, "The specified job does not exist.").with("JobId", job)
-}
-
-/// Slots of a task that has a node for itself, where it is known which pool's.
-fn whole_node(placed: &Placed) -> Result<u32, Refusal> {
-    placed.slots_per_node.ok_or_else(|| {
-        Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
-            .with("PoolId", &placed.pool)
-            .hint("Add the pool first: a job manager task with runExclusive takes all slots of one of its nodes.")
-    })
 }
 
 /// Why a job in this state cannot be changed, if it cannot.
@@ -69,9 +60,10 @@ impl World {
             or_refuse!(self.check_packages(&manager.task.spec.application_package_references));
         }
         let placed = or_refuse!(self.place_job(&job.id, &job.pool, now)?);
-        let manager_slots = match &job.manager {
-            Some(manager) if manager.is_exclusive => Some(or_refuse!(whole_node(&placed))),
-            _ => None,
+        let manager_slots = match (job.takes_a_node(), placed.slots_per_node) {
+            (false, _) => None,
+            (true, Some(slots)) => Some(slots),
+            (true, None) => return Ok(Err(auto_pools::whole_node_nowhere(&placed.pool))),
         };
         let uid = JobUid(self.next_job);
         self.next_job += 1;
@@ -224,7 +216,9 @@ impl World {
             self.store.put_job(&entry.record, change.document.as_deref())?;
         }
         self.tell_job(uid, now)?;
-        self.complete_if_done(uid, now)?;
+        if change.terminate_when_complete == Some(true) {
+            self.complete(uid, now)?;
+        }
         Ok(Ok(Done::Changed { version, at: now }))
     }
 

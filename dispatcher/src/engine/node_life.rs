@@ -45,9 +45,11 @@ impl World {
     }
 
     /// What would be written a moment later is written with this command.
-    pub(super) fn write_nodes(&mut self, pool: &PoolId, now: Timestamp) -> Result<Done, Refusal> {
-        if let Some(entry) = self.pools.get_mut(pool) {
-            entry.dirty_nodes.append(&mut entry.stale_nodes);
+    pub(super) fn write_nodes(&mut self, pools: &[PoolId], now: Timestamp) -> Result<Done, Refusal> {
+        for pool in pools {
+            if let Some(entry) = self.pools.get_mut(pool) {
+                entry.dirty_nodes.append(&mut entry.stale_nodes);
+            }
         }
         Ok(Done::Changed { version: self.version, at: now })
     }

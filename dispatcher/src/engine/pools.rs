@@ -41,7 +41,11 @@ fn cut_short(asked_for: (u32, u32), there: (u32, u32)) -> Fault {
     let targets = [("TargetDedicatedNodes", asked_for.0), ("TargetLowPriorityNodes", asked_for.1)];
     Fault {
         code: "ResizeStopped".to_owned(),
-        message: format!("The resize was stopped on request: {} of {} nodes are there.", there.0 + there.1, asked_for.0 + asked_for.1),
+        message: format!(
+            "The resize was stopped on request: {} nodes are there, asked for were {}.",
+            there.0 + there.1,
+            asked_for.0 + asked_for.1
+        ),
         details: targets.map(|(name, nodes)| (name.to_owned(), nodes.to_string())).into(),
     }
 }

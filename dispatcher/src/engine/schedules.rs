@@ -58,7 +58,7 @@ impl World {
             let refusal = Refusal::new(Code::JobWithSameIdExists, "A job with the same id exists; a job and a schedule may not share one.");
             return Ok(Err(refusal.with("JobId", &job)));
         }
-        or_refuse!(self.check_pool(&asked.job.pool));
+        or_refuse!(self.check_pool(&asked.job));
         let row = ScheduleRow {
             version: self.next_version(),
             state: ScheduleState::Active,
@@ -103,7 +103,7 @@ impl World {
     ) -> Outcome {
         or_refuse!(self.open_schedule(schedule, condition));
         if let Some(job) = &change.job {
-            or_refuse!(self.check_pool(&job.pool));
+            or_refuse!(self.check_pool(job));
             if job.pool.tie().is_none_or(|tie| tie.lifetime == Lifetime::Job) {
                 self.part_with_pool(schedule, now)?;
             }

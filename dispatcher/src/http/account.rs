@@ -121,8 +121,8 @@ pub async fn node_counts(door: &Door, call: &Call) -> Result<Answer, Refusal> {
         Some(page) => door.read.pools(page).await.map_err(store_failed)?,
     };
     let mut counted = Vec::with_capacity(pools.len());
+    door.see_nodes(pools.iter().map(|pool| pool.id.clone()).collect()).await;
     for pool in pools {
-        door.see_nodes(&pool.id).await;
         let nodes = door.all_nodes(&pool.id).await?;
         counted.push((pool, nodes));
     }

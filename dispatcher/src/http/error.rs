@@ -57,7 +57,7 @@ impl<'a> ErrorBody<'a> {
     /// From a refusal; `base` is given when the body stands alone.
     pub fn new(refusal: &'a Refusal, base: Option<&str>, request: RequestId) -> ErrorBody<'a> {
         let now = Timestamp::now().iso();
-        // Programs for Azure look for this sentence; ours says which state it is.
+        // Programs for Azure look for this sentence; ours says what is wrong.
         let (message, reason) = match refusal.code {
             Code::OperationInvalidForCurrentState => (NOT_IN_THIS_STATE, Some(refusal.message.as_str())),
             _ => (refusal.message.as_str(), None),

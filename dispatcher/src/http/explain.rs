@@ -73,6 +73,7 @@ async fn work(door: &Door, pool: &PoolId) -> Result<(Counts, Counts), Refusal> {
 /// The whole view.
 pub async fn pool(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let row = door.pool(&call.pool()?).await?;
+    door.see_nodes(vec![row.id.clone()]).await;
     let nodes = door.all_nodes(&row.id).await?;
     let (tasks, slots) = work(door, &row.id).await?;
     let view = PoolView {

@@ -1,8 +1,11 @@
 //! Nodes: list and get.
 
+use std::time::Duration;
+
 use broker_config::ids::{JobId, NodeId, PoolId};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     command::Command,
@@ -21,6 +24,9 @@ use crate::{
     refusal::{Code, Refusal},
     store::rows::{NodeRow, TaskRow},
 };
+
+/// A reader waits no longer for what nodes did last.
+const SIGHT_MAX: Duration = Duration::from_secs(1);
 
 #[rustfmt::skip]
 const PROPERTIES: &[&str] = &[
@@ -138,11 +144,13 @@ impl Door {
         }
     }
 
-    /// Lets the nodes of a pool be read as they are in this moment.
-    pub async fn see_nodes(&self, pool: &PoolId) {
-        // What was written last is still true, if a second old.
-        if let Err(refusal) = self.change(Command::WriteNodes(pool.clone())).await {
-            tracing::debug!(%pool, code = refusal.code.as_str(), "nodes are read as they were written last");
+    /// Lets the nodes of pools be read as they are in this moment.
+    pub async fn see_nodes(&self, pools: Vec<PoolId>) {
+        // A busy engine keeps no reader: what was written last is a second old.
+        match timeout(SIGHT_MAX, self.change(Command::WriteNodes(pools))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refusal)) => tracing::debug!(code = refusal.code.as_str(), "nodes are read as they were written last"),
+            Err(_) => tracing::debug!("nodes are read as they were written last: the engine is busy"),
         }
     }
 
@@ -159,7 +167,7 @@ impl Door {
 pub async fn get(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let select = shape(call, PROPERTIES)?;
     let pool = door.pool(&call.pool()?).await?;
-    door.see_nodes(&pool.id).await;
+    door.see_nodes(vec![pool.id.clone()]).await;
     let row = door.node(&pool.id, &call.node()?).await?;
     let fields = Fields::new(select.as_ref()).always("odata.metadata", &format!("{}/$metadata#nodes/@Element", call.base));
     let recent = door.recent(&row, select.as_ref()).await?;
@@ -172,7 +180,7 @@ pub async fn list(door: &Door, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, ROWS_MAX)?;
     let filter = compile(call.query.text("$filter")?, NODES)?;
     let pool = door.pool(&call.pool()?).await?;
-    door.see_nodes(&pool.id).await;
+    door.see_nodes(vec![pool.id.clone()]).await;
     let rows = match paging.page(filter) {
         None => Vec::new(),
         Some(page) => door.read.nodes(&pool.id, page).await.map_err(store_failed)?,

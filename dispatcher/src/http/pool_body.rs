@@ -91,7 +91,7 @@ fn new_targets(body: &Object<'_>, is_scaled: bool) -> Result<(u32, u32), Refusal
     if is_scaled && (dedicated.is_some() || low_priority.is_some()) {
         return Err(body.invalid("enableAutoScale", "Targets and enableAutoScale exclude each other."));
     }
-    // Azure's reference wants one of the two; its service takes none as zero, and so do the tests of its clients.
+    // Azure's reference wants one of the two; its service takes none as zero, and the tests of its clients rely on it.
     Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
 }
 

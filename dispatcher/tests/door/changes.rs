@@ -1,5 +1,7 @@
 //! Adding, reading, changing and removing, with the headers and statuses that clients rely upon.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::{house::House, signing::Wire};
@@ -143,8 +145,10 @@ fn a_resize_is_visible_before_its_answer_and_a_policy_excludes_it() {
     assert_eq!((&pool["allocationState"], &pool["targetDedicatedNodes"]), (&json!("resizing"), &json!(2)));
     assert_eq!(house.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 1}), 409).json()["code"], "PoolBeingResized");
     house.send("POST", "/pools/Pool/stopresize", Value::Null, 202);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let stopped = loop {
         let pool = house.get("/pools/Pool");
+        assert!(Instant::now() < deadline, "{pool}");
         if pool["allocationState"] == "steady" {
             break pool;
         }

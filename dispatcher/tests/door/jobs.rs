@@ -1,5 +1,8 @@
 //! The life of a job at the door: disabled, moved, enabled, ended by its manager or its last task.
 
+use std::time::{Duration, Instant};
+
+use broker_config::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -8,10 +11,11 @@ fn code(got: crate::signing::Got) -> String {
     got.json()["code"].as_str().unwrap().to_owned()
 }
 
-/// Reads a job until it is in a state; the states seen on the way.
-/// Between two looks at a job.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+/// Between two looks at a job, and the longest wait for its state.
+const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Reads a job until it is in a state; the states seen on the way.
 fn until(house: &House, job: &str, state: &str) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     loop {
@@ -115,12 +119,17 @@ fn a_job_that_ends_with_its_last_task_waits_a_moment_for_its_first() {
         house.send("POST", "/jobs", json!({"id": id, "poolInfo": {"poolId": "Pool"}, "onAllTasksComplete": "terminatejob"}), 201);
     }
     house.send("POST", "/jobs/Used/tasks", json!({"id": "t", "commandLine": "x"}), 201);
-    assert_eq!(house.get("/jobs/Empty")["state"], "active");
+    house.send("PATCH", "/jobs/Empty", json!({"priority": 5}), 200);
+    let deadline = Instant::now() + PATIENCE;
     while house.get("/jobs/Empty")["state"] == "active" {
+        assert!(Instant::now() < deadline, "{}", house.get("/jobs/Empty"));
         std::thread::sleep(LOOK);
     }
     until(&house, "Empty", "completed");
-    assert_eq!(house.get("/jobs/Empty")["executionInfo"]["terminateReason"], "AllTasksComplete");
+    let execution = house.get("/jobs/Empty")["executionInfo"].clone();
+    let time = |name: &str| Timestamp::parse(execution[name].as_str().unwrap()).unwrap();
+    assert_eq!(execution["terminateReason"], "AllTasksComplete");
+    assert!(time("endTime").since(time("startTime")) > 10_000, "{execution}");
     assert_eq!(house.get("/jobs/Used")["state"], "active");
 }
 

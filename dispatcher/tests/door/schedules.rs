@@ -141,7 +141,13 @@ fn names_are_not_shared_and_wrong_schedules_are_refused() {
     assert_eq!(code(&house, "POST", "/jobschedules", schedule("T", json!({"startWindow": "PT1S"})), 400), "InvalidPropertyValue");
     assert_eq!(code(&house, "POST", "/jobschedules", json!({"id": "T", "schedule": {}}), 400), "MissingRequiredProperty");
     let elsewhere = json!({"id": "T", "schedule": {}, "jobSpecification": {"poolInfo": {"poolId": "nowhere"}}});
-    house.send("POST", "/jobschedules", elsewhere, 201);
+    house.send("POST", "/jobschedules", elsewhere.clone(), 201);
+    let mut managed = elsewhere;
+    managed["id"] = json!("U");
+    managed["jobSpecification"]["jobManagerTask"] = json!({"id": "m", "commandLine": "x"});
+    assert_eq!(code(&house, "POST", "/jobschedules", managed.clone(), 404), "PoolNotFound");
+    managed["jobSpecification"]["jobManagerTask"]["runExclusive"] = json!(false);
+    house.send("POST", "/jobschedules", managed, 201);
     let listed = house.get("/jobschedules?$select=id&$filter=startswith(id,%27s%27)");
     assert_eq!(listed["value"], json!([{"id": "S"}]));
 }
