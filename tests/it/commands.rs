@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -28,19 +28,29 @@ fn run_streams_the_output_and_returns_the_exit_code() {
     stack.stop();
 }
 
+/// A child that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn up_tells_programs_all_that_is_needed_to_use_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = Command::new(PIECEWORK);
     up.args(["up", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
-    let mut child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut values = serde_json::Deserializer::from_reader(child.stdout.take().unwrap()).into_iter::<Value>();
+    let mut child = Ended(up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut values = serde_json::Deserializer::from_reader(child.0.stdout.take().unwrap()).into_iter::<Value>();
     let ready = values.next().unwrap().unwrap();
     assert!(ready["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
     assert!(ready["account"].is_string() && ready["key"].is_string() && ready["s3"]["endpoint"].is_string(), "{ready}");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), rustix::process::Signal::TERM).unwrap();
     assert!(values.next().is_none(), "and nothing else");
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct Page {
     pub filter: Option<Filter>,
 }
 
-/// What of its tasks a page shall hold beside names, states, times and nodes; the rest stays empty. Streams are never in a page.
+/// What of its tasks a page shall hold beside names, states with their times, changes and nodes; the rest stays empty. Streams are never in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detail {
     /// What came of their runs.
@@ -37,7 +37,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Names, states, times and nodes.
+    /// Names, states with their times, changes and nodes.
     pub const HEADS: Detail = Detail { runs: false, document: false };
     /// Everything.
     pub const WHOLE: Detail = Detail { runs: true, document: true };
