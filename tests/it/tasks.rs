@@ -59,6 +59,7 @@ fn a_job_waits_for_a_pool_that_comes_later() {
     rest.add_pool("later", 1, 1);
     assert_eq!(rest.finished("job", "one")["executionInfo"]["result"], "success");
     assert_eq!(rest.get("/jobs/job/tasks/wide")["state"], "active", "its nodes have no room for this one");
+    assert_eq!(rest.get("/piecework/queues/piecework.pool.later.wide")["messages"], 0, "so it is not handed out");
     stack.stop();
 }
 

@@ -19,6 +19,7 @@ use crate::{
 
 type Outcome = Result<Result<Done, Refusal>, StoreError>;
 
+/// Where a task's document begins to tell its limits.
 const CONSTRAINTS: &str = r#""constraints":{"#;
 /// How long a task's directory stays unless it says otherwise.
 pub const RETENTION: Period = Period::from_secs(7 * 24 * 3600);

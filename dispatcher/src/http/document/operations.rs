@@ -59,7 +59,8 @@ const fn row(name: &'static str, status: u16, takes: &'static str, gives: Gives,
 
 const STATS: Extent = But("readIOGiB and writeIOGiB of stats are what was staged in and out; disk operations are not counted: 0");
 const POOL_STATS: Extent = But("stats have no resourceStats: nodes do not measure them");
-const JOB_PARTS: &str = "job networks and containers are not served yet; they are refused";
+const JOB_PARTS: &str = "job networks and containers are not served yet; they are refused, and so is a manager task with runExclusive \
+                         while its pool does not exist";
 const RETAINED: Extent = But("retaineddata acts as taskcompletion");
 const MACHINES: &str = "one network, one image: mounts, virtual networks, disk encryption and extensions are refused; \
                         containers and user accounts are not served yet";
