@@ -1,4 +1,4 @@
-//! Runs the server alone, for benches and crash tests: `amqp_server DATA [ADDRESS]`. Prints its URL, ends when stdin ends.
+//! Runs the server alone, for benchmarks and crash tests: `amqp_server DATA [ADDRESS]`. Prints its URL, ends when stdin ends.
 
 use std::{error::Error, io::Read, net::SocketAddr};
 

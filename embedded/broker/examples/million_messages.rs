@@ -8,7 +8,7 @@ use futures::{StreamExt, future::try_join_all};
 use lapin::{BasicProperties, Connection, ConnectionProperties, options::*, types::FieldTable};
 
 const BODY_BYTES: usize = 1 << 10;
-/// Publishes on their way at once, and deliveries without an ack.
+/// Unconfirmed publishes, and deliveries without an ack, at most.
 const WINDOW: usize = 1_000;
 const QUEUE: &str = "million";
 
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Resident memory of this process, now and at its highest.
+/// Resident memory of this process, current and peak.
 fn memory() -> Result<String, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let of =

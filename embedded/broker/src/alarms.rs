@@ -1,4 +1,4 @@
-//! Memory and disk alarms, heartbeats and time limits: what one tick a second looks after.
+//! Memory and disk alarms, heartbeats and time limits, checked once a second.
 
 use std::{
     sync::{
@@ -12,17 +12,17 @@ use amq_protocol::protocol::{AMQPClass, connection};
 
 use crate::{codec::short, connection::Phase, core::Core, encode, ids::ConnectionId};
 
-/// Time a client has to answer our close.
+/// Time for a client to answer a close of the server.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Memory must fall below this share of its limit before publishers go on, in percent.
+/// The memory alarm ends when memory falls below this share of the limit, in percent.
 const MEMORY_CLEAR_PERCENT: u64 = 90;
 
-/// Which resources are short.
+/// The resources that are short.
 #[derive(Default)]
 pub(crate) struct Alarms {
     pub memory: bool,
     pub disk: bool,
-    /// Free bytes on the data disk below which it is short.
+    /// The disk alarm is raised below this number of free bytes on the data disk.
     pub disk_free_min: Arc<AtomicU64>,
 }
 
@@ -37,7 +37,7 @@ impl Alarms {
 }
 
 impl Core {
-    /// Looks after everything that goes by the clock.
+    /// Checks everything that depends on time.
     pub(crate) fn on_tick(&mut self) {
         self.check_memory();
         self.check_disk();
@@ -50,9 +50,13 @@ impl Core {
         let most = self.settings.memory_max_bytes;
         let is_short = if self.alarms.memory { self.held_bytes > most / 100 * MEMORY_CLEAR_PERCENT } else { self.held_bytes > most };
         if is_short != self.alarms.memory {
-            tracing::warn!(held_bytes = self.held_bytes, is_short, "memory alarm changed");
+            tracing::warn!(
+                held_bytes = self.held_bytes,
+                is_short,
+                "memory alarm raised or cleared; publishers are blocked while it is raised"
+            );
             self.alarms.memory = is_short;
-            self.tell_alarms();
+            self.send_alarms();
         }
     }
 
@@ -60,28 +64,28 @@ impl Core {
         let is_short = match rustix::fs::statvfs(&self.settings.data) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) < self.alarms.disk_free_min.load(Ordering::Relaxed),
             Err(error) => {
-                tracing::warn!(%error, "free disk space is unknown");
+                tracing::warn!(%error, "free disk space could not be read; the disk alarm stays as it is");
                 return;
             }
         };
         if is_short != self.alarms.disk {
-            tracing::warn!(is_short, "disk alarm changed");
+            tracing::warn!(is_short, "disk alarm raised or cleared; publishers are blocked while it is raised");
             self.alarms.disk = is_short;
-            self.tell_alarms();
+            self.send_alarms();
         }
     }
 
-    fn tell_alarms(&mut self) {
+    fn send_alarms(&mut self) {
         for id in self.connections.ids() {
-            self.tell_alarm(id);
+            self.send_alarm(id);
         }
     }
 
-    /// Tells one client how alarms stand, if that is news to it.
-    pub(crate) fn tell_alarm(&mut self, id: ConnectionId) {
+    /// Sends `connection.blocked` or `unblocked` to one client, if the alarms changed for it.
+    pub(crate) fn send_alarm(&mut self, id: ConnectionId) {
         let reason = self.alarms.reason();
         let Some(connection) = self.connections.get_mut(id) else { return };
-        // A client that is told so may write nothing more, and acks are what frees memory.
+        // A blocked client may stop writing altogether, and acks are needed to free memory.
         let reason = reason.filter(|_| connection.is_publisher);
         if connection.phase != Phase::Open || connection.is_blocked == reason.is_some() {
             return;
@@ -109,17 +113,17 @@ impl Core {
                 _ => Some(handshake),
             };
             if limit.is_some_and(|limit| now - connection.phase_since > limit) {
-                tracing::debug!(phase = ?connection.phase, "client was too slow");
+                tracing::debug!(phase = ?connection.phase, "closing a connection: the client did not finish this phase in time");
                 connection.break_off();
                 continue;
             }
             let Some(interval) = connection.heartbeat.filter(|_| connection.phase == Phase::Open) else {
                 continue;
             };
-            // While an alarm keeps us from reading, silence is ours.
+            // The server does not read during an alarm, so a missing heartbeat proves nothing.
             let is_heard = !(connection.is_blocked && connection.is_publisher || connection.is_slowed);
             if is_heard && now - connection.last_read > interval * 2 + Duration::from_secs(1) {
-                tracing::debug!("client missed its heartbeats");
+                tracing::debug!("closing a connection: the client sent no heartbeats");
                 connection.break_off();
             } else if now - connection.last_sent >= interval / 2 && connection.outbox.pending() == 0 {
                 beating.push(*id);

@@ -1,5 +1,5 @@
-//! Between payload bytes and the methods of `amq-protocol`. Tables are checked for depth before its recursive
-//! parser sees them; the three methods of the hot path are read by hand, because the generated parser allocates.
+//! Converts payload bytes to the methods of `amq-protocol` and back. The depth of tables is checked before its recursive
+//! parser runs; the three methods of the hot path are parsed by hand, because the generated parser allocates.
 
 use amq_protocol::{
     frame::WriteContext,
@@ -22,7 +22,7 @@ pub(crate) fn method_number(payload: &[u8]) -> Outcome<(u16, u16)> {
     }
 }
 
-/// A method off the hot path.
+/// Parses a method off the hot path.
 pub(crate) fn parse_method(payload: &[u8]) -> Outcome<AMQPClass> {
     check_method_tables(payload)?;
     match parse_class(payload) {
@@ -31,7 +31,7 @@ pub(crate) fn parse_method(payload: &[u8]) -> Outcome<AMQPClass> {
     }
 }
 
-/// The properties of a content header, everything after its body size.
+/// Parses the properties of a content header, which are everything after its body size.
 pub(crate) fn parse_properties(bytes: &[u8]) -> Outcome<basic::AMQPProperties> {
     let mut cursor = Cursor(bytes);
     let flags = cursor.short()?;
@@ -49,7 +49,7 @@ pub(crate) fn parse_properties(bytes: &[u8]) -> Outcome<basic::AMQPProperties> {
     }
 }
 
-/// Writes properties as they stand in a content header.
+/// Writes properties in the form of a content header.
 pub(crate) fn write_properties(properties: &basic::AMQPProperties) -> Box<[u8]> {
     let context = WriteContext::from(Vec::new());
     basic::gen_properties(properties)(context).expect("writing to memory cannot fail").into_inner().0.into_boxed_slice()
@@ -95,13 +95,13 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Refusal::syntax_error("short string is not UTF-8"))
     }
 
-    /// Nothing may be left.
+    /// Fails when bytes are left.
     fn end(&self) -> Outcome {
         if self.0.is_empty() { Ok(()) } else { Err(Refusal::syntax_error("method is longer than its fields")) }
     }
 }
 
-/// Where tables stand in a method's fields: bytes to skip, short strings to skip, then flag bytes to skip.
+/// The position of tables in a method's fields: bytes to skip, short strings to skip, then flag bytes to skip.
 fn table_position(class: u16, method: u16) -> Option<(usize, usize, usize)> {
     Some(match (class, method) {
         (10, 11) => (0, 0, 0),

@@ -1,4 +1,4 @@
-//! The publishes of a channel that wait for their confirm. Done ones leave as one `multiple` ack where they can.
+//! The publishes of a channel that wait for their confirm. Settled ones leave as one `multiple` ack where possible.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(crate) struct Confirms {
     /// Sequence number of the front of `states`.
     front: u64,
     states: VecDeque<State>,
-    /// Whether something is to be told.
+    /// True when settled publishes wait to be confirmed.
     pub is_dirty: bool,
 }
 
@@ -35,7 +35,7 @@ impl Confirms {
         self.front + self.states.len() as u64 - 1
     }
 
-    /// Notes that a publish is safe (`is_taken`) or refused; returns whether that is news.
+    /// Records that a publish is safe (`is_taken`) or refused; returns false when it was settled before.
     pub fn settle(&mut self, sequence: u64, is_taken: bool) -> bool {
         let Some(index) = sequence.checked_sub(self.front) else { return false };
         match self.states.get_mut(index as usize) {
@@ -47,8 +47,8 @@ impl Confirms {
         }
     }
 
-    /// Writes what is settled.
-    pub fn tell(&mut self, out: &mut Vec<u8>, channel: u16) {
+    /// Writes the confirms of settled publishes.
+    pub fn write(&mut self, out: &mut Vec<u8>, channel: u16) {
         self.is_dirty = false;
         let mut last_taken = None;
         let mut run = 0;
@@ -59,7 +59,7 @@ impl Confirms {
                     last_taken = Some(self.front);
                     run += 1;
                 }
-                // A multiple ack covers what was told before; it must not cover a refusal.
+                // A multiple ack covers all publishes before it; it must not cover a refused one.
                 State::Refused => {
                     if let Some(tag) = last_taken.take() {
                         encode::ack(out, channel, tag, run > 1);
@@ -90,9 +90,9 @@ impl Confirms {
 mod tests {
     use super::*;
 
-    fn told(confirms: &mut Confirms) -> Vec<(u16, u64, u8)> {
+    fn written(confirms: &mut Confirms) -> Vec<(u16, u64, u8)> {
         let mut out = Vec::new();
-        confirms.tell(&mut out, 1);
+        confirms.write(&mut out, 1);
         let mut seen = Vec::new();
         while let Ok(Some((frame, total))) = crate::frame::next_frame(&out, 4096) {
             let (_, method) = crate::codec::method_number(frame.payload).unwrap();
@@ -112,9 +112,9 @@ mod tests {
         for sequence in [1, 2, 4] {
             confirms.settle(sequence, true);
         }
-        assert_eq!(told(&mut confirms), [(80, 2, 1), (80, 4, 0)]);
+        assert_eq!(written(&mut confirms), [(80, 2, 1), (80, 4, 0)]);
         confirms.settle(3, true);
-        assert_eq!(told(&mut confirms), [(80, 3, 0)]);
+        assert_eq!(written(&mut confirms), [(80, 3, 0)]);
         assert!(confirms.states.is_empty());
     }
 
@@ -127,6 +127,6 @@ mod tests {
         confirms.settle(1, true);
         confirms.settle(2, false);
         confirms.settle(3, true);
-        assert_eq!(told(&mut confirms), [(80, 1, 0), (120, 2, 0), (80, 3, 0)]);
+        assert_eq!(written(&mut confirms), [(80, 1, 0), (120, 2, 0), (80, 3, 0)]);
     }
 }

@@ -1,5 +1,5 @@
-//! One client's socket: reads frames into the core, and writes when the core could not. The state beside the socket
-//! (phase, channels, outbox) lives in the core so that any client's turn can reach it.
+//! The socket of one client: reads frames into the core, and writes when the core could not. The rest of its state
+//! (phase, channels, outbox) is in the core, so that the handling of any client can use it.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ use crate::{
 /// Bytes read from a socket at once.
 pub(crate) const READ_BYTES: usize = 256 << 10;
 
-/// How far a connection has come.
+/// The phases of a connection.
 ///
 /// ```text
 /// Header → Login → Tuning → Opening → Open → Closing (we sent close) → Gone
@@ -43,7 +43,7 @@ pub(crate) enum Phase {
 /// A connection's state.
 pub(crate) struct Connection {
     wire: Rc<Wire>,
-    /// Wakes the socket's task: something about reading or writing changed.
+    /// Wakes the socket's task after a change that concerns reading or writing.
     pub wake: Rc<Notify>,
     pub outbox: Outbox,
     pub phase: Phase,
@@ -57,15 +57,15 @@ pub(crate) struct Connection {
     pub wants_blocked_notice: bool,
     pub is_dirty: bool,
     pub wants_write: bool,
-    /// It has published, so alarms stop reading from it.
+    /// The client has published, so alarms stop reading from it.
     pub is_publisher: bool,
     pub is_blocked: bool,
-    /// The journal is behind with what it has published.
+    /// The journal is behind with messages of this client.
     pub is_slowed: bool,
-    /// Consumers that wait for room in the outbox.
+    /// Consumers that wait for space in the outbox.
     pub parked: Vec<ConsumerId>,
     pub exclusive_queues: Vec<QueueId>,
-    /// Journal batch before whose commit nothing is sent.
+    /// Nothing is sent before this journal batch is committed.
     pub held_until: u64,
     pub phase_since: Instant,
     pub last_read: Instant,
@@ -102,23 +102,22 @@ impl Connection {
         }
     }
 
-    /// Moves on to another phase.
     pub fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_since = Instant::now();
     }
 
-    /// Whether nothing more will be read and only the outbox may still leave.
+    /// True when nothing more is read and only the outbox may still be sent.
     pub fn is_gone(&self) -> bool {
         self.phase == Phase::Gone
     }
 
-    /// Whether its socket may be closed: nothing is left to send, or nobody waits for it.
+    /// True when the socket may be closed: nothing is left to send, or the client does not wait for it.
     fn is_over(&self) -> bool {
         self.is_gone() && (self.is_broken_off || (self.outbox.pending() == 0 && !self.wire.has_backlog()))
     }
 
-    /// Ends it without sending what is left.
+    /// Ends the connection without sending the rest.
     pub fn break_off(&mut self) {
         self.phase = Phase::Gone;
         self.is_broken_off = true;
@@ -126,7 +125,7 @@ impl Connection {
         self.wake.notify_one();
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket accepts.
     pub fn flush(&mut self) -> io::Result<Flush> {
         if self.outbox.pending() == 0 && !self.wire.has_backlog() {
             return Ok(Flush::Done);
@@ -160,10 +159,15 @@ impl Connections {
     pub fn ids(&self) -> Vec<ConnectionId> {
         self.map.keys().copied().collect()
     }
+    /// The oldest connection that has not logged in and opened the vhost.
+    pub fn oldest_unopened(&self) -> Option<ConnectionId> {
+        let is_logging_in = |phase| matches!(phase, Phase::Header | Phase::Login | Phase::Tuning | Phase::Opening);
+        self.map.iter().filter(|(_, connection)| is_logging_in(connection.phase)).map(|(id, _)| *id).min()
+    }
     pub fn values_mut(&mut self) -> impl Iterator<Item = (&ConnectionId, &mut Connection)> {
         self.map.iter_mut()
     }
-    /// A channel that must exist.
+    /// Finds a channel, or refuses when it does not exist.
     pub fn channel_mut(&mut self, id: ConnectionId, channel: ChannelId) -> Outcome<&mut Channel> {
         self.map
             .get_mut(&id)
@@ -172,24 +176,33 @@ impl Connections {
     }
 }
 
-/// Serves one client until it is gone.
-pub(crate) async fn serve(core: Rc<RefCell<Core>>, wire: Wire, scratch: Rc<RefCell<Vec<u8>>>) {
+/// A client whose connection was accepted and is counted.
+pub(crate) struct Accepted {
+    id: ConnectionId,
+    wire: Rc<Wire>,
+    wake: Rc<Notify>,
+}
+
+/// Counts a client from the moment its connection was accepted.
+pub(crate) fn enter(core: &mut Core, wire: Wire) -> Accepted {
+    core.last_id += 1;
+    let id = core.last_id;
     let wire = Rc::new(wire);
-    let (id, wake) = {
-        let mut core = core.borrow_mut();
-        core.last_id += 1;
-        let id = core.last_id;
-        let connection = Connection::new(wire.clone());
-        let wake = connection.wake.clone();
-        core.connections.map.insert(id, connection);
-        (id, wake)
-    };
+    let connection = Connection::new(wire.clone());
+    let wake = connection.wake.clone();
+    core.connections.map.insert(id, connection);
+    Accepted { id, wire, wake }
+}
+
+/// Serves one client until its connection is closed.
+pub(crate) async fn serve(core: Rc<RefCell<Core>>, accepted: Accepted, scratch: Rc<RefCell<Vec<u8>>>) {
+    let Accepted { id, wire, wake } = accepted;
     let mut left: Vec<u8> = Vec::new();
     loop {
         let (may_read, wants_write, is_over) = {
             let mut core = core.borrow_mut();
             let Some(connection) = core.connections.get_mut(id) else { return };
-            // A handshake writes by itself, behind the core's back.
+            // The TLS library writes its handshake by itself.
             (connection.may_read(), connection.wants_write || wire.has_backlog(), connection.is_over())
         };
         if is_over {
@@ -218,11 +231,11 @@ pub(crate) async fn serve(core: Rc<RefCell<Core>>, wire: Wire, scratch: Rc<RefCe
             }
         }
     }
-    wire.say_goodbye();
+    wire.send_close_notify();
     core.borrow_mut().forget_connection(id);
 }
 
-/// Reads once and hands all whole frames to the core; false when the client is gone.
+/// Reads once and passes all whole frames to the core; returns false when the connection is closed.
 fn read(core: &RefCell<Core>, id: ConnectionId, wire: &Wire, scratch: &RefCell<Vec<u8>>, left: &mut Vec<u8>) -> bool {
     let mut scratch = scratch.borrow_mut();
     let kept = left.len();
@@ -235,7 +248,7 @@ fn read(core: &RefCell<Core>, id: ConnectionId, wire: &Wire, scratch: &RefCell<V
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
         Err(error) => {
-            tracing::debug!(%error, "client went away");
+            tracing::debug!(%error, "reading from a client failed; its connection is closed");
             return false;
         }
     };

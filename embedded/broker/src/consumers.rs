@@ -1,6 +1,6 @@
-//! Consumers: subscribe, cancel, and who may take a message now. Equal priorities take turns.
+//! Consumers: subscribe, cancel, and which of them may get a message now. Equal priorities take turns.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use amq_protocol::{
     protocol::{AMQPClass, basic},
@@ -8,7 +8,7 @@ use amq_protocol::{
 };
 
 use crate::{
-    arguments::consumer_priority,
+    arguments::ConsumerArguments,
     codec::short,
     core::Core,
     ids::{ChannelId, ConnectionId, ConsumerId, Name, QueueId},
@@ -26,9 +26,11 @@ pub(crate) struct Consumer {
     pub no_ack: bool,
     pub prefetch: u16,
     pub unacked: u32,
-    /// Its place among all consumers of the queue.
+    /// Longest time for the ack of a delivery.
+    pub ack_timeout: Option<Duration>,
+    /// The position among all consumers of the queue.
     order: ConsumerOrder,
-    /// Its place among the eligible ones.
+    /// The position among the eligible consumers.
     turn: Option<ConsumerOrder>,
 }
 
@@ -38,7 +40,9 @@ impl Core {
             return self.consume_replies(connection, channel, &consume);
         }
         let queue_id = self.find_queue(connection, channel, consume.queue.as_str())?;
-        let priority = consumer_priority(&consume.arguments)?;
+        let queue = &self.queues[&queue_id];
+        let arguments = ConsumerArguments::parse(&queue.name, queue.rules.is_quorum, &consume.arguments)?;
+        let ack_timeout = arguments.timeout.or(queue.rules.consumer_timeout);
         let tag = self.new_consumer_tag(connection, channel, consume.consumer_tag.as_str())?;
         let queue = self.queues.get_mut(&queue_id).expect("the queue was just found");
         if queue.has_exclusive_consumer || (consume.exclusive && !queue.consumers.is_empty()) {
@@ -46,7 +50,7 @@ impl Core {
         }
         self.last_id += 1;
         let id = self.last_id;
-        let order = (Reverse(priority), id);
+        let order = (Reverse(arguments.priority), id);
         queue.consumers.insert(order, id);
         queue.has_exclusive_consumer = consume.exclusive;
         let channel_state = self.connections.channel_mut(connection, channel)?;
@@ -58,6 +62,7 @@ impl Core {
             no_ack: consume.no_ack,
             prefetch: channel_state.prefetch,
             unacked: 0,
+            ack_timeout,
             order,
             turn: None,
         };
@@ -68,7 +73,7 @@ impl Core {
         }
         self.choose_active(queue_id);
         self.refresh_consumer(id);
-        self.pump(queue_id);
+        self.deliver_ready(queue_id);
         Ok(())
     }
 
@@ -77,7 +82,7 @@ impl Core {
         self.send(connection, channel, AMQPClass::Basic(method));
     }
 
-    /// The tag asked for, or a new one; a tag in use is the connection's error.
+    /// The requested tag, or a new one; a tag in use is a connection error.
     pub(crate) fn new_consumer_tag(&mut self, connection: ConnectionId, channel: ChannelId, wanted: &str) -> Outcome<Name> {
         if wanted.is_empty() {
             return Ok(self.random_name("amq.ctag-").into());
@@ -106,7 +111,7 @@ impl Core {
         Ok(())
     }
 
-    /// Takes a consumer away from its queue; an auto-delete queue goes with its last one.
+    /// Removes a consumer from its queue; an auto-delete queue is deleted with its last one.
     pub(crate) fn drop_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.remove(&id) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
@@ -128,11 +133,11 @@ impl Core {
         {
             queue.active = None;
             self.choose_active(consumer.queue);
-            self.pump(consumer.queue);
+            self.deliver_ready(consumer.queue);
         }
     }
 
-    /// Names the single active consumer when there is none.
+    /// Chooses the single active consumer when there is none.
     fn choose_active(&mut self, queue_id: QueueId) {
         let Some(queue) = self.queues.get_mut(&queue_id) else { return };
         if queue.rules.is_single_active && queue.active.is_none() {
@@ -143,7 +148,7 @@ impl Core {
         }
     }
 
-    /// Puts a consumer among the eligible ones if it can take a message now.
+    /// Adds a consumer to the eligible ones if it can get a message now.
     pub(crate) fn refresh_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         if consumer.turn.is_some() || (!consumer.no_ack && consumer.prefetch != 0 && consumer.unacked >= u32::from(consumer.prefetch)) {
@@ -159,22 +164,22 @@ impl Core {
         queue.eligible.insert(turn, id);
     }
 
-    /// Takes a consumer out of the eligible ones until something changes.
-    pub(crate) fn rest_consumer(&mut self, id: ConsumerId) {
+    /// Removes a consumer from the eligible ones until something changes.
+    pub(crate) fn suspend_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         if let (Some(turn), Some(queue)) = (consumer.turn.take(), self.queues.get_mut(&consumer.queue)) {
             queue.eligible.remove(&turn);
         }
     }
 
-    /// Lets all consumers of a channel take part again, after it was held.
+    /// Makes the consumers of a channel eligible again after a pause.
     pub(crate) fn wake_channel(&mut self, connection: ConnectionId, channel: ChannelId) {
         let Ok(state) = self.connections.channel_mut(connection, channel) else { return };
         let ids: Vec<ConsumerId> = state.consumers.values().copied().collect();
         self.wake_consumers(ids);
     }
 
-    /// Refreshes consumers and serves their queues.
+    /// Refreshes consumers and delivers from their queues.
     pub(crate) fn wake_consumers(&mut self, ids: Vec<ConsumerId>) {
         let mut queues: Vec<QueueId> = Vec::with_capacity(1);
         for id in ids {
@@ -186,11 +191,11 @@ impl Core {
             }
         }
         for queue in queues {
-            self.pump(queue);
+            self.deliver_ready(queue);
         }
     }
 
-    /// Tells a client that its consumer is gone with its queue.
+    /// Sends `basic.cancel` to a client whose consumer's queue was deleted.
     pub(crate) fn notify_cancelled(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.remove(&id) else { return };
         let Some(connection) = self.connections.get_mut(consumer.connection) else { return };
@@ -206,6 +211,6 @@ impl Core {
 
     /// Refuses arguments on a direct reply consumer.
     pub(crate) fn refuse_arguments(arguments: &FieldTable) -> Outcome {
-        consumer_priority(arguments).map(drop)
+        ConsumerArguments::parse(REPLY_QUEUE, false, arguments).map(drop)
     }
 }

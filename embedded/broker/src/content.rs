@@ -1,4 +1,4 @@
-//! Reads from a content header what routing and queues need to know; headers tables are parsed only when present.
+//! Parses the parts of a content header that routing and queues need; headers tables are parsed only when present.
 
 use amq_protocol::{
     protocol::basic::AMQPProperties,
@@ -17,20 +17,20 @@ pub(crate) const EXPIRATION_MAX_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
 const PERSISTENT: u8 = 2;
 
-/// A content header taken apart.
+/// The parts of a content header.
 pub(crate) struct Header {
     pub body_bytes: u64,
     pub properties: Box<[u8]>,
     pub is_persistent: bool,
     pub priority: u8,
     pub expiration_ms: Option<u64>,
-    /// Whether answers are to go to the channel's direct reply consumer.
+    /// True when replies go to the channel's direct reply consumer.
     pub asks_reply: bool,
     /// Further routing keys from the headers `CC` and `BCC`.
     pub more_keys: Vec<String>,
 }
 
-/// Reads a content header frame's payload. `user` is the only user id a message may claim.
+/// Parses a content header frame's payload. `user` is the only user id that a message may claim.
 pub(crate) fn read_header(payload: &[u8], user: &str) -> Outcome<Header> {
     let mut cursor = Cursor(payload);
     if cursor.short()? != 60 {
@@ -111,7 +111,7 @@ fn parse_expiration(text: &str) -> Outcome<u64> {
         .ok_or_else(|| Refusal::precondition_failed(format!("invalid expiration '{text}'")))
 }
 
-/// Moves `CC` and `BCC` into the routing keys; `BCC` also leaves the headers.
+/// Moves `CC` and `BCC` into the routing keys; `BCC` is also removed from the headers.
 fn take_extra_keys(header: &mut Header, properties: AMQPProperties) -> Outcome {
     let Some(headers) = properties.headers() else { return Ok(()) };
     for name in ["CC", "BCC"] {

@@ -1,5 +1,5 @@
-//! All state of the server, on one thread. Clients' methods come in through `methods`, committed batches through
-//! `on_committed`, time through `timers`; everything leaves through outboxes and the journal at the end of a turn.
+//! All state of the server, on one thread. Clients' methods arrive through `methods`, committed batches through
+//! `on_committed`, time through `timers`; output leaves through outboxes and the journal at the end of a turn.
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
@@ -12,6 +12,7 @@ use crate::{
     consumers::Consumer,
     encode,
     exchange::{Exchange, Kind},
+    held::ReturnKind,
     ids::{ChannelId, ConnectionId, ConsumerId, IdMap, Name, QueueId},
     journal::{Committed, Journal},
     message::{ConfirmKey, Entry},
@@ -23,7 +24,7 @@ use crate::{
     timers::Timers,
 };
 
-/// Rounds of flushing and refilling in one turn before other work gets a chance.
+/// Rounds of flushing and refilling in one turn before other work is done.
 const REFILL_ROUNDS_MAX: usize = 4;
 
 /// The state of the server.
@@ -41,20 +42,20 @@ pub(crate) struct Core {
     pub alarms: Alarms,
     /// Publishers that wait for the journal.
     pub slowed: Vec<ConnectionId>,
-    /// Memory of the messages held, ready or unacknowledged.
+    /// Memory of all messages in the server, ready or unacknowledged.
     pub held_bytes: u64,
     pub last_queue_id: QueueId,
     pub last_id: u64,
     pub last_turn: u64,
     /// Seed of generated names.
     pub name_seed: u64,
-    /// Runs the end of a turn after all sockets that are ready.
+    /// Runs the end of a turn after all ready sockets were handled.
     pub turn: Rc<Notify>,
     dirty: Vec<ConnectionId>,
     dirty_confirms: Vec<(ConnectionId, ChannelId)>,
-    /// Queues scratch of routing, kept to spare allocations.
+    /// Buffer for the queues of a route, kept to save allocations.
     pub routed: Vec<QueueId>,
-    /// Queues to serve once the current method is done.
+    /// Queues to deliver from after the current method.
     pub later: Vec<QueueId>,
 }
 
@@ -97,7 +98,7 @@ impl Core {
         }
     }
 
-    /// A name nobody else has, with the prefix the protocol reserves for the server.
+    /// A unique name with the prefix that the protocol reserves for the server.
     pub fn random_name(&mut self, prefix: &str) -> String {
         self.last_id += 1;
         let mut mixed = self.name_seed ^ self.last_id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -114,7 +115,7 @@ impl Core {
         self.mark_dirty(connection);
     }
 
-    /// Notes that a connection has something to send.
+    /// Records that a connection has bytes to send.
     pub fn mark_dirty(&mut self, connection: ConnectionId) {
         if let Some(state) = self.connections.get_mut(connection)
             && !std::mem::replace(&mut state.is_dirty, true)
@@ -138,7 +139,7 @@ impl Core {
         }
     }
 
-    /// An entry leaves the server: acked, dropped or dead-lettered.
+    /// Removes an entry for good: it was acked, dropped or dead-lettered.
     pub fn retire(&mut self, queue: QueueId, entry: &Entry) {
         self.held_bytes = self.held_bytes.saturating_sub(entry.cost());
         if let Some(key) = self.journal.settle(queue, entry) {
@@ -146,11 +147,11 @@ impl Core {
         }
     }
 
-    /// Ends a turn: confirms, journal, sockets. Connections that drained are filled again.
+    /// Ends a turn: writes confirms, journal and sockets. Connections that are empty again get more deliveries.
     pub fn finish_turn(&mut self) {
         self.check_memory();
         for _ in 0..REFILL_ROUNDS_MAX {
-            self.tell_confirms();
+            self.send_confirms();
             if self.journal.wants_to_leave() {
                 self.hand_over();
             }
@@ -170,18 +171,18 @@ impl Core {
         }
     }
 
-    fn tell_confirms(&mut self) {
+    fn send_confirms(&mut self) {
         for (connection, channel) in std::mem::take(&mut self.dirty_confirms) {
             let Some(state) = self.connections.get_mut(connection) else { continue };
             let out = &mut state.outbox.bytes;
             if let Some(confirms) = state.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut()) {
-                confirms.tell(out, channel);
+                confirms.write(out, channel);
                 self.mark_dirty(connection);
             }
         }
     }
 
-    /// Writes a connection's outbox; once it has room again, its consumers take part again.
+    /// Writes a connection's outbox; once it has space again, its consumers become eligible.
     pub fn flush(&mut self, id: ConnectionId) {
         let committed = self.journal.committed();
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -205,13 +206,13 @@ impl Core {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "client went away");
+                tracing::debug!(%error, "writing to a client failed; its connection is closed");
                 connection.break_off();
             }
         }
     }
 
-    /// Gives the collected batch to the journal's thread.
+    /// Sends the collected batch to the journal's thread.
     fn hand_over(&mut self) {
         let has_rotated = self.journal.must_rotate();
         if has_rotated {
@@ -230,7 +231,7 @@ impl Core {
         }
     }
 
-    /// A batch is on disk: confirms, reservations and held replies go on.
+    /// Handles a batch that is on disk: confirms, reservations and held replies.
     pub fn on_committed(&mut self, batch: Committed) {
         let waiting = self.journal.take_committed(batch.number);
         self.on_placed(batch.placed);
@@ -240,7 +241,7 @@ impl Core {
         for (id, upto) in waiting.reservations {
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.reserved = queue.reserved.max(upto);
-                self.pump(id);
+                self.deliver_ready(id);
             }
         }
         for id in waiting.held {
@@ -251,7 +252,7 @@ impl Core {
         }
     }
 
-    /// Keeps a connection's replies back until what was journaled so far is on disk.
+    /// Holds a connection's replies until the operations journaled so far are on disk.
     pub fn hold_replies(&mut self, id: ConnectionId) {
         let batch = self.journal.hold(id);
         if let Some(connection) = self.connections.get_mut(id) {
@@ -260,7 +261,7 @@ impl Core {
         self.turn.notify_one();
     }
 
-    /// A connection is over: its consumers, exclusive queues and unacknowledged messages are dealt with.
+    /// Removes a closed connection with its consumers and exclusive queues; unacknowledged messages return to their queues.
     pub fn forget_connection(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut channels: Vec<ChannelId> = connection.channels.keys().copied().collect();
@@ -275,25 +276,25 @@ impl Core {
         self.turn.notify_one();
     }
 
-    /// A channel is over.
+    /// Removes a closed channel.
     pub fn forget_channel(&mut self, connection: ConnectionId, channel: ChannelId) {
         let Some(state) = self.connections.get_mut(connection) else { return };
         let Some(removed) = state.channels.remove(&channel) else { return };
         self.release_channel(connection, channel, removed);
     }
 
-    /// Gives back what a channel held.
+    /// Returns a channel's unacknowledged messages to their queues.
     pub fn release_channel(&mut self, connection: ConnectionId, channel: ChannelId, removed: crate::channel::Channel) {
         self.reply_addresses.remove(connection, channel);
         for consumer in removed.consumers.values() {
             self.drop_consumer(*consumer);
         }
         let unacked = removed.unacked.into_values().collect();
-        self.give_back(unacked);
+        self.give_back(unacked, ReturnKind::Failed);
     }
 }
 
-/// Something no other start of the server shares.
+/// A seed that differs for each start of the server.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()

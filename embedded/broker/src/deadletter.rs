@@ -1,4 +1,4 @@
-//! Messages that leave a queue without an ack: to the queue's dead letter exchange, with `x-death` telling the story.
+//! Messages that leave a queue without an ack go to the queue's dead letter exchange, with `x-death` as their history.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::{
     core::Core,
     exchange::integer,
     ids::QueueId,
-    message::{Entry, Message, now_ms},
+    message::{Entry, Message, wall_ms},
 };
 
-/// Why a message left.
+/// The reason for a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Rejected,
@@ -37,22 +37,29 @@ impl Reason {
 }
 
 impl Core {
-    /// Ends an entry's life in its queue, sending a copy on where the queue says so.
+    /// Removes an entry from its queue, publishing a copy where the queue has a dead letter exchange.
     pub(crate) fn dead_letter(&mut self, queue: QueueId, entry: Entry, reason: Reason) {
-        let sends_on = self.queues.get(&queue).is_some_and(|queue| queue.rules.dead_letter_exchange.is_some());
+        let rules = self.queues.get(&queue).map(|queue| &queue.rules).filter(|rules| rules.dead_letter_exchange.is_some());
+        let must_arrive = rules.is_some_and(|rules| rules.keeps_dead_letters);
+        let sends_on = rules.is_some();
         if sends_on && let Some(message) = self.content(&entry) {
-            self.dead_letter_copy(queue, &message, reason);
+            let was_taken = self.dead_letter_copy(queue, &message, reason);
+            if must_arrive && !was_taken {
+                return self.hold_dead_letter(queue, entry, reason);
+            }
         }
         self.retire(queue, &entry);
     }
 
-    /// Sends a copy to the dead letter exchange, if there is one and it is no endless circle.
-    pub(crate) fn dead_letter_copy(&mut self, id: QueueId, message: &Arc<Message>, reason: Reason) {
-        let Some(queue) = self.queues.get(&id) else { return };
-        let Some(name) = &queue.rules.dead_letter_exchange else { return };
+    /// Publishes a copy to the dead letter exchange, if there is one and no cycle; returns true when every target
+    /// queue accepted it.
+    pub(crate) fn dead_letter_copy(&mut self, id: QueueId, message: &Arc<Message>, reason: Reason) -> bool {
+        let Some(queue) = self.queues.get(&id) else { return false };
+        let must_arrive = queue.rules.keeps_dead_letters;
+        let Some(name) = &queue.rules.dead_letter_exchange else { return false };
         let Some((exchange, _)) = self.exchanges.get_key_value(name.as_str()) else {
-            tracing::debug!(exchange = name, "dead letter exchange is missing, message dropped");
-            return;
+            tracing::debug!(exchange = name, "the dead letter exchange does not exist; the message is not sent there");
+            return false;
         };
         let properties = properties_of(message);
         let deaths = with_death(&properties, &queue.name, message, reason);
@@ -78,9 +85,13 @@ impl Core {
         let mut routed = Vec::new();
         self.route(&copy, &more_keys, &mut routed);
         routed.retain(|target| self.queues.get(target).is_some_and(|queue| !is_circle(&deaths, &queue.name)));
-        if !routed.is_empty() {
-            self.enqueue(&routed, &copy, None, None);
+        let is_refused = |target| self.queues.get(target).is_some_and(|queue| queue.refuses(copy.body.len() as u64));
+        // If one queue refuses, each retry would add another copy to the queues that accept.
+        if routed.is_empty() || must_arrive && routed.iter().any(is_refused) {
+            return false;
         }
+        self.enqueue(&routed, &copy, None, None);
+        true
     }
 }
 
@@ -88,7 +99,7 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// Routing keys of the `CC` header travel on unless the queue sets its own key.
+/// Routing keys of the `CC` header stay valid unless the queue sets its own key.
 fn copied_keys(headers: &FieldTable) -> Vec<String> {
     match headers.inner().get("CC") {
         Some(AMQPValue::FieldArray(keys)) => keys
@@ -103,7 +114,7 @@ fn copied_keys(headers: &FieldTable) -> Vec<String> {
     }
 }
 
-/// A dead letter must not expire again, so the property goes; the builder cannot take it away, so it is made anew.
+/// A dead letter must not expire again; the property builder cannot remove a property, so the set is built anew.
 fn without_expiration(old: AMQPProperties, headers: FieldTable) -> AMQPProperties {
     let mut new = AMQPProperties::default().with_headers(headers);
     macro_rules! keep {
@@ -121,7 +132,7 @@ fn without_expiration(old: AMQPProperties, headers: FieldTable) -> AMQPPropertie
     new
 }
 
-/// The message's deaths with this one counted; the latest stands first.
+/// The message's deaths including this one; the latest is first.
 fn with_death(properties: &AMQPProperties, queue: &str, message: &Message, reason: Reason) -> Vec<AMQPValue> {
     let mut deaths = match properties.headers().as_ref().and_then(|h| h.inner().get("x-death")) {
         Some(AMQPValue::FieldArray(deaths)) => deaths.as_slice().to_vec(),
@@ -142,7 +153,7 @@ fn with_death(properties: &AMQPProperties, queue: &str, message: &Message, reaso
             death.insert(short("count"), AMQPValue::LongLongInt(1));
             death.insert(short("reason"), text(reason.name()));
             death.insert(short("queue"), text(queue));
-            death.insert(short("time"), AMQPValue::Timestamp(now_ms() / 1_000));
+            death.insert(short("time"), AMQPValue::Timestamp(wall_ms() / 1_000));
             death.insert(short("exchange"), text(&message.exchange));
             death.insert(short("routing-keys"), AMQPValue::FieldArray(FieldArray::from(keys)));
             if let Some(expiration) = properties.expiration() {
@@ -162,7 +173,7 @@ fn field(death: &AMQPValue, name: &str) -> Option<AMQPValue> {
     }
 }
 
-/// Whether a message has been in `queue` and came back without anybody having rejected it on the way.
+/// True when a message was in `queue` before and returned without a rejection on the way.
 fn is_circle(deaths: &[AMQPValue], queue: &str) -> bool {
     deaths
         .iter()

@@ -1,4 +1,4 @@
-//! The way of a message out of a queue: to the next consumer that has room, or to a `basic.get`.
+//! Delivers messages from a queue: to the next eligible consumer, or to a `basic.get`.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::{
     core::Core,
     encode,
     ids::{ChannelId, ConnectionId, QueueId},
+    lapse::AckDeadline,
     message::{Entry, Message, now_ms},
     queue::Queue,
     refusal::Outcome,
@@ -24,13 +25,13 @@ const RESERVE_STEP_MIN: u64 = 16;
 const RESERVE_STEP_MAX: u64 = 2_048;
 
 impl Core {
-    /// Delivers while there is a message and a consumer that can take it.
-    pub(crate) fn pump(&mut self, id: QueueId) {
+    /// Delivers while there is a message and an eligible consumer.
+    pub(crate) fn deliver_ready(&mut self, id: QueueId) {
         self.drop_expired(id);
         self.serve(id);
     }
 
-    /// As [`Core::pump`], for a message that has just come: one with no time to live may still be delivered at once.
+    /// As [`Core::deliver_ready`], for a message that was just published: one with no time to live may still be delivered at once.
     pub(crate) fn serve(&mut self, id: QueueId) {
         loop {
             let Some(queue) = self.queues.get_mut(&id) else { return };
@@ -47,20 +48,20 @@ impl Core {
             }
             let consumer = self.consumers.get(&consumer_id).expect("eligible consumers exist");
             let Some(connection) = self.connections.get_mut(consumer.connection) else {
-                self.rest_consumer(consumer_id);
+                self.suspend_consumer(consumer_id);
                 continue;
             };
             if connection.outbox.is_congested() {
                 connection.parked.push(consumer_id);
                 let connection_id = consumer.connection;
-                self.rest_consumer(consumer_id);
+                self.suspend_consumer(consumer_id);
                 self.mark_dirty(connection_id);
                 continue;
             }
             let is_held =
                 connection.channels.get(&consumer.channel).is_none_or(|channel| !consumer.no_ack && channel.is_held() || channel.is_paused);
             if is_held {
-                self.rest_consumer(consumer_id);
+                self.suspend_consumer(consumer_id);
                 continue;
             }
             self.deliver_head(id, consumer_id);
@@ -91,14 +92,19 @@ impl Core {
             if entry.place.is_known() && self.held_bytes > self.settings.resident_max_bytes {
                 self.held_bytes -= entry.drop_content();
             }
-            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: Some(consumer_id) });
+            let (number, timeout) = (consumer.channel, consumer.ack_timeout);
+            let deadline = AckDeadline::begin(timeout);
+            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: Some(consumer_id), deadline });
+            if let Some(timeout) = timeout {
+                self.watch_acks(connection_id, number, timeout);
+            }
         }
-        self.rest_consumer(consumer_id);
+        self.suspend_consumer(consumer_id);
         self.refresh_consumer(consumer_id);
         self.mark_dirty(connection_id);
     }
 
-    /// Asks the journal to let deliveries go on from `position`.
+    /// Asks the journal for permission to deliver up to `position`.
     fn reserve(&mut self, id: QueueId, position: u64) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         if queue.reserving <= position {
@@ -115,7 +121,7 @@ impl Core {
         }
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
         queue.used_ms = now_ms();
-        // A head that could not be read is gone by now, and the one behind it may be on disk.
+        // An unreadable head is removed by now, and the next message may be on disk.
         let taken = queue.pop().and_then(|entry| entry.content.clone().map(|message| (entry, message)));
         let Some((mut entry, message)) = taken else {
             let empty = basic::AMQPMethod::GetEmpty(basic::GetEmpty {});
@@ -123,6 +129,7 @@ impl Core {
             return Ok(());
         };
         let left = queue.ready as u32;
+        let timeout = queue.rules.consumer_timeout;
         let is_ahead = entry.stored.segment != 0 && entry.position >= queue.reserved;
         if is_ahead {
             queue.reserving = queue.reserving.max(entry.position + RESERVE_STEP_MIN);
@@ -153,28 +160,31 @@ impl Core {
         } else {
             self.page_out(&mut entry);
             let channel = self.connections.channel_mut(connection, number)?;
-            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: None });
+            channel.unacked.insert(tag, Unacked { entry, queue: id, consumer: None, deadline: AckDeadline::begin(timeout) });
+            if let Some(timeout) = timeout {
+                self.watch_acks(connection, number, timeout);
+            }
         }
         self.watch_expiry(id);
         Ok(())
     }
 }
 
-/// Moves the reservation on in good time, so that deliveries seldom wait for it.
+/// Extends the reservation early, so that deliveries rarely wait for it.
 fn reserve_ahead(queue: &mut Queue, id: QueueId, entry: &Entry, journal: &mut crate::journal::Journal) {
     if entry.stored.segment != 0 && entry.position + queue.reserve_step / 2 >= queue.reserving {
         extend_reservation(queue, id, entry.position, journal);
     }
 }
 
-/// Reserves twice as far as the last time, so that a fast queue asks seldom and a slow one flags little after a crash.
+/// Reserves twice as far as before, so that a fast queue reserves rarely and a slow one flags few messages after a crash.
 fn extend_reservation(queue: &mut Queue, id: QueueId, position: u64, journal: &mut crate::journal::Journal) {
     queue.reserve_step = (queue.reserve_step * 2).clamp(RESERVE_STEP_MIN, RESERVE_STEP_MAX);
     queue.reserving = position + queue.reserve_step;
     journal.reserve(id, queue.reserving);
 }
 
-/// The message with `x-delivery-count`, where the queue promises it and the message came back before.
+/// Adds `x-delivery-count`, if the queue counts deliveries and the message was returned before.
 fn with_delivery_count(queue: &Queue, message: &Message, returns: u32) -> Option<Arc<Message>> {
     if !queue.rules.counts_deliveries() || returns == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Writes frames into a connection's outbound buffer. Deliveries and acks are laid out by hand, the rest by `amq-protocol`.
+//! Writes frames into a connection's outbox. Deliveries and acks are encoded by hand, the rest by `amq-protocol`.
 
 use amq_protocol::{
     frame::{AMQPFrame, WriteContext, gen_frame},
@@ -20,7 +20,7 @@ pub(crate) fn method(out: &mut Vec<u8>, channel: u16, class: AMQPClass) {
     *out = gen_frame(&frame)(context).expect("writing to memory cannot fail").into_inner().0;
 }
 
-/// Appends a heartbeat.
+/// Appends a heartbeat frame.
 pub(crate) fn heartbeat(out: &mut Vec<u8>) {
     out.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, FRAME_END]);
 }
@@ -58,7 +58,7 @@ pub(crate) fn ack(out: &mut Vec<u8>, channel: u16, tag: u64, is_multiple: bool) 
     close_frame(out, start);
 }
 
-/// Appends `basic.nack` (a publish that was not taken).
+/// Appends `basic.nack` (a refused publish).
 pub(crate) fn nack(out: &mut Vec<u8>, channel: u16, tag: u64) {
     let start = open_frame(out, METHOD, channel);
     number(out, 120);

@@ -1,4 +1,4 @@
-//! An exchange with its bindings, and which of them a message takes. Whole routes are walked in `publish`.
+//! An exchange with its bindings, and the choice of bindings for a message. `publish` follows whole routes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::{
     topic,
 };
 
-/// How an exchange chooses.
+/// The routing rule of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Direct,
@@ -38,19 +38,19 @@ impl Kind {
     }
 }
 
-/// Where a binding leads.
+/// The target of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Queue(QueueId),
     Exchange(Name),
 }
 
-/// One binding under its key.
+/// One binding; the exchange stores it under its key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Binding {
     pub target: Target,
     pub arguments: FieldTable,
-    /// Whether it outlives a restart.
+    /// True when it survives a restart.
     pub is_durable: bool,
 }
 
@@ -61,13 +61,13 @@ pub(crate) struct Exchange {
     pub is_durable: bool,
     pub is_auto_delete: bool,
     pub is_internal: bool,
-    /// Where messages go that no binding takes.
+    /// Exchange for messages that no binding accepts.
     pub alternate: Option<Name>,
     pub arguments: FieldTable,
     pub bindings: HashMap<Name, Vec<Binding>>,
     /// Keys of a topic exchange that hold wildcards.
     patterns: BTreeSet<Name>,
-    /// Keys and targets that are bound, so that a wide fanout is not searched for each new binding.
+    /// Bound keys and targets, so that adding a binding to a wide fanout needs no search.
     bound: HashSet<(Name, Target)>,
 }
 
@@ -86,7 +86,7 @@ impl Exchange {
         }
     }
 
-    /// Adds a binding; returns whether it is new.
+    /// Adds a binding; returns false when it existed.
     pub fn bind(&mut self, key: Name, binding: Binding) -> bool {
         if self.kind == Kind::Topic && topic::is_pattern(&key) {
             self.patterns.insert(key.clone());
@@ -100,7 +100,7 @@ impl Exchange {
         is_new
     }
 
-    /// Removes one binding; returns it if it was there.
+    /// Removes one binding; returns it if it existed.
     pub fn unbind(&mut self, key: &str, target: &Target, arguments: &FieldTable) -> Option<Binding> {
         let under_key = self.bindings.get_mut(key)?;
         let index = under_key.iter().position(|old| old.target == *target && old.arguments == *arguments)?;
@@ -128,7 +128,7 @@ impl Exchange {
         }
     }
 
-    /// Calls `take` with every target for a key; `headers` is asked only when the kind needs it.
+    /// Calls `take` with every target for a key; `headers` is called only when the kind needs it.
     pub fn choose(&self, key: &str, headers: impl FnOnce() -> FieldTable, mut take: impl FnMut(&Target)) {
         let mut take_all = |bindings: &[Binding]| bindings.iter().for_each(|one| take(&one.target));
         match self.kind {
@@ -160,7 +160,7 @@ impl Exchange {
     }
 }
 
-/// Whether a message's headers satisfy a binding's arguments under its `x-match`.
+/// True when a message's headers satisfy a binding's arguments under its `x-match`.
 fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
     let mode = match arguments.inner().get("x-match") {
         Some(AMQPValue::LongString(mode)) => mode.to_string(),
@@ -175,7 +175,7 @@ fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
     if mode.starts_with("any") { wanted.any(is_met) } else { wanted.all(is_met) }
 }
 
-/// Numbers are compared by value, whatever their width.
+/// Compares numbers by value, whatever their width.
 pub(crate) fn values_equal(left: &AMQPValue, right: &AMQPValue) -> bool {
     match (integer(left), integer(right)) {
         (Some(left), Some(right)) => left == right,
@@ -183,7 +183,7 @@ pub(crate) fn values_equal(left: &AMQPValue, right: &AMQPValue) -> bool {
     }
 }
 
-/// Any integer type as one.
+/// The value of any integer type.
 pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
     Some(match value {
         AMQPValue::ShortShortInt(number) => i64::from(*number),

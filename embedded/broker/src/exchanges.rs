@@ -5,10 +5,10 @@ use amq_protocol::protocol::{AMQPClass, exchange};
 use crate::{
     arguments::alternate_exchange,
     core::Core,
+    equivalence::require_same_exchange,
     exchange::{Exchange, Kind, Target},
     ids::{ChannelId, ConnectionId, Name},
     journal::Op,
-    queues::different_argument,
     refusal::{NOT_FOUND, Outcome, Refusal},
 };
 
@@ -69,25 +69,7 @@ impl Core {
             return Err(Refusal::command_invalid(format!("unknown exchange type '{}'", declare.kind)));
         };
         if let Some(old) = self.exchanges.get(name) {
-            let differs = if old.kind != kind {
-                Some("type".to_owned())
-            } else if old.is_durable != declare.durable {
-                Some("durable".to_owned())
-            } else if old.is_auto_delete != declare.auto_delete {
-                Some("auto_delete".to_owned())
-            } else if old.is_internal != declare.internal {
-                Some("internal".to_owned())
-            } else {
-                different_argument(&old.arguments, &declare.arguments)
-            };
-            return match differs {
-                None => Ok(()),
-                Some(what) => Err(Refusal::precondition_failed(format!(
-                    "inequivalent arg '{what}' for exchange '{name}' in vhost '/': received type '{}', current is '{}'",
-                    declare.kind,
-                    old.kind.name()
-                ))),
-            };
+            return require_same_exchange(old, &declare);
         }
         if name.starts_with("amq.") {
             return Err(Refusal::access_refused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
@@ -122,7 +104,7 @@ impl Core {
         Ok(())
     }
 
-    /// Removes an exchange with the bindings from and to it.
+    /// Deletes an exchange with the bindings from and to it.
     fn delete_exchange(&mut self, name: &str) {
         let Some((name, exchange)) = self.exchanges.remove_entry(name) else { return };
         for (key, bindings) in exchange.bindings {
@@ -158,7 +140,7 @@ impl Core {
         }
     }
 
-    /// An auto-delete exchange goes with its last binding.
+    /// Deletes an auto-delete exchange without bindings.
     pub(crate) fn drop_unused_exchange(&mut self, name: &str) {
         if self.exchanges.get(name).is_some_and(|exchange| exchange.is_auto_delete && exchange.bindings.is_empty()) {
             self.delete_exchange(name);

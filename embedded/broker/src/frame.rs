@@ -1,16 +1,16 @@
-//! Cuts frames out of received bytes. Type and size are judged on the first seven bytes, before anything is buffered.
+//! Splits received bytes into frames. Type and size are checked on the first seven bytes, before anything is buffered.
 
 use crate::refusal::{Outcome, Refusal};
 
 /// Largest frame before a client has tuned the connection, in bytes.
 pub(crate) const FRAME_MAX_BEFORE_TUNE: usize = 8_192;
-/// Bytes of a frame around its payload.
+/// Bytes of a frame in addition to its payload.
 pub(crate) const FRAME_OVERHEAD: usize = 8;
 
 const HEADER_BYTES: usize = 7;
 const FRAME_END: u8 = 0xCE;
 
-/// What a frame carries.
+/// The frame types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Method,

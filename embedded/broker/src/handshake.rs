@@ -18,9 +18,9 @@ use crate::{
 
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 const MECHANISMS: &str = "PLAIN AMQPLAIN";
-/// Smallest frame a client may ask for, in bytes.
+/// Smallest frame size that a client may ask for, in bytes.
 const FRAME_MIN_BYTES: u32 = 4_096;
-/// What the server can do beyond the plain protocol.
+/// Extensions of the protocol that the server supports.
 const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
@@ -34,7 +34,7 @@ const CAPABILITIES: [&str; 9] = [
 ];
 
 impl Core {
-    /// Reads the protocol header; returns the bytes used, 0 while it is incomplete.
+    /// Parses the protocol header; returns the bytes used, 0 while it is incomplete.
     pub(crate) fn on_protocol_header(&mut self, id: ConnectionId, input: &[u8]) -> usize {
         let seen = input.len().min(PROTOCOL_HEADER.len());
         if input[..seen] != PROTOCOL_HEADER[..seen] {
@@ -121,7 +121,7 @@ impl Core {
         }
         self.enter(id, Phase::Open);
         self.send(id, 0, AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));
-        self.tell_alarm(id);
+        self.send_alarm(id);
         Ok(())
     }
 }
@@ -145,14 +145,14 @@ fn server_properties() -> FieldTable {
     properties
 }
 
-/// NUL user NUL password.
+/// Parses the PLAIN response: NUL user NUL password.
 fn plain(response: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
     parts.next()?;
     Some((parts.next()?.to_vec(), parts.next()?.to_vec()))
 }
 
-/// A table of LOGIN and PASSWORD without its length.
+/// Parses the AMQPLAIN response: a table of LOGIN and PASSWORD without its length.
 fn amqplain(response: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut cursor = Cursor(response);
     let (mut user, mut password) = (None, None);
@@ -172,7 +172,7 @@ fn amqplain(response: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((user?, password?))
 }
 
-/// Compares without telling by time where the difference is.
+/// Compares in constant time.
 fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

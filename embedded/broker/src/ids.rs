@@ -1,4 +1,4 @@
-//! Numbers and names by which the state finds its parts, and a map keyed by such numbers.
+//! Ids and names of connections, channels, queues and consumers, and a map keyed by ids.
 
 use std::{
     collections::HashMap,
@@ -8,19 +8,19 @@ use std::{
 
 /// A shared name of an exchange, queue or key.
 pub(crate) type Name = Arc<str>;
-/// A connection; never reused while the server runs.
+/// A connection's id; never reused while the server runs.
 pub(crate) type ConnectionId = u64;
-/// A queue; kept in the journal, never reused.
+/// A queue's id; stored in the journal, never reused.
 pub(crate) type QueueId = u64;
-/// A consumer; never reused while the server runs.
+/// A consumer's id; never reused while the server runs.
 pub(crate) type ConsumerId = u64;
 /// A channel's number within its connection.
 pub(crate) type ChannelId = u16;
 
-/// A map keyed by one of the numbers above.
+/// A map keyed by an id.
 pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
-/// Spreads counters over a hash table; the keys are ours, so no client can aim for collisions.
+/// Spreads counters over a hash table; the server chooses the keys, so no client can provoke collisions.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
 

@@ -1,6 +1,6 @@
 //! An AMQP 0-9-1 server for one machine, durable and small.
-//! `server` owns the threads, `connection` the sockets, `core` all state; `journal` keeps what must outlive the process.
-//! One thread holds the state, so no lock is on the path of a message; a second one writes and syncs the journal.
+//! `server` owns the threads, `connection` the sockets, `core` all state; `journal` stores everything that survives a restart.
+//! One thread holds the state, so messages need no lock; a second one writes and syncs the journal.
 
 mod alarms;
 mod arguments;
@@ -14,13 +14,16 @@ mod core;
 mod deadletter;
 mod deliver;
 mod encode;
+mod equivalence;
 mod error;
 mod exchange;
 mod exchanges;
 mod frame;
 mod handshake;
+mod held;
 mod ids;
 mod journal;
+mod lapse;
 mod message;
 mod methods;
 mod outbox;
@@ -34,6 +37,7 @@ mod restore;
 mod server;
 mod settings;
 mod settle;
+mod terms;
 mod timers;
 mod tls;
 mod topic;

@@ -1,7 +1,7 @@
-//! A message and its place in a queue. A message is shared by all queues it was routed to and never changes.
+//! A message, and its entry in a queue. A message is shared by all queues it was routed to and never changes.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -10,21 +10,21 @@ use crate::{
     journal::publish_bytes,
 };
 
-/// What a publisher sent.
+/// A published message.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub exchange: Name,
     pub routing_key: Name,
-    /// Properties as they stood in the content header.
+    /// Properties in the encoding of the content header.
     pub properties: Box<[u8]>,
     pub body: Box<[u8]>,
     pub is_persistent: bool,
     pub priority: u8,
 }
 
-/// Memory of a message beside its bytes, roughly.
+/// Memory of a message in addition to its bytes, approximately.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
-/// Memory of a message's place in a queue, roughly.
+/// Memory of an entry in a queue, approximately.
 const ENTRY_BYTES: u64 = 80;
 
 impl Message {
@@ -39,28 +39,28 @@ impl Message {
 pub(crate) struct ConfirmKey {
     pub connection: ConnectionId,
     pub channel: ChannelId,
-    /// Tells a channel from an earlier one with the same number.
+    /// Distinguishes a channel from an earlier one with the same number.
     pub incarnation: u32,
     pub sequence: u64,
 }
 
-/// The record that keeps an entry.
+/// The record of an entry in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// Journal segment, 0 for what is not kept.
+    /// Journal segment; 0 for a message that need not survive a restart.
     pub segment: u32,
     /// Index among the operations of its batch.
     pub slot: u32,
-    /// Batch it travels in, 0 for what has no record at all.
+    /// The batch that writes it; 0 without a record.
     pub batch: u64,
 }
 
-/// Where a record lies on disk: in a journal segment, or in a spill file for what is not kept.
+/// The position of a record on disk: in a journal segment, or in a spill file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub file: u32,
     pub offset: u32,
-    /// 0 while it is not known.
+    /// 0 while unknown.
     pub length: u32,
 }
 
@@ -70,21 +70,21 @@ impl Place {
     }
 }
 
-/// A message's place in one queue. Small, because a queue may hold millions whose content is on disk.
+/// An entry of one queue. Small, because a queue may hold millions whose content is on disk.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Nothing while it is on disk alone.
+    /// Absent while the content is on disk only.
     pub content: Option<Arc<Message>>,
-    /// Order of arrival in the queue; kept when the message is given back.
+    /// Order of arrival in the queue; kept when the message is returned.
     pub position: u64,
-    /// Unix milliseconds, 0 for never.
+    /// Unix milliseconds; 0 for never.
     pub expires_ms: u64,
     pub stored: Stored,
     pub place: Place,
-    /// Size of its record, for the use of segments.
+    /// Size of its record, to compute the usage of segments.
     pub record_bytes: u32,
     pub body_bytes: u32,
-    /// How often it was delivered and came back.
+    /// The number of deliveries that were returned.
     pub returns: u32,
     pub priority: u8,
     pub is_redelivered: bool,
@@ -111,7 +111,7 @@ impl Entry {
         ENTRY_BYTES + self.content.as_ref().map_or(0, |message| message.cost())
     }
 
-    /// Lets the content go, which must be on disk; returns the memory that is free now.
+    /// Drops the content, which must be on disk; returns the freed memory.
     pub fn drop_content(&mut self) -> u64 {
         self.content.take().map_or(0, |message| message.cost())
     }
@@ -121,7 +121,25 @@ impl Entry {
     }
 }
 
-/// Wall clock in Unix milliseconds; expiry must hold across restarts.
-pub(crate) fn now_ms() -> u64 {
+/// The wall clock in Unix milliseconds, for display.
+pub(crate) fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64)
+}
+
+/// Milliseconds for expiry: starts at the wall clock, because expiry continues across restarts, and then follows a clock
+/// that nobody can set. It includes the time in which the machine was suspended, as a publisher expects.
+pub(crate) fn now_ms() -> u64 {
+    static START: OnceLock<(u64, u64)> = OnceLock::new();
+    let up_ms = up_ms();
+    let (wall, up) = *START.get_or_init(|| (wall_ms(), up_ms));
+    wall + up_ms.saturating_sub(up)
+}
+
+fn up_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(CLOCK);
+    time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }

@@ -1,4 +1,4 @@
-//! Takes frames apart and hands each method to its rule. A refusal closes its channel, or the connection.
+//! Parses frames and calls the handler of each method. A refusal closes its channel, or the connection.
 
 use amq_protocol::protocol::{AMQPClass, access, basic, channel, confirm, connection};
 
@@ -14,7 +14,7 @@ use crate::{
     refusal::{Outcome, Refusal},
 };
 
-/// Most of a body that is set aside before its bytes arrive.
+/// Memory reserved for a body before its bytes arrive, at most.
 const BODY_RESERVE_BYTES: u64 = 64 << 10;
 
 impl Core {
@@ -91,7 +91,7 @@ impl Core {
         if state.is_closing {
             match number {
                 (20, 41) => drop(connection.channels.remove(&frame.channel)),
-                // Both sides closed at once: answer theirs, ours is still to be answered.
+                // Both sides closed at the same time: this answers the client's close, the server's own still waits for an answer.
                 (20, 40) => self.send(id, frame.channel, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}))),
                 _ => {}
             }
@@ -108,13 +108,13 @@ impl Core {
             }
             (60, 90) => {
                 let (tag, flags) = parse_tag(frame.payload)?;
-                self.on_nack(id, frame.channel, tag, false, flags & 1 != 0)
+                self.on_reject(id, frame.channel, tag, flags & 1 != 0)
             }
             (60, 120) => {
                 let (tag, flags) = parse_tag(frame.payload)?;
                 self.on_nack(id, frame.channel, tag, flags & 1 != 0, flags & 2 != 0)
             }
-            // The codec leaves the prefetch size out, and ignoring it would promise what is not kept.
+            // The codec drops the prefetch size; accepting one would promise a limit that is not applied.
             (60, 10) if frame.payload.get(4..8).is_some_and(|size| size != [0; 4]) => Err(Refusal::not_implemented("prefetch_size!=0")),
             _ => self.on_channel_method(id, frame.channel, parse_method(frame.payload)?),
         }
@@ -137,7 +137,7 @@ impl Core {
                 self.send(id, frame.channel, AMQPClass::Channel(ok));
                 Ok(())
             }
-            // A late answer to a close of ours.
+            // A late answer to the server's close.
             (20, 41) => Ok(()),
             _ => Err(Refusal::channel_error(format!("channel {} is not open", frame.channel))),
         }
@@ -268,7 +268,7 @@ impl Core {
             state.incoming = Some(incoming);
         }
         if !was_publisher {
-            self.tell_alarm(id);
+            self.send_alarm(id);
         }
         Ok(())
     }
@@ -315,11 +315,11 @@ impl Core {
         if received == wanted { self.on_content(id, frame.channel) } else { Ok(()) }
     }
 
-    /// Closes a channel or the connection with the protocol's own error.
+    /// Closes a channel or the connection with the protocol's error code.
     pub(crate) fn refuse(&mut self, id: ConnectionId, number: ChannelId, refusal: Refusal, (class_id, method_id): (u16, u16)) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let closes_connection = refusal.closes_connection() || number == 0 || connection.phase != Phase::Open;
-        tracing::debug!(code = refusal.code, text = refusal.text, "refused");
+        tracing::debug!(code = refusal.code, text = refusal.text, "refused a client's request and closed its channel or connection");
         if closes_connection {
             connection.enter(Phase::Closing);
             let close = connection::Close { reply_code: refusal.code, reply_text: short(&refusal.text), class_id, method_id };

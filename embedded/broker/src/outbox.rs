@@ -1,21 +1,21 @@
-//! The bytes on their way to one client. Bounded: above the marks no more is delivered, and no more is read.
+//! Unsent bytes of one client. Bounded: above the marks no more is delivered to it, and no more is read from it.
 
 use std::io;
 
 use crate::wire::Wire;
 
-/// Above this the connection's consumers get nothing more.
+/// Above this the connection's consumers get no more messages.
 const DELIVERY_MARK_BYTES: usize = 256 << 10;
-/// Above this nothing more is read from the client either.
+/// Above this no more is read from the client.
 const READ_MARK_BYTES: usize = 1 << 20;
-/// A buffer that grew beyond this is given back when it is empty.
+/// A larger buffer is freed when it is empty.
 const KEEP_BYTES: usize = 512 << 10;
 
-/// What became of a flush.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     Done,
-    /// The socket takes no more for now.
+    /// The socket accepts no more for now.
     Full,
 }
 
@@ -37,7 +37,7 @@ impl Outbox {
         self.pending() >= READ_MARK_BYTES
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     pub fn flush(&mut self, wire: &Wire) -> io::Result<Flush> {
         while self.sent < self.bytes.len() {
             match wire.try_write(&self.bytes[self.sent..]) {
@@ -59,7 +59,7 @@ impl Outbox {
         Ok(if wire.push()? { Flush::Done } else { Flush::Full })
     }
 
-    /// Forgets what was sent once it is the larger part, so that the buffer does not creep.
+    /// Removes the sent bytes once they are the larger part, so that the buffer does not grow without end.
     fn drop_sent(&mut self) {
         if self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);

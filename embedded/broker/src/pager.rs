@@ -1,5 +1,5 @@
-//! Content on disk: which messages leave memory when it runs short, and how they come back. `journal` says where
-//! records lie; queues bring a few back at once, ahead of their consumers, and the kernel is asked to read on.
+//! Moves the content of messages to disk when memory is short, and reads it back. `journal` reports the positions of
+//! records; queues read a few messages ahead of their consumers, and the kernel is asked to read further ahead.
 
 use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
@@ -8,20 +8,20 @@ use rustix::fs::{Advice, fadvise};
 use crate::{
     core::Core,
     ids::{Name, QueueId},
-    journal::{Journal, Placed, StoredMessage, checked, read_message, segment_path, spill_path},
+    journal::{Journal, Placed, StoredMessage, checked, open_file, read_message, segment_path, spill_path},
     message::{Entry, Message, Place},
     queue::Queue,
 };
 
 /// Bytes read from disk at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes behind a chunk that the kernel is asked to read ahead.
+/// Bytes after a chunk that the kernel is asked to read ahead.
 const AHEAD_BYTES: u64 = 1 << 20;
-/// A chunk that grew beyond this for a large message is given back.
+/// A chunk that grew beyond this for a large message is freed.
 const KEEP_BYTES: usize = 1 << 20;
-/// Files kept open.
+/// Open files, at most.
 const FILES_MAX: usize = 8;
-/// Messages of a queue brought back at once, while memory is short and while it is not.
+/// Messages of a queue read back at once, while memory is short and while it is not.
 const LOAD_SHORT: usize = 16;
 const LOAD_MAX: usize = 256;
 /// Messages at the front of a queue with consumers that stay in memory.
@@ -34,13 +34,13 @@ struct FileKey {
     is_spilled: bool,
 }
 
-/// Reads records back.
+/// Reads records back from disk.
 pub(crate) struct Pager {
     folder: PathBuf,
     files: VecDeque<(FileKey, File)>,
     chunk: Vec<u8>,
     chunk_of: Option<(FileKey, u64)>,
-    /// The last exchange and routing key read; the next ones are mostly the same.
+    /// The last exchange and routing key read; the next record usually has the same.
     names: [Name; 2],
 }
 
@@ -49,7 +49,7 @@ impl Pager {
         Pager { folder, files: VecDeque::new(), chunk: Vec::new(), chunk_of: None, names: ["".into(), "".into()] }
     }
 
-    /// Closes files that are no longer there, so that their space is free.
+    /// Closes deleted files, so that their space is freed.
     fn close_dropped(&mut self, journal: &Journal) {
         let is_there = |key: &FileKey| journal.has_file(key.number, key.is_spilled);
         self.files.retain(|(key, _)| is_there(key));
@@ -61,7 +61,7 @@ impl Pager {
             return Ok(&self.files[index].1);
         }
         let path = if key.is_spilled { spill_path(&self.folder, key.number) } else { segment_path(&self.folder, key.number) };
-        let file = File::open(path)?;
+        let file = open_file(File::options().read(true), &path)?;
         if self.files.len() >= FILES_MAX {
             self.files.pop_front();
         }
@@ -69,7 +69,7 @@ impl Pager {
         Ok(&self.files[self.files.len() - 1].1)
     }
 
-    /// The part of the chunk that holds a record, if it does.
+    /// The part of the chunk with the record, if it is inside.
     fn in_chunk(&self, key: FileKey, place: Place) -> Option<std::ops::Range<usize>> {
         let (chunk_key, start) = self.chunk_of?;
         let from = u64::from(place.offset).checked_sub(start)? as usize;
@@ -97,9 +97,9 @@ impl Pager {
         if filled < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // Only a hint; without it reads take longer.
+        // The read-ahead is only an optimisation.
         if let Err(error) = fadvise(file, offset + filled as u64, std::num::NonZeroU64::new(AHEAD_BYTES), Advice::WillNeed) {
-            tracing::debug!(%error, "no read-ahead");
+            tracing::debug!(%error, "the kernel refused to read a journal file ahead; reads take longer");
         }
         chunk.truncate(filled);
         self.chunk = chunk;
@@ -115,7 +115,7 @@ impl Pager {
         {
             return Ok(Arc::new(message(&stored, &mut self.names)));
         }
-        // The chunk may be older than the record.
+        // The chunk may have been read before the record was written.
         self.read_chunk(key, place)?;
         let read = self
             .in_chunk(key, place)
@@ -138,11 +138,11 @@ impl Pager {
         }
     }
 
-    /// Brings the content of an entry back.
+    /// Reads the content of an entry into memory.
     pub fn load(&mut self, entry: &mut Entry) -> io::Result<()> {
         if entry.content.is_none() {
             entry.content = Some(self.content(entry)?);
-            // It is being moved to another segment, and this place will be gone.
+            // The message is being moved to another segment, and its old position becomes invalid.
             if entry.stored.segment != 0 && entry.place.file != entry.stored.segment {
                 entry.place = Place::default();
             }
@@ -168,20 +168,20 @@ fn message(stored: &StoredMessage<'_>, names: &mut [Name; 2]) -> Message {
 }
 
 impl Queue {
-    /// Messages at its front that stay in memory.
+    /// Messages at the front that stay in memory.
     fn kept_ahead(&self) -> usize {
         if self.consumers.is_empty() { 0 } else { KEEP_AHEAD }
     }
 }
 
 impl Core {
-    /// Whether messages should leave memory for disk.
+    /// True when messages should move from memory to disk.
     pub(crate) fn is_paging(&self) -> bool {
         self.held_bytes > self.settings.resident_max_bytes
     }
 
-    /// Brings back what a queue's consumers get next. A message that cannot be read is left to the next start, which
-    /// refuses to go on without it.
+    /// Reads the next messages for a queue's consumers. An unreadable message is left to the next start, which
+    /// refuses to continue without it.
     pub(crate) fn load_ahead(&mut self, id: QueueId) {
         let most = if self.held_bytes > 2 * self.settings.resident_max_bytes { LOAD_SHORT } else { LOAD_MAX };
         let Some(queue) = self.queues.get_mut(&id) else { return };
@@ -190,7 +190,7 @@ impl Core {
         for entry in queue.next_mut().take(most).take_while(|entry| entry.content.is_none()) {
             let before = entry.cost();
             if let Err(error) = self.pager.load(entry) {
-                tracing::error!(%error, queue = id, position = entry.position, "a message could not be read back");
+                tracing::error!(%error, queue = id, position = entry.position, "a message of this queue could not be read from disk; it is not delivered");
                 is_lost = loaded_bytes == 0;
                 break;
             }
@@ -205,25 +205,25 @@ impl Core {
         }
     }
 
-    /// The content of an entry that is in no queue; nothing when it cannot be read.
+    /// The content of an entry outside any queue; nothing when it cannot be read.
     pub(crate) fn content(&mut self, entry: &Entry) -> Option<Arc<Message>> {
         match self.pager.content(entry) {
             Ok(message) => Some(message),
             Err(error) => {
-                tracing::error!(%error, position = entry.position, "a message could not be read back");
+                tracing::error!(%error, position = entry.position, "a message could not be read from disk; it is not delivered");
                 None
             }
         }
     }
 
-    /// Lets the content of an entry go if disk has it and memory is short.
+    /// Drops the content of an entry from memory if disk has it and memory is short.
     pub(crate) fn page_out(&mut self, entry: &mut Entry) {
         if self.is_paging() && entry.place.is_known() {
             self.held_bytes -= entry.drop_content();
         }
     }
 
-    /// A new message of a queue that no restart needs goes to disk when memory is short.
+    /// Spills a new message that need not survive a restart, when memory is short.
     pub(crate) fn spill_new(&mut self, id: QueueId, priority: u8, position: u64) {
         if !self.is_paging() {
             return;
@@ -238,7 +238,7 @@ impl Core {
         }
     }
 
-    /// Records were written: what stands far from delivery leaves memory.
+    /// Handles written records: messages far from delivery leave memory.
     pub(crate) fn on_placed(&mut self, placed: Vec<Placed>) {
         for one in placed {
             let is_paging = self.is_paging();

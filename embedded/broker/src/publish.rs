@@ -1,4 +1,4 @@
-//! The way of a message from its publisher into queues: route, limits, journal, confirm.
+//! Takes a published message to its queues: route, limits, journal, confirm.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Core {
         Ok(name.clone())
     }
 
-    /// A publish is complete.
+    /// Handles a complete publish.
     pub(crate) fn on_content(&mut self, id: ConnectionId, number: ChannelId) -> Outcome {
         let channel = self.connections.channel_mut(id, number)?;
         let Some(incoming) = channel.incoming.take() else { return Ok(()) };
@@ -87,7 +87,7 @@ impl Core {
         Ok(())
     }
 
-    /// Reads no more from a publisher while the journal is behind: what it holds must not grow with the publisher's speed.
+    /// Stops reading from a publisher while the journal is behind, so that memory does not grow with the publisher's speed.
     fn slow_down(&mut self, id: ConnectionId) {
         if self.journal.is_behind()
             && let Some(connection) = self.connections.get_mut(id)
@@ -111,13 +111,13 @@ impl Core {
         }
     }
 
-    /// Finds the queues a message goes to, each once.
+    /// Finds the target queues of a message, each once.
     pub(crate) fn route(&self, message: &Message, more_keys: &[String], found: &mut Vec<QueueId>) {
         self.route_key(message, &message.routing_key, found);
         for key in more_keys {
             self.route_key(message, key, found);
         }
-        // A search per target would be quadratic in wide fanouts.
+        // A search for each target would be quadratic in wide fanouts.
         found.sort_unstable();
         found.dedup();
     }
@@ -154,7 +154,7 @@ impl Core {
         }
     }
 
-    /// Puts a message into queues and promises the confirm: at once, with the journal, or not at all.
+    /// Adds a message to queues and registers the confirm: at once, with the journal, or not at all.
     pub(crate) fn enqueue(&mut self, queues: &[QueueId], message: &Arc<Message>, expiration_ms: Option<u64>, confirm: Option<ConfirmKey>) {
         let mut targets: Vec<journal::Target> = Vec::new();
         let mut accepted: Vec<(QueueId, u64, u64, bool)> = Vec::with_capacity(queues.len());
@@ -162,7 +162,7 @@ impl Core {
         for id in queues {
             let Some(queue) = self.queues.get_mut(id) else { continue };
             let rules = &queue.rules;
-            if rules.overflow != Overflow::DropHead && queue.has_no_room(message.body.len() as u64) {
+            if queue.refuses(message.body.len() as u64) {
                 is_refused = true;
                 if rules.overflow == Overflow::RejectPublishDlx {
                     self.dead_letter_copy(*id, message, Reason::TooLong);
@@ -207,7 +207,7 @@ impl Core {
         self.turn.notify_one();
     }
 
-    /// Drops from the head while a queue is too long.
+    /// Drops messages from the head while a queue is too long.
     fn trim(&mut self, id: QueueId) {
         while let Some(queue) = self.queues.get_mut(&id)
             && queue.is_too_long()

@@ -1,5 +1,5 @@
-//! A queue: its ready messages in order, its consumers, and its limits. Who moves messages in and out stands in
-//! `publish`, `deliver` and `settle`.
+//! A queue: its ready messages in order, its consumers, and its limits. Messages are moved in and out by `publish`,
+//! `deliver` and `settle`.
 
 use std::{
     cmp::Reverse,
@@ -9,12 +9,13 @@ use std::{
 use amq_protocol::types::FieldTable;
 
 use crate::{
-    arguments::QueueArguments,
+    arguments::{Overflow, QueueArguments},
+    held::Held,
     ids::{ConnectionId, ConsumerId, Name},
     message::Entry,
 };
 
-/// Order of consumers: higher priority first, then by turn.
+/// Order of consumers: higher priority first, then in turn.
 pub(crate) type ConsumerOrder = (Reverse<i32>, u64);
 
 /// A queue.
@@ -22,42 +23,48 @@ pub(crate) type ConsumerOrder = (Reverse<i32>, u64);
 pub(crate) struct Queue {
     pub name: Name,
     pub is_durable: bool,
-    /// Durable and not exclusive: it and its persistent messages are in the journal.
+    /// Durable and not exclusive: the queue and its persistent messages are in the journal.
     pub is_kept: bool,
     pub is_auto_delete: bool,
-    /// The only connection that may use it.
+    /// The only connection that may use it, for an exclusive queue.
     pub owner: Option<ConnectionId>,
     pub arguments: FieldTable,
     pub rules: QueueArguments,
-    /// Ready messages, one lane per priority, each ordered by position.
-    lanes: Vec<VecDeque<Entry>>,
+    /// Ready messages, one list per priority, each ordered by position.
+    levels: Vec<VecDeque<Entry>>,
     pub ready: u64,
     pub ready_bytes: u64,
+    /// Held messages by the time of their release and their position.
+    pub held: BTreeMap<(u64, u64), Held>,
+    /// Bytes of the held messages' bodies.
+    pub held_bytes: u64,
+    /// The scheduled time of the next release; 0 when none is scheduled.
+    pub held_timer_ms: u64,
     pub next_position: u64,
     /// All consumers, in the order in which they would become the active one.
     pub consumers: BTreeMap<ConsumerOrder, ConsumerId>,
-    /// Consumers that can take a message now.
+    /// Consumers that can get a message now.
     pub eligible: BTreeMap<ConsumerOrder, ConsumerId>,
-    /// The one that gets everything, with `x-single-active-consumer`.
+    /// The only consumer that gets messages, with `x-single-active-consumer`.
     pub active: Option<ConsumerId>,
     pub has_exclusive_consumer: bool,
-    /// Exchanges and keys that lead here.
+    /// Exchanges and keys that are bound to this queue.
     pub bound: HashSet<(Name, Name)>,
-    /// When the head was last scheduled to expire, 0 for not.
+    /// The scheduled time of the head's expiry; 0 when none is scheduled.
     pub timer_ms: u64,
     /// Last use in Unix milliseconds, for `x-expires`.
     pub used_ms: u64,
-    /// Positions below this may have been delivered, as far as the journal knows.
+    /// Messages at positions below this may have been delivered; on disk already.
     pub reserved: u64,
-    /// The part of `reserved` that is on its way or done; deliveries stay below `reserved`.
+    /// As `reserved`, including reservations that are not on disk yet; deliveries stay below `reserved`.
     pub reserving: u64,
-    /// How far the next reservation reaches ahead.
+    /// The number of positions of the next reservation.
     pub reserve_step: u64,
 }
 
 impl Queue {
     pub fn new(name: Name, is_durable: bool, arguments: FieldTable, rules: QueueArguments) -> Queue {
-        let lanes = (0..=rules.priority_max).map(|_| VecDeque::new()).collect();
+        let levels = (0..=rules.priority_max).map(|_| VecDeque::new()).collect();
         Queue {
             name,
             is_durable,
@@ -66,9 +73,12 @@ impl Queue {
             owner: None,
             arguments,
             rules,
-            lanes,
+            levels,
             ready: 0,
             ready_bytes: 0,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            held_timer_ms: 0,
             next_position: 1,
             consumers: BTreeMap::new(),
             eligible: BTreeMap::new(),
@@ -83,67 +93,67 @@ impl Queue {
         }
     }
 
-    fn lane_of(&self, entry: &Entry) -> usize {
+    fn level_of(&self, entry: &Entry) -> usize {
         usize::from(entry.priority.min(self.rules.priority_max))
     }
 
-    /// Puts a message where its position says: new ones at the end, returned ones back to their place.
+    /// Inserts a message by its position: new ones at the end, returned ones at their old place.
     pub fn insert(&mut self, entry: Entry) {
         self.ready += 1;
         self.ready_bytes += u64::from(entry.body_bytes);
-        let lane_index = self.lane_of(&entry);
-        let lane = &mut self.lanes[lane_index];
-        if lane.back().is_none_or(|last| last.position < entry.position) {
-            lane.push_back(entry);
-        } else if lane.front().is_some_and(|first| first.position > entry.position) {
-            lane.push_front(entry);
+        let level_index = self.level_of(&entry);
+        let level = &mut self.levels[level_index];
+        if level.back().is_none_or(|last| last.position < entry.position) {
+            level.push_back(entry);
+        } else if level.front().is_some_and(|first| first.position > entry.position) {
+            level.push_front(entry);
         } else {
-            let index = lane.partition_point(|other| other.position < entry.position);
-            lane.insert(index, entry);
+            let index = level.partition_point(|other| other.position < entry.position);
+            level.insert(index, entry);
         }
     }
 
-    /// The message that would be delivered next.
+    /// The next message to deliver.
     pub fn head(&self) -> Option<&Entry> {
-        self.lanes.iter().rev().find_map(VecDeque::front)
+        self.levels.iter().rev().find_map(VecDeque::front)
     }
 
-    /// The messages that would be delivered next, as far as they share the head's priority.
+    /// The next messages to deliver that have the head's priority.
     pub fn next_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.lanes.iter_mut().rev().find(|lane| !lane.is_empty()).into_iter().flatten()
+        self.levels.iter_mut().rev().find(|level| !level.is_empty()).into_iter().flatten()
     }
 
-    /// A ready message by its position, and how many of its priority stand before it.
+    /// A ready message by its position, and how many of its priority are before it.
     pub fn find_mut(&mut self, priority: u8, position: u64) -> Option<(&mut Entry, usize)> {
-        let lane = &mut self.lanes[usize::from(priority.min(self.rules.priority_max))];
-        let last = lane.back()?;
-        // New messages stand at the end without gaps, so one look mostly finds them.
-        let guess = last.position.checked_sub(position).and_then(|back| (lane.len() - 1).checked_sub(back as usize));
+        let level = &mut self.levels[usize::from(priority.min(self.rules.priority_max))];
+        let last = level.back()?;
+        // New messages are at the end without gaps, so the first guess is usually right.
+        let guess = last.position.checked_sub(position).and_then(|back| (level.len() - 1).checked_sub(back as usize));
         let index = match guess {
-            Some(index) if lane[index].position == position => index,
-            _ => lane.binary_search_by_key(&position, |entry| entry.position).ok()?,
+            Some(index) if level[index].position == position => index,
+            _ => level.binary_search_by_key(&position, |entry| entry.position).ok()?,
         };
-        Some((&mut lane[index], index))
+        Some((&mut level[index], index))
     }
 
-    /// Takes the message that is to be delivered next.
+    /// Removes the next message to deliver.
     pub fn pop(&mut self) -> Option<Entry> {
-        let entry = self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        let entry = self.levels.iter_mut().rev().find_map(VecDeque::pop_front)?;
         self.count_out(&entry);
         Some(entry)
     }
 
-    /// Takes one message at the front of a lane that is past its time.
+    /// Removes one expired message from the front of a priority.
     pub fn pop_expired(&mut self, now_ms: u64) -> Option<Entry> {
-        let lane = self.lanes.iter_mut().find(|lane| lane.front().is_some_and(|entry| entry.is_expired(now_ms)))?;
-        let entry = lane.pop_front()?;
+        let level = self.levels.iter_mut().find(|level| level.front().is_some_and(|entry| entry.is_expired(now_ms)))?;
+        let entry = level.pop_front()?;
         self.count_out(&entry);
         Some(entry)
     }
 
-    /// Earliest time at which a lane's front expires, 0 for never.
+    /// Earliest expiry at the front of any priority; 0 for never.
     pub fn next_expiry_ms(&self) -> u64 {
-        self.lanes.iter().filter_map(VecDeque::front).map(|entry| entry.expires_ms).filter(|expires| *expires != 0).min().unwrap_or(0)
+        self.levels.iter().filter_map(VecDeque::front).map(|entry| entry.expires_ms).filter(|expires| *expires != 0).min().unwrap_or(0)
     }
 
     fn count_out(&mut self, entry: &Entry) {
@@ -151,19 +161,24 @@ impl Queue {
         self.ready_bytes -= u64::from(entry.body_bytes);
     }
 
-    /// All ready messages, lane by lane.
+    /// All undelivered messages: the ready ones by priority, then the held ones.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.lanes.iter_mut().flatten()
+        self.levels.iter_mut().flatten().chain(self.held.values_mut().map(Held::entry_mut))
     }
 
-    /// Whether one more message of `bytes` would exceed a limit.
-    pub fn has_no_room(&self, bytes: u64) -> bool {
-        self.rules.length_max.is_some_and(|most| self.ready + 1 > most)
-            || self.rules.bytes_max.is_some_and(|most| self.ready_bytes + bytes > most)
+    /// True when one more message of `bytes` is refused.
+    pub fn refuses(&self, bytes: u64) -> bool {
+        self.rules.overflow != Overflow::DropHead && self.exceeds(1, bytes)
     }
 
-    /// Whether it holds more than a limit allows.
+    /// True when the queue exceeds a limit.
     pub fn is_too_long(&self) -> bool {
-        self.rules.length_max.is_some_and(|most| self.ready > most) || self.rules.bytes_max.is_some_and(|most| self.ready_bytes > most)
+        self.exceeds(0, 0)
+    }
+
+    fn exceeds(&self, more: u64, more_bytes: u64) -> bool {
+        let count = self.ready + self.held.len() as u64 + more;
+        let bytes = self.ready_bytes + self.held_bytes + more_bytes;
+        self.rules.length_max.is_some_and(|most| count > most) || self.rules.bytes_max.is_some_and(|most| bytes > most)
     }
 }

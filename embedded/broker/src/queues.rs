@@ -9,6 +9,7 @@ use crate::{
     arguments::QueueArguments,
     codec::short,
     core::Core,
+    equivalence::{locked, require_same_queue},
     exchange::{Binding, Target},
     ids::{ChannelId, ConnectionId, Name, QueueId},
     journal::Op,
@@ -36,7 +37,7 @@ impl Core {
                     Ok(queue) => {
                         self.unbind(id, unbind.exchange.as_str(), unbind.routing_key.as_str(), &Target::Queue(queue), &unbind.arguments)?
                     }
-                    // What is not there is not bound either.
+                    // A missing queue has no binding, so there is nothing to do.
                     Err(refusal) if refusal.code == NOT_FOUND && !unbind.queue.as_str().is_empty() => {}
                     Err(refusal) => return Err(refusal),
                 }
@@ -59,7 +60,7 @@ impl Core {
         Ok(())
     }
 
-    /// The queue a method means; an empty name means the one last declared on the channel.
+    /// Finds the queue of a method; an empty name means the one last declared on the channel.
     pub(crate) fn find_queue(&mut self, id: ConnectionId, number: ChannelId, name: &str) -> Outcome<QueueId> {
         let channel = self.connections.channel_mut(id, number)?;
         let last = channel.last_queue.clone();
@@ -69,7 +70,7 @@ impl Core {
         };
         let queue = &self.queues[queue_id];
         if queue.owner.is_some_and(|owner| owner != id) {
-            return Err(Refusal::resource_locked(format!("cannot obtain exclusive access to locked queue '{name}' in vhost '/'")));
+            return Err(locked(name));
         }
         Ok(*queue_id)
     }
@@ -94,7 +95,7 @@ impl Core {
             let queue_id = self.find_queue(id, number, &name)?;
             let queue = self.queues.get_mut(&queue_id).expect("named queues exist");
             if !declare.passive {
-                require_equal(queue, &declare, id)?;
+                require_same_queue(queue, &declare, id)?;
             }
             queue.used_ms = now_ms();
             let ok = declare_ok(&queue.name, queue.ready, queue.consumers.len());
@@ -102,11 +103,9 @@ impl Core {
             self.connections.channel_mut(id, number)?.last_queue = Some(name);
             return Ok(ok);
         }
-        let rules = QueueArguments::parse(&declare.arguments)?;
-        if rules.is_quorum && (!declare.durable || declare.exclusive || declare.auto_delete) {
-            return Err(Refusal::precondition_failed(format!(
-                "a queue of type quorum is durable and neither exclusive nor auto-delete: '{name}'"
-            )));
+        let rules = QueueArguments::parse(&name, &declare.arguments)?;
+        if rules.is_quorum {
+            check_quorum(&name, &declare)?;
         }
         let shared: Name = name.as_str().into();
         let expires = rules.expires_ms;
@@ -160,7 +159,7 @@ impl Core {
         Ok(())
     }
 
-    /// Removes a binding; one that is not there is no error.
+    /// Removes a binding; a missing one is no error.
     pub(crate) fn unbind(&mut self, id: ConnectionId, source: &str, key: &str, target: &Target, arguments: &FieldTable) -> Outcome {
         let source = match self.bindable(source) {
             Err(refusal) if refusal.code == NOT_FOUND => return Ok(()),
@@ -194,7 +193,7 @@ impl Core {
         }
     }
 
-    /// Drops all ready messages; returns how many.
+    /// Drops all ready messages; returns their number.
     fn purge(&mut self, id: QueueId) -> u64 {
         let mut count = 0;
         while let Some(entry) = self.queues.get_mut(&id).and_then(Queue::pop) {
@@ -205,7 +204,7 @@ impl Core {
     }
 
     fn on_delete_queue(&mut self, id: ConnectionId, number: ChannelId, delete: &queue::Delete) -> Outcome<u32> {
-        // Deleting what is not there is fine, as with RabbitMQ.
+        // Deleting a missing queue is no error, as in RabbitMQ.
         if !delete.queue.as_str().is_empty() && !self.queue_names.contains_key(delete.queue.as_str()) {
             return Ok(0);
         }
@@ -226,9 +225,10 @@ impl Core {
         Ok(count)
     }
 
-    /// Removes a queue with its messages, bindings and consumers.
+    /// Deletes a queue with its messages, bindings and consumers.
     pub(crate) fn delete_queue(&mut self, id: QueueId) {
         self.purge(id);
+        self.drop_held(id);
         let Some(queue) = self.queues.remove(&id) else { return };
         self.queue_names.remove(&queue.name);
         for (source, key) in &queue.bound {
@@ -251,38 +251,16 @@ fn declare_ok(name: &str, ready: u64, consumers: usize) -> queue::DeclareOk {
     queue::DeclareOk { queue: short(name), message_count: ready as u32, consumer_count: consumers as u32 }
 }
 
-/// A queue may be declared again only as it is.
-fn require_equal(queue: &Queue, declare: &queue::Declare, id: ConnectionId) -> Outcome {
-    let differs =
-        |what: &str| Err(Refusal::precondition_failed(format!("inequivalent arg '{what}' for queue '{}' in vhost '/'", queue.name)));
-    if queue.is_durable != declare.durable {
-        return differs("durable");
+/// Refuses a quorum queue that is not durable, or is exclusive, auto-delete or without a name.
+fn check_quorum(name: &str, declare: &queue::Declare) -> Outcome {
+    if declare.queue.as_str().is_empty() {
+        return Err(Refusal::precondition_failed("Cannot declare a server-named queue for type rabbit_quorum_queue"));
     }
-    if queue.is_auto_delete != declare.auto_delete {
-        return differs("auto_delete");
-    }
-    if (queue.owner == Some(id)) != declare.exclusive {
-        return differs("exclusive");
-    }
-    match different_argument(&queue.arguments, &declare.arguments) {
-        Some(name) => differs(&name),
-        None => Ok(()),
-    }
-}
-
-/// An argument that is not the same in both tables.
-pub(crate) fn different_argument(old: &FieldTable, new: &FieldTable) -> Option<String> {
-    let is_default = |name: &str, table: &FieldTable| name == "x-queue-type" && !table.contains_key(name);
-    old.inner().keys().chain(new.inner().keys()).find_map(|name| {
-        let name = name.as_str();
-        let same = match (old.inner().get(name), new.inner().get(name)) {
-            (Some(left), Some(right)) => crate::exchange::values_equal(left, right),
-            // No type said means classic.
-            (Some(one), None) | (None, Some(one)) => {
-                (is_default(name, old) || is_default(name, new)) && *one == amq_protocol::types::AMQPValue::LongString("classic".into())
-            }
-            (None, None) => true,
-        };
-        (!same).then(|| name.to_owned())
-    })
+    let property = match (declare.auto_delete, declare.exclusive, declare.durable) {
+        (true, _, _) => "auto-delete",
+        (_, true, _) => "exclusive-owner",
+        (_, _, false) => "non-durable",
+        _ => return Ok(()),
+    };
+    Err(Refusal::precondition_failed(format!("invalid property '{property}' for queue '{name}' in vhost '/'")))
 }

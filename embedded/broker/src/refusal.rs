@@ -1,9 +1,9 @@
-//! The protocol's own errors: a reply code with a text, closing a channel or the whole connection.
+//! The protocol's errors: a reply code with a text, closing a channel or the whole connection.
 
-/// Result of a rule that may refuse a client's request.
+/// Result of a handler that may refuse a client's request.
 pub(crate) type Outcome<T = ()> = Result<T, Refusal>;
 
-/// The code for what does not exist.
+/// The reply code for a missing queue, exchange or vhost.
 pub(crate) const NOT_FOUND: u16 = 404;
 
 /// An answer that closes the channel or, for hard codes, the connection.
@@ -54,7 +54,7 @@ impl Refusal {
         Refusal::new(540, "NOT_IMPLEMENTED", text)
     }
 
-    /// Whether the whole connection must close.
+    /// True when the whole connection must close.
     pub fn closes_connection(&self) -> bool {
         matches!(self.code, 320 | 402 | 501..=506 | 530 | 540 | 541)
     }

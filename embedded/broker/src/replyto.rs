@@ -1,4 +1,4 @@
-//! Direct reply-to: answers go straight to the asker's channel, with no queue between.
+//! Direct reply-to: replies go straight to the requester's channel, without a queue.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,9 +13,9 @@ use crate::{
     refusal::{Outcome, Refusal},
 };
 
-/// The pseudo-queue askers consume from and name in `reply_to`.
+/// The pseudo-queue that requesters consume from and name in `reply_to`.
 pub(crate) const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
-/// How the addresses begin that answers are sent to.
+/// Prefix of the addresses to which replies are sent.
 pub(crate) const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
 /// Addresses of channels that consume replies.
@@ -26,13 +26,13 @@ pub(crate) struct ReplyAddresses {
 }
 
 impl ReplyAddresses {
-    /// Forgets a channel.
+    /// Removes a channel.
     pub fn remove(&mut self, connection: ConnectionId, channel: ChannelId) {
         if let Some(address) = self.by_channel.remove(&(connection, channel)) {
             self.by_address.remove(&address);
         }
     }
-    /// Whether an address leads anywhere.
+    /// True when an address belongs to an open channel.
     pub fn contains(&self, address: &str) -> bool {
         self.by_address.contains_key(address)
     }
@@ -71,13 +71,13 @@ impl Core {
         Ok(write_properties(&parse_properties(properties)?.with_reply_to(short(address))))
     }
 
-    /// Hands an answer to the asker; false when the asker is gone.
+    /// Delivers a reply to the requester; false when its channel is closed.
     pub(crate) fn deliver_reply(&mut self, message: &Arc<Message>) -> bool {
         let Some(&(id, number)) = self.reply_addresses.by_address.get(&*message.routing_key) else {
             return false;
         };
         let Some(connection) = self.connections.get_mut(id) else { return false };
-        // An asker that does not read loses answers, as it would by disconnecting.
+        // A requester that does not read loses replies, as it would by disconnecting.
         if connection.outbox.is_full() {
             return false;
         }

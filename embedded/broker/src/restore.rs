@@ -1,4 +1,4 @@
-//! Between the journal and the state: what a start takes over, what a new segment begins with, what is written again.
+//! Converts between the journal and the state: restores at start, begins new segments, and writes live messages again.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::{
 };
 
 impl Core {
-    /// Takes over what a journal described.
+    /// Takes over the state that a journal described.
     pub(crate) fn restore(&mut self, replayed: Replayed) {
         for (name, mut exchange) in replayed.exchanges {
             match alternate_exchange(&exchange.arguments) {
                 Ok(alternate) => exchange.alternate = alternate.map(Name::from),
-                Err(refusal) => tracing::warn!(name, refusal.text, "kept exchange has odd arguments"),
+                Err(refusal) => tracing::warn!(name, refusal.text, "a stored exchange has invalid arguments; they are ignored"),
             }
             self.exchanges.insert(name.into(), exchange);
         }
         for (id, old) in replayed.queues {
-            let rules = QueueArguments::parse(&old.arguments).unwrap_or_else(|refusal| {
-                tracing::warn!(name = old.name, refusal.text, "kept queue has odd arguments");
+            let rules = QueueArguments::read(&old.name, &old.arguments).unwrap_or_else(|refusal| {
+                tracing::warn!(name = old.name, refusal.text, "a stored queue has invalid arguments; it is opened without any");
                 QueueArguments::default()
             });
             let name: Name = old.name.into();
@@ -66,7 +66,7 @@ impl Core {
         }
     }
 
-    /// The kept topology, as a segment begins with it.
+    /// The durable topology, as the first records of a segment.
     pub(crate) fn topology(&self) -> Vec<Op> {
         let mut ops = Vec::new();
         for (name, exchange) in &self.exchanges {
@@ -89,13 +89,13 @@ impl Core {
         ops
     }
 
-    /// Begins a segment behind the collected batch, and writes again what keeps old ones alive.
+    /// Begins a segment after the collected batch, and writes again the messages that keep old segments alive.
     pub(crate) fn start_segment(&mut self) {
         let topology = self.topology();
         self.journal.next_segment(topology);
     }
 
-    /// Writes the oldest segment's live messages again when the log is too large for what is alive.
+    /// Writes the oldest segment's live messages again when the log is too large for its live messages.
     pub(crate) fn compact(&mut self) {
         let Some(oldest) = self.journal.segment_to_rewrite() else { return };
         let journal = &mut self.journal;
@@ -108,9 +108,9 @@ impl Core {
             let unacked = connection.channels.values_mut().flat_map(|one| one.unacked.values_mut());
             for unacked in unacked.filter(|unacked| unacked.entry.stored.segment == oldest) {
                 let before = unacked.entry.cost();
-                // Where it will lie is told to queues alone, so it must be in memory.
+                // Only messages in queues learn their new position, so this one must be in memory.
                 if let Err(error) = self.pager.load(&mut unacked.entry) {
-                    tracing::error!(%error, "a message that is out cannot be read, the journal keeps its segment");
+                    tracing::error!(%error, "an unacknowledged message could not be read from disk; the journal keeps its old segment");
                     return;
                 }
                 self.held_bytes += unacked.entry.cost() - before;
@@ -120,7 +120,7 @@ impl Core {
         self.journal.finish_rewrite(oldest);
     }
 
-    /// Marks exactly those messages redelivered that are, so that a planned restart flags no other.
+    /// Records which messages were delivered, so that a planned restart flags no others as redelivered.
     pub(crate) fn note_clean_stop(&mut self) {
         for (id, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.is_kept) {
             self.journal.note(Op::Reserve { queue: *id, upto: 1 });

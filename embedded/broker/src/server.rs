@@ -1,9 +1,10 @@
-//! A running server: its threads, its listening socket, and its end.
+//! A running server: its threads, its listening socket, and its shutdown.
 
 use std::{
     cell::RefCell,
-    fs::{File, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    os::unix::fs::DirBuilderExt,
     rc::Rc,
     sync::{
         Arc,
@@ -17,8 +18,8 @@ use std::{
 use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot},
-    task::LocalSet,
+    sync::{Notify, mpsc, oneshot, watch},
+    task::{JoinSet, LocalSet},
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
@@ -27,20 +28,20 @@ use crate::{
     connection::{self as sockets, Phase},
     core::Core,
     error::Error,
-    journal::{Committed, Journal, Writer, remove_spilled, replay},
+    journal::{Committed, Journal, Writer, create_private, remove_spilled, replay},
     message::now_ms,
     refusal::Refusal,
     settings::Settings,
     wire::Wire,
 };
 
-/// How long acks that nobody waits for may stay in memory.
+/// Longest time before acks that nothing waits for are written.
 const LAZY_FLUSH: Duration = Duration::from_millis(10);
 /// Interval of alarms, heartbeats and time limits.
 const TICK: Duration = Duration::from_secs(1);
 /// Longest sleep of the timer task.
 const TIMER_IDLE: Duration = Duration::from_secs(3_600);
-/// Time that clients have to say goodbye when the server stops.
+/// Time for clients to answer the close when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Time for the last batch to reach the disk.
 const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Batches between core and writer: one is written while none waits.
 const BATCHES_MAX: usize = 1;
-/// Stack of the state's thread; dead letters may pass through many queues in a row.
+/// Stack of the state's thread; dead letters may pass through many queues in one call.
 const STACK_BYTES: usize = 16 << 20;
 
 /// A running server. Dropping it stops it without waiting.
@@ -57,11 +58,13 @@ pub struct Broker {
     url: String,
     disk_free_min: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
+    /// The reason for an unplanned end; closed without a reason when the thread panicked.
+    ended: watch::Receiver<Option<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Broker {
-    /// Binds the address, takes over the data folder, and serves on threads of its own.
+    /// Binds the address, opens the data folder, and serves on threads of its own.
     pub async fn start(settings: Settings) -> Result<Broker, Error> {
         let (ready, is_ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -70,10 +73,11 @@ impl Broker {
         let data = settings.data.clone();
         let disk_free_min = Arc::new(AtomicU64::new(settings.disk_free_min_bytes));
         let limit = disk_free_min.clone();
+        let (report, ended) = watch::channel(None);
         let thread = std::thread::Builder::new()
             .name("amqp".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || run(settings, limit, ready, stopped))
+            .spawn(move || drop(report.send_replace(run(settings, limit, ready, stopped))))
             .map_err(Error::data(data))?;
         let address = is_ready.await.map_err(|_| Error::ThreadEnded)??;
         let host = match address {
@@ -82,10 +86,10 @@ impl Broker {
             SocketAddr::V4(v4) => v4.ip().to_string(),
         };
         let url = format!("{scheme}://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
-        Ok(Broker { address, url, disk_free_min, stop: Some(stop), thread: Some(thread) })
+        Ok(Broker { address, url, disk_free_min, stop: Some(stop), ended, thread: Some(thread) })
     }
 
-    /// The address it listens on.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -95,24 +99,32 @@ impl Broker {
         self.url.clone()
     }
 
-    /// Changes the free bytes on the data disk below which publishers are blocked; it counts from the next second on.
+    /// Changes the free bytes on the data disk below which publishers are blocked; applies from the next second on.
     pub fn set_disk_free_min(&self, bytes: u64) {
         self.disk_free_min.store(bytes, Ordering::Relaxed);
     }
 
-    /// Closes all connections, writes what is left, and ends the threads.
+    /// Waits for an unplanned end of the server and returns its reason; clients are not served any more then.
+    pub async fn ended(&mut self) -> String {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "its thread panicked".to_owned(),
+        }
+    }
+
+    /// Closes all connections, writes the remaining data, and ends the threads.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the broker thread panicked");
+                tracing::error!("the embedded broker's thread panicked");
             }
         }
     }
 }
 
-/// Escapes what may not stand in a URL's user part.
+/// Escapes characters that a URL's user part may not contain.
 fn percent(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -125,48 +137,52 @@ fn percent(text: &str) -> String {
     escaped
 }
 
-/// The state's thread.
+/// Runs on the state's thread; returns the reason of an unplanned end.
 fn run(
     settings: Settings,
     disk_free_min: Arc<AtomicU64>,
     ready: oneshot::Sender<Result<SocketAddr, Error>>,
     stopped: oneshot::Receiver<()>,
-) {
+) -> Option<String> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             drop(ready.send(Err(Error::data("/")(error))));
-            return;
+            return None;
         }
     };
     let started = start(settings, disk_free_min);
     match started {
-        Err(error) => drop(ready.send(Err(error))),
+        Err(error) => {
+            drop(ready.send(Err(error)));
+            None
+        }
         Ok(started) => {
             let address = started.address;
             let local = LocalSet::new();
-            local.block_on(&runtime, async move {
+            let reason = local.block_on(&runtime, async move {
                 let listener = match TcpListener::from_std(started.listener) {
                     Ok(listener) => listener,
                     Err(source) => {
                         drop(ready.send(Err(Error::Listen { address, source })));
-                        return;
+                        return None;
                     }
                 };
                 drop(ready.send(Ok(address)));
-                serve(started.core, started.committed, listener, stopped).await;
+                serve(started.core, started.committed, listener, stopped).await
             });
-            // Sockets' tasks hold the state, and with it the journal's sender.
+            // The tasks of sockets hold the state, and with it the journal's sender.
             drop(local);
             if started.writer.join().is_err() {
-                tracing::error!("the journal's writer panicked");
+                tracing::error!("the thread that writes the broker's journal panicked");
             }
             drop(started.lock);
+            reason
         }
     }
 }
 
-/// What is ready before the first client.
+/// The parts of a server that is ready for its first client.
 struct Started {
     address: SocketAddr,
     listener: StdListener,
@@ -178,8 +194,8 @@ struct Started {
 
 fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, Error> {
     let data = settings.data.clone();
-    std::fs::create_dir_all(&data).map_err(Error::data(&data))?;
-    let lock = File::create(data.join("lock")).map_err(Error::data(data.join("lock")))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&data).map_err(Error::data(&data))?;
+    let lock = create_private(&data.join("lock")).map_err(Error::data(data.join("lock")))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: data }),
@@ -218,28 +234,43 @@ fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, E
     Ok(Started { address, listener, core: Rc::new(RefCell::new(core)), committed, writer, lock })
 }
 
-/// Runs until told to stop.
-async fn serve(core: Rc<RefCell<Core>>, committed: mpsc::Receiver<Committed>, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+/// Runs until it is stopped or one of its tasks ends; returns the reason of an unplanned end.
+async fn serve(
+    core: Rc<RefCell<Core>>,
+    committed: mpsc::Receiver<Committed>,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Option<String> {
     let lazy = Rc::new(Notify::new());
-    let tasks = [
-        tokio::task::spawn_local(end_turns(core.clone(), committed, lazy.clone())),
-        tokio::task::spawn_local(flush_lazily(core.clone(), lazy)),
-        tokio::task::spawn_local(keep_time(core.clone())),
-        tokio::task::spawn_local(tick(core.clone())),
-    ];
-    let accepting = tokio::task::spawn_local(accept(core.clone(), listener));
-    // A dropped handle stops the server too.
-    let _ = stopped.await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(end_turns(core.clone(), committed, lazy.clone()));
+    tasks.spawn_local(flush_lazily(core.clone(), lazy));
+    tasks.spawn_local(keep_time(core.clone()));
+    tasks.spawn_local(tick(core.clone()));
+    let accepting = tasks.spawn_local(accept(core.clone(), listener));
+    let reason = tokio::select! {
+        // A dropped handle stops the server too.
+        _ = stopped => None,
+        // Without any of these tasks the server would only seem to serve.
+        ended = tasks.join_next() => Some(match ended {
+            Some(Err(error)) => format!("one of its tasks failed: {error}"),
+            _ => "its journal cannot be written any more; an earlier log line says why".to_owned(),
+        }),
+    };
     accepting.abort();
-    stop(&core).await;
-    for task in tasks {
-        task.abort();
-        // Cancelled tasks must be gone before the journal's sender can be dropped.
-        let _ = task.await;
+    match &reason {
+        None => stop(&core).await,
+        Some(reason) => {
+            tracing::error!(reason, "the embedded broker ends, because one of its parts has failed");
+            fail(&core);
+        }
     }
+    // Cancelled tasks must be gone before the journal's sender can be dropped.
+    tasks.shutdown().await;
+    reason
 }
 
-/// Ends a turn whenever something happened, after all sockets that were ready; and takes in committed batches.
+/// Ends a turn after each event, once all ready sockets were handled; and handles committed batches.
 async fn end_turns(core: Rc<RefCell<Core>>, mut committed: mpsc::Receiver<Committed>, lazy: Rc<Notify>) {
     let turn = core.borrow().turn.clone();
     loop {
@@ -259,7 +290,7 @@ async fn end_turns(core: Rc<RefCell<Core>>, mut committed: mpsc::Receiver<Commit
     }
 }
 
-/// The journal's writer gave up: without it no promise can be kept, so all clients are sent away.
+/// Closes all connections after the journal's writer gave up, since nothing can be confirmed any more.
 fn fail(core: &RefCell<Core>) {
     let mut core = core.borrow_mut();
     for id in core.connections.ids() {
@@ -307,30 +338,43 @@ async fn accept(core: Rc<RefCell<Core>>, listener: TcpListener) {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                tracing::warn!(%error, "a client's connection could not be accepted; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let is_full = {
-            let core = core.borrow();
-            core.connections.len() >= core.settings.connections_max
-        };
-        if is_full {
-            tracing::warn!("too many connections, one was turned away");
+        if !make_room(&mut core.borrow_mut()) {
+            tracing::warn!("a client's connection was closed at once: the limit of connections is reached");
             continue;
         }
         if let Err(error) = socket.set_nodelay(true) {
-            tracing::warn!(%error, "could not switch off delays on a socket");
+            tracing::warn!(%error, "TCP_NODELAY could not be set for a client; small messages may be delayed");
         }
         match Wire::new(socket, tls.as_ref()) {
-            Ok(wire) => drop(tokio::task::spawn_local(sockets::serve(core.clone(), wire, scratch.clone()))),
-            Err(error) => tracing::warn!(%error, "could not begin TLS on a socket"),
+            Ok(wire) => {
+                let accepted = sockets::enter(&mut core.borrow_mut(), wire);
+                drop(tokio::task::spawn_local(sockets::serve(core.clone(), accepted, scratch.clone())));
+            }
+            Err(error) => tracing::warn!(%error, "TLS could not be set up for a client; its connection is closed"),
         }
     }
 }
 
-/// Says goodbye, waits for answers a short while, writes what is left.
+/// Makes room for one more connection, if need be by closing the oldest one that has not logged in; false when all
+/// have. The closed one is not counted from here on: many may be accepted before its own task runs again.
+fn make_room(core: &mut Core) -> bool {
+    if core.connections.len() < core.settings.connections_max {
+        return true;
+    }
+    let Some(id) = core.connections.oldest_unopened() else { return false };
+    if let Some(unopened) = core.connections.get_mut(id) {
+        unopened.break_off();
+    }
+    core.forget_connection(id);
+    true
+}
+
+/// Closes all connections, waits a short while for the answers, and writes the remaining data.
 async fn stop(core: &Rc<RefCell<Core>>) {
     let refusal = Refusal::connection_forced("broker is shutting down");
     {
@@ -359,17 +403,70 @@ async fn stop(core: &Rc<RefCell<Core>>) {
     wait_until(core, LAST_BATCH_TIMEOUT, |core| core.journal.is_idle()).await;
 }
 
-/// Looks every few milliseconds; only the end of the server waits like this.
+/// Polls every few milliseconds; only the shutdown waits like this.
 async fn wait_until(core: &Rc<RefCell<Core>>, most: Duration, is_done: impl Fn(&Core) -> bool) {
-    const LOOK: Duration = Duration::from_millis(2);
+    const POLL: Duration = Duration::from_millis(2);
     let deadline = Instant::now() + most;
-    let mut looks = interval(LOOK);
+    let mut polls = interval(POLL);
     while !is_done(&core.borrow()) {
         core.borrow_mut().journal.flush_lazy();
         core.borrow().turn.notify_one();
-        if timeout_at(deadline, looks.tick()).await.is_err() || Instant::now() >= deadline {
-            tracing::warn!("the server stops without having finished everything");
+        if timeout_at(deadline, polls.tick()).await.is_err() || Instant::now() >= deadline {
+            tracing::warn!("the embedded broker did not finish all its work in time for the stop");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_whose_journal_ends_says_so_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path(), "guest", "guest");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let reason = LocalSet::new().block_on(&runtime, async {
+            let started = start(settings, Arc::default()).unwrap();
+            // The writer's reports are not received any more, as after it gave up.
+            let (gone, committed) = mpsc::channel(1);
+            drop(gone);
+            let (_stop, stopped) = oneshot::channel();
+            let listener = TcpListener::from_std(started.listener).unwrap();
+            serve(started.core, committed, listener, stopped).await
+        });
+        assert!(reason.unwrap().contains("journal"));
+    }
+
+    #[test]
+    fn of_many_silent_clients_accepted_at_once_the_newest_stay_and_none_is_turned_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path(), "guest", "guest");
+        settings.connections_max = 8;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let started = start(settings, Arc::default()).unwrap();
+            let core = started.core;
+            // All of them wait before the first is accepted, so no client's own task runs in between.
+            let _clients: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(started.address).unwrap()).collect();
+            let accepting = tokio::task::spawn_local(accept(core.clone(), TcpListener::from_std(started.listener).unwrap()));
+            while core.borrow().last_id < 40 {
+                tokio::task::yield_now().await;
+            }
+            let mut ids = core.borrow().connections.ids();
+            ids.sort_unstable();
+            assert_eq!(ids, (33..=40).collect::<Vec<u64>>());
+            accepting.abort();
+        });
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_stopped_did_not_end_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut broker = Broker::start(Settings::new(([127, 0, 0, 1], 0).into(), folder.path(), "guest", "guest")).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), broker.ended()).await;
+        assert!(early.is_err(), "it runs: {early:?}");
+        broker.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a server is started with: address, folder, login, and every limit with its default.
+//! The settings of a server: address, folder, login, and every limit with its default.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,15 +9,16 @@ use crate::tls::Tls;
 pub struct Settings {
     /// Address to listen on; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Folder for the journal; made when missing.
+    /// Folder for the journal; created when missing.
     pub data: PathBuf,
     /// The only user.
     pub user: String,
     /// The user's password.
     pub password: String,
-    /// Speaks AMQPS, and nothing else, with this certificate.
+    /// When set, the server accepts AMQPS only, with this certificate.
     pub tls: Option<Tls>,
-    /// Most connections at once; further ones are closed at once.
+    /// Connections at once. A further one takes the place of the oldest one that has not logged in, and is closed
+    /// immediately when all have.
     pub connections_max: usize,
     /// Highest channel number offered.
     pub channel_max: u16,
@@ -31,7 +32,7 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Message bytes in memory above which publishers are blocked.
     pub memory_max_bytes: u64,
-    /// Message bytes in memory above which further ready messages keep only their place on disk.
+    /// Message bytes in memory above which the content of further ready messages is on disk only.
     pub resident_max_bytes: u64,
     /// Free bytes on the data disk below which publishers are blocked.
     pub disk_free_min_bytes: u64,

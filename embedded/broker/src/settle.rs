@@ -1,9 +1,10 @@
-//! What clients say about deliveries: ack, nack, reject, recover; and what becomes of those nobody acked.
+//! Settles deliveries: ack, nack, reject, recover; and returns unacknowledged ones to their queues.
 
 use crate::{
     channel::Unacked,
     core::Core,
     deadletter::Reason,
+    held::ReturnKind,
     ids::{ChannelId, ConnectionId, QueueId},
     refusal::{Outcome, Refusal},
 };
@@ -16,7 +17,7 @@ impl Core {
             self.retire(unacked.queue, &unacked.entry);
             note(&mut queues, unacked.queue);
         }
-        self.pump_all(queues);
+        self.deliver_all(queues);
         self.turn.notify_one();
         Ok(())
     }
@@ -24,18 +25,33 @@ impl Core {
     pub(crate) fn on_nack(&mut self, id: ConnectionId, number: ChannelId, tag: u64, is_multiple: bool, requeue: bool) -> Outcome {
         let taken = self.take_unacked(id, number, tag, is_multiple)?;
         if requeue {
-            self.give_back(taken);
-            return Ok(());
+            self.give_back(taken, ReturnKind::Returned);
+        } else {
+            self.discard(taken);
         }
+        Ok(())
+    }
+
+    pub(crate) fn on_reject(&mut self, id: ConnectionId, number: ChannelId, tag: u64, requeue: bool) -> Outcome {
+        let taken = self.take_unacked(id, number, tag, false)?;
+        if requeue {
+            self.give_back(taken, ReturnKind::Failed);
+        } else {
+            self.discard(taken);
+        }
+        Ok(())
+    }
+
+    /// Dead-letters rejected messages.
+    fn discard(&mut self, taken: Vec<Unacked>) {
         let mut queues = Vec::with_capacity(1);
         for unacked in taken {
             self.count_back(&unacked);
             note(&mut queues, unacked.queue);
             self.dead_letter(unacked.queue, unacked.entry, Reason::Rejected);
         }
-        self.pump_all(queues);
+        self.deliver_all(queues);
         self.turn.notify_one();
-        Ok(())
     }
 
     pub(crate) fn on_recover(&mut self, id: ConnectionId, number: ChannelId, requeue: bool) -> Outcome {
@@ -45,12 +61,12 @@ impl Core {
         let channel = self.connections.channel_mut(id, number)?;
         channel.unacked_consumed = 0;
         let all = std::mem::take(&mut channel.unacked).into_values().collect();
-        self.give_back(all);
+        self.give_back(all, ReturnKind::Returned);
         self.wake_channel(id, number);
         Ok(())
     }
 
-    /// Takes the deliveries a tag means out of their channel.
+    /// Removes the deliveries of a tag from their channel.
     fn take_unacked(&mut self, id: ConnectionId, number: ChannelId, tag: u64, is_multiple: bool) -> Outcome<Vec<Unacked>> {
         let channel = self.connections.channel_mut(id, number)?;
         let was_held = channel.is_held();
@@ -60,7 +76,8 @@ impl Core {
         } else {
             channel.unacked.remove(&tag).into_iter().collect()
         };
-        if taken.is_empty() && tag != 0 || tag == 0 && !is_multiple {
+        let had_lapsed = channel.forget_lapsed(tag, is_multiple);
+        if taken.is_empty() && tag != 0 && !had_lapsed || tag == 0 && !is_multiple {
             return Err(Refusal::precondition_failed(format!("unknown delivery tag {tag}")));
         }
         let consumed = taken.iter().filter(|unacked| unacked.consumer.is_some()).count() as u32;
@@ -70,14 +87,14 @@ impl Core {
             for consumer in consumers {
                 self.refresh_consumer(consumer);
                 if let Some(consumer) = self.consumers.get(&consumer) {
-                    self.pump_later(consumer.queue);
+                    self.deliver_later(consumer.queue);
                 }
             }
         }
         Ok(taken)
     }
 
-    /// The consumer has room for one more.
+    /// Lowers the unacknowledged count of the delivery's consumer.
     fn count_back(&mut self, unacked: &Unacked) {
         let Some(id) = unacked.consumer else { return };
         if let Some(consumer) = self.consumers.get_mut(&id) {
@@ -86,8 +103,8 @@ impl Core {
         }
     }
 
-    /// Puts messages back to their places; those that came back too often are dead-lettered.
-    pub(crate) fn give_back(&mut self, unacked: Vec<Unacked>) {
+    /// Returns messages to their place, at once or after a pause; those returned too often are dead-lettered.
+    pub(crate) fn give_back(&mut self, unacked: Vec<Unacked>, return_kind: ReturnKind) {
         let mut queues = Vec::with_capacity(1);
         for mut one in unacked {
             self.count_back(&one);
@@ -104,7 +121,10 @@ impl Core {
                         if queue.rules.counts_deliveries() && one.entry.stored.segment != 0 {
                             self.journal.returned(one.queue, &one.entry);
                         }
-                        queue.insert(one.entry);
+                        match queue.retry_pause_ms(one.entry.returns, return_kind) {
+                            Some(pause_ms) => self.hold_for_retry(one.queue, one.entry, pause_ms),
+                            None => queue.insert(one.entry),
+                        }
                     }
                 }
             }
@@ -112,20 +132,20 @@ impl Core {
         for queue in &queues {
             self.watch_expiry(*queue);
         }
-        self.pump_all(queues);
+        self.deliver_all(queues);
         self.turn.notify_one();
     }
 
-    fn pump_all(&mut self, queues: Vec<QueueId>) {
+    fn deliver_all(&mut self, queues: Vec<QueueId>) {
         for queue in queues {
-            self.pump(queue);
+            self.deliver_ready(queue);
         }
         while let Some(queue) = self.later.pop() {
-            self.pump(queue);
+            self.deliver_ready(queue);
         }
     }
 
-    fn pump_later(&mut self, queue: QueueId) {
+    fn deliver_later(&mut self, queue: QueueId) {
         if !self.later.contains(&queue) {
             self.later.push(queue);
         }

@@ -1,59 +1,69 @@
-//! What happens by itself: messages and queues expire. One ordered set of due times, served by one task.
+//! Timers: messages and queues expire, held messages are released, deliveries exceed the time for their ack.
+//! One ordered set of due times, served by one task.
 
 use std::{collections::BTreeSet, rc::Rc};
 
 use tokio::sync::Notify;
 
-use crate::{core::Core, deadletter::Reason, ids::QueueId, message::now_ms};
+use crate::{
+    core::Core,
+    deadletter::Reason,
+    ids::{ChannelId, ConnectionId, QueueId},
+    message::now_ms,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Messages,
-    Queue,
+pub(crate) enum Due {
+    Messages(QueueId),
+    Queue(QueueId),
+    /// Releases held messages.
+    Held(QueueId),
+    /// Checks the deadlines of unacknowledged deliveries.
+    Acks(ConnectionId, ChannelId),
 }
 
 /// Due times in Unix milliseconds.
 #[derive(Default)]
 pub(crate) struct Timers {
-    due: BTreeSet<(u64, QueueId, Kind)>,
-    /// Tells the task that an earlier time was added.
+    due: BTreeSet<(u64, Due)>,
+    /// Signals the task that an earlier time was added.
     pub changed: Rc<Notify>,
 }
 
 impl Timers {
-    fn add(&mut self, at_ms: u64, queue: QueueId, kind: Kind) {
+    pub fn add(&mut self, at_ms: u64, due: Due) {
         if self.next_ms().is_none_or(|next| at_ms < next) {
             self.changed.notify_one();
         }
-        self.due.insert((at_ms, queue, kind));
+        self.due.insert((at_ms, due));
     }
 
     /// The earliest due time.
     pub fn next_ms(&self) -> Option<u64> {
-        self.due.first().map(|(at_ms, _, _)| *at_ms)
+        self.due.first().map(|(at_ms, _)| *at_ms)
     }
 }
 
 impl Core {
-    /// Makes sure that the queue is looked at when its next message expires.
+    /// Sets a timer for the queue's next expiring message.
     pub(crate) fn watch_expiry(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let next = queue.next_expiry_ms();
         if next != 0 && (queue.timer_ms == 0 || next < queue.timer_ms) {
             queue.timer_ms = next;
-            self.timers.add(next, id, Kind::Messages);
+            self.timers.add(next, Due::Messages(id));
         }
     }
 
-    /// Lets an unused queue with `x-expires` go in time.
+    /// Sets a timer for an unused queue with `x-expires`.
     pub(crate) fn schedule_queue_expiry(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
         if let Some(expires) = queue.rules.expires_ms {
-            self.timers.add(queue.used_ms + expires, id, Kind::Queue);
+            self.timers.add(queue.used_ms + expires, Due::Queue(id));
         }
     }
 
-    /// Drops messages at the front of a queue that are past their time.
+    /// Drops expired messages at the front of a queue.
     pub(crate) fn drop_expired(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let next = queue.next_expiry_ms();
@@ -67,22 +77,24 @@ impl Core {
         self.watch_expiry(id);
     }
 
-    /// Does what is due; returns the next due time.
+    /// Handles all due timers; returns the next due time.
     pub(crate) fn on_time(&mut self) -> Option<u64> {
         let now = now_ms();
-        while let Some((at_ms, id, kind)) = self.timers.due.first().copied()
+        while let Some((at_ms, due)) = self.timers.due.first().copied()
             && at_ms <= now
         {
             self.timers.due.pop_first();
-            match kind {
-                Kind::Messages => {
+            match due {
+                Due::Messages(id) => {
                     if let Some(queue) = self.queues.get_mut(&id) {
                         queue.timer_ms = 0;
                     }
                     self.drop_expired(id);
                     self.watch_expiry(id);
                 }
-                Kind::Queue => self.expire_queue(id, now),
+                Due::Queue(id) => self.expire_queue(id, now),
+                Due::Held(id) => self.release_held(id, now),
+                Due::Acks(id, number) => self.lapse_acks(id, number),
             }
         }
         self.turn.notify_one();

@@ -14,7 +14,7 @@ use crate::error::Error;
 pub struct Tls(Arc<ServerConfig>);
 
 impl Tls {
-    /// Reads both from PEM: the certificate with those between it and its authority, and its key.
+    /// Parses both from PEM: the certificate with its intermediate certificates, and its key.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Tls, Error> {
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>().map_err(Error::Pem)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::Pem)?;
@@ -30,7 +30,7 @@ impl Tls {
     }
 }
 
-/// Says nothing of the key.
+/// Hides the key.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls(..)")

@@ -3,7 +3,7 @@
 /// Whether `key` matches `pattern`; the work is bounded by the product of their words.
 pub(crate) fn matches(pattern: &str, key: &str) -> bool {
     let words: Vec<&str> = key.split('.').collect();
-    // reached[i]: the pattern so far can have eaten the first i words.
+    // reached[i]: the pattern so far can match the first i words.
     let mut reached = vec![false; words.len() + 1];
     reached[0] = true;
     for part in pattern.split('.') {
@@ -20,7 +20,7 @@ pub(crate) fn matches(pattern: &str, key: &str) -> bool {
     reached[words.len()]
 }
 
-/// Whether a pattern can match more than the key it spells.
+/// True when a pattern can match more than the key it spells.
 pub(crate) fn is_pattern(pattern: &str) -> bool {
     pattern.split('.').any(|part| part == "#" || part == "*")
 }

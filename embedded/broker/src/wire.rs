@@ -1,4 +1,4 @@
-//! A client's byte stream: plain TCP, or TLS over it. Neither read nor write ever waits; readiness is awaited apart.
+//! A client's byte stream: plain TCP, or TLS over it. Reads and writes never wait; readiness is awaited separately.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 
 use crate::tls::Tls;
 
-/// Plain bytes that TLS may hold encrypted for a socket that takes no more.
+/// Plain bytes that TLS may hold encrypted while the socket accepts no more.
 const TLS_BACKLOG_BYTES: usize = 64 << 10;
 
-/// The stream.
+/// The byte stream of a connection.
 pub(crate) enum Wire {
     Plain(TcpStream),
     Tls(Box<Secured>),
@@ -23,11 +23,11 @@ pub(crate) enum Wire {
 pub(crate) struct Secured {
     socket: TcpStream,
     session: RefCell<ServerConnection>,
-    /// Decrypted bytes are left that the last read had no room for; the socket knows nothing of them.
+    /// Decrypted bytes are left that did not fit into the last read; the socket does not report them.
     has_more: Cell<bool>,
 }
 
-/// Reads and writes of the socket as the TLS library wants them.
+/// Reads and writes of the socket in the form that the TLS library needs.
 struct Raw<'a>(&'a TcpStream);
 
 impl Read for Raw<'_> {
@@ -65,7 +65,7 @@ impl Wire {
         }
     }
 
-    /// Waits until a read may give something.
+    /// Waits until a read may return something.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Wire::Tls(secured) if secured.has_more.get() => Ok(()),
@@ -73,12 +73,12 @@ impl Wire {
         }
     }
 
-    /// Waits until the socket takes something.
+    /// Waits until the socket accepts bytes.
     pub async fn writable(&self) -> io::Result<()> {
         self.socket().writable().await
     }
 
-    /// Reads what is there; 0 at the end.
+    /// Reads the available bytes; 0 at the end.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(socket) => socket.try_read(buffer),
@@ -86,7 +86,7 @@ impl Wire {
         }
     }
 
-    /// Writes what fits.
+    /// Writes as much as fits.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(socket) => socket.try_write(bytes),
@@ -94,7 +94,7 @@ impl Wire {
         }
     }
 
-    /// Whether written bytes have not left yet.
+    /// True while written bytes have not been sent.
     pub fn has_backlog(&self) -> bool {
         match self {
             Wire::Plain(_) => false,
@@ -102,7 +102,7 @@ impl Wire {
         }
     }
 
-    /// Sends what was held back; false while some of it is left.
+    /// Sends held bytes; returns false while some are left.
     pub fn push(&self) -> io::Result<bool> {
         match self {
             Wire::Plain(_) => Ok(true),
@@ -110,12 +110,12 @@ impl Wire {
         }
     }
 
-    /// Says that nothing follows, as far as the socket takes it.
-    pub fn say_goodbye(&self) {
+    /// Sends TLS's close notification, as far as the socket accepts it.
+    pub fn send_close_notify(&self) {
         if let Wire::Tls(secured) = self {
             secured.session.borrow_mut().send_close_notify();
             if let Err(error) = secured.push() {
-                tracing::debug!(%error, "client went away before the end of TLS");
+                tracing::debug!(%error, "a client closed its connection before the end of TLS");
             }
         }
     }
@@ -151,7 +151,7 @@ impl Secured {
                     continue;
                 }
                 Err(error) if blocks(&error) => {}
-                // The stream ended without TLS's own farewell, as many clients do.
+                // The stream ended without TLS's close notification, as with many clients.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(filled),
                 Err(error) => return Err(error),
             }
@@ -161,7 +161,7 @@ impl Secured {
                 Ok(0) => return Ok(0),
                 Ok(_) => {
                     let processed = self.session.borrow_mut().process_new_packets();
-                    // Handshakes and alerts are answered at once; what the socket does not take goes with the next write.
+                    // Handshakes and alerts are answered at once; the rest goes with the next write.
                     let pushed = self.push();
                     if let Err(error) = processed {
                         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
@@ -181,7 +181,7 @@ impl Secured {
         let count = self.session.borrow_mut().writer().write(bytes)?;
         self.push()?;
         match count {
-            // The handshake is not over, and the buffer for its end is full.
+            // The handshake is not finished, and its buffer is full.
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }

@@ -1,9 +1,9 @@
-//! The journal, as the core sees it: operations are collected into a batch, and a batch leaves when something waits
+//! The core's side of the journal: operations are collected into a batch, and a batch is written when something waits
 //! for it and the one before is on disk. So an idle server syncs at once, and a busy one groups commits by itself.
 //!
-//! The log is a row of segments. A message that is alive in the oldest segment is written again at the end once the
-//! log is much larger than what is alive; then the oldest segment is removed. Each segment begins with the whole
-//! topology, so any number of old ones can go.
+//! The log is a sequence of segments. Once the log is much larger than its live messages, those of the oldest segment
+//! are written again at the end and that segment is removed. Each segment begins with the whole topology, so any
+//! number of old ones can be removed.
 
 mod op;
 mod promise;
@@ -23,31 +23,31 @@ pub(crate) use record::{StoredMessage, checked, read_message};
 pub(crate) use replay::{Replayed, replay};
 use spill::Spill;
 pub(crate) use spill::{remove_spilled, spill_path};
-pub(crate) use writer::{Writer, segment_path};
+pub(crate) use writer::{Writer, create_private, open_file, segment_path};
 
 use crate::{
     ids::{ConnectionId, QueueId},
     message::{ConfirmKey, Entry, Message, Place, Stored},
 };
 
-/// Lazy operations (acks) that make a batch leave although nobody waits for it.
+/// Lazy operations (acks) that make a batch leave although nothing waits for it.
 const LAZY_OPS_MAX: usize = 4_096;
-/// Bytes of messages that make a batch leave although nobody waits for it.
+/// Bytes of messages that make a batch leave although nothing waits for it.
 const LAZY_BYTES_MAX: u64 = 8 << 20;
-/// Bytes of messages that may be collected while a batch is being written; then publishers wait for the disk.
+/// Bytes of messages collected during the write of a batch, at most; then publishers wait for the disk.
 const BACKLOG_MAX_BYTES: u64 = 32 << 20;
-/// Largest segment whatever the settings say; positions in it are kept in 32 bits.
+/// Upper bound of the segment size in the settings; positions in a segment have 32 bits.
 const SEGMENT_MAX_BYTES: u64 = 1 << 30;
-/// Segments of slack before live messages are written again.
+/// Segments that the log may exceed its live messages by before they are written again.
 const SLACK_SEGMENTS: u64 = 3;
 
-/// Operations on their way to disk.
+/// Operations to be written.
 pub(crate) struct Batch {
     pub number: u64,
     pub ops: Vec<Op>,
-    /// Whether somebody was promised that it is safe from power loss.
+    /// True when a confirm depends on it, so it must survive a power loss.
     pub must_sync: bool,
-    /// Whether the places of all messages are to be reported, so that their content can leave memory.
+    /// True when the positions of all messages are to be reported, so that their content can leave memory.
     pub wants_places: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Committed {
     pub placed: Vec<Placed>,
 }
 
-/// Where a message of a batch lies now.
+/// The position of a message of a batch.
 pub(crate) struct Placed {
     pub queue: QueueId,
     pub position: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Placed {
     pub is_spilled: bool,
 }
 
-/// Who waits for a batch.
+/// The clients that wait for a batch.
 #[derive(Default)]
 pub(crate) struct Waiting {
     pub promises: Promises,
@@ -74,7 +74,7 @@ pub(crate) struct Waiting {
     pub held: Vec<ConnectionId>,
 }
 
-/// What a segment holds.
+/// Usage of a segment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     bytes: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Journal {
     segment_max_bytes: u64,
     segments: BTreeMap<u32, Use>,
     spill: Spill,
-    /// Segments whose messages were all written again, with the batch that does so.
+    /// Segments whose messages were all written again, with the batch that contains them.
     rewritten: VecDeque<(u64, u32)>,
 }
 
@@ -130,12 +130,12 @@ impl Journal {
         self.committed
     }
 
-    /// Whether operations wait that nobody is in a hurry for.
+    /// True when lazy operations wait.
     pub fn has_lazy(&self) -> bool {
         !self.ops.is_empty() && !self.is_urgent && !self.is_lazy_due
     }
 
-    /// Lets lazy operations leave.
+    /// Makes lazy operations leave with the next batch.
     pub fn flush_lazy(&mut self) {
         self.is_lazy_due = !self.ops.is_empty();
     }
@@ -149,7 +149,7 @@ impl Journal {
         (self.ops.len() - 1) as u32
     }
 
-    /// Writes a message for all the queues in `targets`, and promises the confirm once that is safe.
+    /// Writes a message for all the queues in `targets`, and registers its confirm for the end of the batch.
     pub fn publish(&mut self, message: Arc<Message>, targets: Vec<Target>, confirm: Option<ConfirmKey>) -> Stored {
         let count = targets.len() as u32;
         let live = publish_bytes(&message) * u64::from(count);
@@ -162,7 +162,7 @@ impl Journal {
         Stored { segment: self.segment, slot, batch: self.number }
     }
 
-    /// Writes a message that no restart needs to a spill file, to spare memory.
+    /// Writes a message that need not survive a restart to a spill file, to save memory.
     pub fn spill(&mut self, queue: QueueId, entry: &mut Entry) {
         let Some(message) = &entry.content else { return };
         if self.spill.must_rotate() {
@@ -174,7 +174,7 @@ impl Journal {
         entry.stored = Stored { segment: 0, slot, batch: self.number };
     }
 
-    /// A spilled record is no longer needed.
+    /// Counts a spilled record as no longer needed.
     pub fn release_spilled(&mut self, file: u32) {
         let file = self.spill.release(file);
         self.drop_spill(file);
@@ -191,7 +191,7 @@ impl Journal {
         self.segments.entry(entry.stored.segment).or_default().live_bytes += u64::from(entry.record_bytes);
     }
 
-    /// An entry is no longer needed. One that has not left yet is not written at all. Returns the confirm that waited
+    /// Settles an entry. One whose batch has not left yet is not written at all. Returns the confirm that waited
     /// for its batch, once no queue needs the message any more.
     pub fn settle(&mut self, queue: QueueId, entry: &Entry) -> Option<ConfirmKey> {
         let stored = entry.stored;
@@ -227,53 +227,53 @@ impl Journal {
         }
     }
 
-    /// Deliveries of `queue` may reach up to a position once this is on disk.
+    /// Reserves deliveries of `queue` up to a position; they may start once this is on disk.
     pub fn reserve(&mut self, queue: QueueId, upto: u64) {
         self.is_urgent = true;
         self.push(Op::Reserve { queue, upto });
         self.waiting_now.reservations.push((queue, upto));
     }
 
-    /// A change of exchanges, queues or bindings.
+    /// Writes a change of exchanges, queues or bindings.
     pub fn topology(&mut self, op: Op) {
         self.is_urgent = true;
         self.push(op);
     }
 
-    /// Anything that need not be waited for.
+    /// Writes an operation that nothing waits for.
     pub fn note(&mut self, op: Op) {
         self.push(op);
     }
 
-    /// A message came back once more.
+    /// Records one more return of a message.
     pub fn returned(&mut self, queue: QueueId, entry: &Entry) {
         self.push(Op::Returns { queue, position: entry.position, returns: entry.returns });
     }
 
-    /// Keeps a connection's replies until the current batch is on disk; returns its number.
+    /// Holds a connection's replies until the current batch is on disk; returns its number.
     pub fn hold(&mut self, connection: ConnectionId) -> u64 {
         self.is_urgent = true;
         self.waiting_now.held.push(connection);
         self.number
     }
 
-    /// Whether a batch is ready and the writer is free.
+    /// True when a batch is ready and the writer is free.
     pub fn wants_to_leave(&self) -> bool {
         let is_large = self.ops.len() >= LAZY_OPS_MAX || self.content_bytes >= LAZY_BYTES_MAX;
         !self.is_busy && (self.is_urgent || self.is_lazy_due || is_large)
     }
 
-    /// Whether messages come faster than they can be written.
+    /// True when messages arrive faster than they can be written.
     pub fn is_behind(&self) -> bool {
         self.is_busy && self.content_bytes > BACKLOG_MAX_BYTES
     }
 
-    /// Whether a batch is on its way or collected.
+    /// True when no batch is collected or being written.
     pub fn is_idle(&self) -> bool {
         !self.is_busy && self.ops.is_empty() && !self.is_urgent
     }
 
-    /// Whether a segment or spill file is there, or about to be.
+    /// True when a segment or spill file exists, or is about to.
     pub fn has_file(&self, number: u32, is_spilled: bool) -> bool {
         if is_spilled {
             return self.spill.has_file(number);
@@ -281,7 +281,7 @@ impl Journal {
         self.segments.contains_key(&number) || self.rewritten.iter().any(|(_, segment)| *segment == number)
     }
 
-    /// Gives the collected batch to the writer.
+    /// Sends the collected batch to the writer.
     pub fn hand_over(&mut self, wants_places: bool) {
         let batch = Batch { number: self.number, ops: std::mem::take(&mut self.ops), must_sync: self.is_urgent, wants_places };
         self.waiting.push_back((self.number, std::mem::take(&mut self.waiting_now)));
@@ -291,15 +291,15 @@ impl Journal {
         self.is_lazy_due = false;
         self.is_busy = true;
         if self.writer.send(batch).is_err() {
-            tracing::error!("the journal's writer is gone, nothing more will be confirmed");
+            tracing::error!("the journal's writer has ended; no more messages are confirmed and the broker ends");
         }
     }
 
-    /// A batch is on disk; returns who waited.
+    /// Handles a batch that is on disk; returns its waiting clients.
     pub fn take_committed(&mut self, batch: u64) -> Waiting {
         self.is_busy = false;
         self.committed = batch;
-        // Until now the state may still have read from it.
+        // Until now a message may have been read from these files.
         while let Some((_, segment)) = self.rewritten.pop_front_if(|(rewritten_by, _)| *rewritten_by <= batch) {
             self.ops.push(Op::DropSegment { number: segment });
             self.is_lazy_due = true;
@@ -318,7 +318,7 @@ impl Journal {
         self.segments.get(&self.segment).is_some_and(|usage| usage.bytes >= self.segment_max_bytes)
     }
 
-    /// Ends the current segment behind what is collected; `topology` opens the next.
+    /// Ends the current segment after the collected operations; `topology` opens the next.
     pub fn next_segment(&mut self, topology: Vec<Op>) {
         self.ops.push(Op::NextSegment { number: self.segment + 1 });
         self.segment += 1;
@@ -334,13 +334,13 @@ impl Journal {
         }
     }
 
-    /// Removes a segment once this batch is on disk.
+    /// Removes a segment once the current batch is on disk.
     fn drop_segment(&mut self, number: u32) {
         self.segments.remove(&number);
         self.ops.push(Op::DropSegment { number });
     }
 
-    /// The oldest segment, when the log has grown so large beside what is alive that it must go.
+    /// The oldest segment, when the log is so much larger than its live messages that it must be removed.
     pub fn segment_to_rewrite(&self) -> Option<u32> {
         if !self.rewritten.is_empty() {
             return None;
@@ -371,7 +371,7 @@ impl Journal {
         }
     }
 
-    /// Forgets a segment whose live entries are all being written again.
+    /// Removes a segment whose live entries are all being written again.
     pub fn finish_rewrite(&mut self, number: u32) {
         self.segments.remove(&number);
         self.rewritten.push_back((self.number, number));

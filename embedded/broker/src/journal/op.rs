@@ -1,4 +1,4 @@
-//! What can happen to the kept state, one value per record.
+//! The operations of the journal, one per record.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::{
     queue::Queue,
 };
 
-/// Record bytes around a message's own.
+/// Bytes of a message's record in addition to the message.
 const PUBLISH_OVERHEAD_BYTES: u64 = 64;
-/// Bytes of any other record, roughly.
+/// Bytes of any other record, approximately.
 const SMALL_BYTES: u64 = 32;
 
-/// A message's place in a queue.
+/// The position of a message in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub queue: QueueId,
@@ -25,14 +25,14 @@ pub(crate) struct Target {
     pub is_redelivered: bool,
 }
 
-/// One change.
+/// One operation.
 #[derive(Debug)]
 pub(crate) enum Op {
     Publish {
         message: Arc<Message>,
         targets: Vec<Target>,
     },
-    /// A message whose content is on disk alone is written again.
+    /// Writes again a message whose content is on disk only.
     Move {
         from: Place,
         record_bytes: u32,
@@ -51,7 +51,7 @@ pub(crate) enum Op {
         queue: QueueId,
         position: u64,
     },
-    /// How often a message was delivered and came back.
+    /// The number of returns of a message.
     Returns {
         queue: QueueId,
         position: u64,
@@ -87,24 +87,24 @@ pub(crate) enum Op {
         key: Name,
         binding: Binding,
     },
-    /// Not in the journal: a message that no restart needs goes to a spill file.
+    /// Not in the journal: writes a message that need not survive a restart to a spill file.
     Spill {
         file: u32,
         queue: QueueId,
         position: u64,
         message: Arc<Message>,
     },
-    /// Not a record: remove a spill file.
+    /// Not a record: removes a spill file.
     DropSpill {
         file: u32,
     },
-    /// Not a record: what was here was settled before it left.
+    /// Not a record: its message was settled before the batch left.
     Nothing,
-    /// Not a record: go on in another file.
+    /// Not a record: continues in another file.
     NextSegment {
         number: u32,
     },
-    /// Not a record: remove a file once the batch is on disk.
+    /// Not a record: removes a file once the batch is on disk.
     DropSegment {
         number: u32,
     },
@@ -131,17 +131,17 @@ impl Op {
         }
     }
 
-    /// Takes a queue out of a message that has not been written.
+    /// Removes a queue from a message that has not been written.
     pub fn cancel(&mut self, queue: QueueId) {
         match self {
             Op::Publish { targets, .. } => targets.retain(|target| target.queue != queue),
-            // A replay must still learn that the old record is settled.
+            // A replay must still read that the old record is settled.
             Op::Move { target, .. } => *self = Op::Settle { queue, position: target.position },
             _ => {}
         }
     }
 
-    /// Bytes of its record, roughly.
+    /// Bytes of its record, approximately.
     pub fn bytes(&self) -> u64 {
         match self {
             Op::Publish { message, .. } => publish_bytes(message),
@@ -154,7 +154,7 @@ impl Op {
     }
 }
 
-/// Bytes of a message's record, roughly.
+/// Bytes of a message's record, approximately.
 pub(crate) fn publish_bytes(message: &Message) -> u64 {
     PUBLISH_OVERHEAD_BYTES + (message.body.len() + message.properties.len() + message.routing_key.len()) as u64
 }

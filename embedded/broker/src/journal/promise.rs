@@ -1,5 +1,5 @@
-//! Confirms that wait for a batch. A message that all its queues have let go before the batch is on disk needs it no
-//! longer, so its confirm need not wait.
+//! Confirms that wait for a batch. When all queues have settled a message before its batch is on disk, the message
+//! need not be stored any more and its confirm need not wait.
 
 use crate::message::ConfirmKey;
 
@@ -11,7 +11,7 @@ struct Promise {
     key: ConfirmKey,
 }
 
-/// The confirms of one batch, ordered by the slots of their messages.
+/// The confirms of one batch, in the order of their messages.
 #[derive(Debug, Default)]
 pub(crate) struct Promises(Vec<Promise>);
 
@@ -20,7 +20,7 @@ impl Promises {
         self.0.push(Promise { slot, open, key });
     }
 
-    /// One queue let the message go; returns the confirm if it was the last.
+    /// Settles the message for one queue; returns the confirm if it was the last.
     pub fn settle(&mut self, slot: u32) -> Option<ConfirmKey> {
         let index = self.0.binary_search_by_key(&slot, |promise| promise.slot).ok()?;
         let promise = &mut self.0[index];
@@ -28,7 +28,7 @@ impl Promises {
         (promise.open == 0).then_some(promise.key)
     }
 
-    /// The confirms that are still owed.
+    /// The confirms that are still outstanding.
     pub fn owed(self) -> impl Iterator<Item = ConfirmKey> {
         self.0.into_iter().filter(|promise| promise.open > 0).map(|promise| promise.key)
     }

@@ -1,7 +1,7 @@
-//! Records as bytes: length, checksum, kind, fields; all numbers little-endian. The checksum is seeded with the
-//! segment's number, so a stale record can never pass for a new one.
+//! Encoding of records: length, checksum, kind, fields; all numbers little-endian. The checksum is seeded with the
+//! segment's number, so that a stale record is never valid in a new one.
 //!
-//! A segment begins with a magic word, the format version and its number. A newer version than ours is refused.
+//! A segment begins with a magic word, the format version and its number. A newer version than this build's is refused.
 
 use amq_protocol::{
     frame::WriteContext,
@@ -17,7 +17,7 @@ use crate::{
 
 /// First bytes of every segment.
 pub(crate) const MAGIC: &[u8; 8] = b"PWKAMQP\n";
-/// Format written by this version; 2 added how often a message came back.
+/// The format that this version writes; 2 added the number of returns.
 pub(crate) const FORMAT: u32 = 2;
 /// Bytes before a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 16;
@@ -38,7 +38,7 @@ const DELETE_EXCHANGE: u8 = 8;
 const BIND: u8 = 9;
 const UNBIND: u8 = 10;
 const RETURNS: u8 = 11;
-/// Only in spill files.
+/// In spill files only.
 const SPILL: u8 = 12;
 
 /// A record read back.
@@ -128,7 +128,7 @@ pub(crate) fn write(out: &mut Vec<u8>, segment: u32, op: &Op) {
     close(out, segment, start);
 }
 
-/// Appends the record of a message again, for one queue alone; `old` is the payload of a publish.
+/// Appends the record of a message again, for one queue only; `old` is the payload of a publish.
 pub(crate) fn write_again(out: &mut Vec<u8>, segment: u32, old: &[u8], target: &Target) -> Option<()> {
     let mut fields = Fields(old);
     if fields.u8()? != PUBLISH {
@@ -205,7 +205,7 @@ fn put_binding(out: &mut Vec<u8>, kind: u8, source: &Name, key: &Name, binding: 
     put_table(out, &binding.arguments);
 }
 
-/// Reads a record's payload; nothing if it makes no sense.
+/// Decodes a record's payload; nothing if it is malformed.
 pub(crate) fn read(payload: &[u8]) -> Option<Record> {
     let mut fields = Fields(payload);
     let record = match fields.u8()? {
@@ -250,7 +250,7 @@ pub(crate) fn read(payload: &[u8]) -> Option<Record> {
     fields.0.is_empty().then_some(record)
 }
 
-/// A message as its record holds it.
+/// A message inside its record.
 pub(crate) struct StoredMessage<'a> {
     pub is_persistent: bool,
     pub exchange: &'a str,
@@ -260,7 +260,7 @@ pub(crate) struct StoredMessage<'a> {
     pub body: &'a [u8],
 }
 
-/// Reads the message of a publish or spill record's payload; nothing if it is neither.
+/// Decodes the message of a publish or spill record's payload; nothing if it is neither.
 pub(crate) fn read_message(payload: &[u8]) -> Option<StoredMessage<'_>> {
     let mut fields = Fields(payload);
     let is_persistent = match fields.u8()? {

@@ -1,5 +1,5 @@
 //! Reads the journal at start, oldest segment first, into the state it describes.
-//! The newest segment may end in half a record, which a crash left; damage anywhere else is an error.
+//! The newest segment may end in an incomplete record after a crash; damage anywhere else is an error.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,17 +15,20 @@ use crate::{
     error::Error,
     exchange::{Binding, Exchange},
     ids::{Name, QueueId},
-    journal::record::{FORMAT, MAGIC, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, checksum, read},
+    journal::{
+        record::{FORMAT, MAGIC, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, checksum, read},
+        writer::open_file,
+    },
     message::{Entry, Message, Place, Stored},
 };
 
-/// A queue with what it holds, by position.
+/// A queue with its messages by position.
 pub(crate) struct ReplayedQueue {
     pub name: String,
     pub is_auto_delete: bool,
     pub arguments: FieldTable,
     pub next_position: u64,
-    /// Positions below it may have been delivered.
+    /// Messages at positions below this may have been delivered.
     pub reserved: u64,
     pub messages: BTreeMap<u64, Entry>,
 }
@@ -39,7 +42,7 @@ pub(crate) struct Replayed {
     /// Bytes of each segment.
     pub segments: BTreeMap<u32, u64>,
     names: HashMap<String, Name>,
-    /// Memory of the messages found so far, and what it may be before further ones stay on disk.
+    /// Memory of the messages found so far, and the bound above which further ones stay on disk.
     held_bytes: u64,
     resident_max_bytes: u64,
 }
@@ -51,18 +54,16 @@ pub(crate) fn replay(folder: &Path, resident_max_bytes: u64) -> Result<Replayed,
     let newest = paths.keys().next_back().copied();
     for (number, path) in paths {
         let mut bytes = Vec::new();
-        fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::data(&path))?;
+        open_file(OpenOptions::new().read(true), &path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::data(&path))?;
         let is_newest = Some(number) == newest;
         let valid = replayed.read_segment(number, &path, &bytes, is_newest)?;
         if valid == 0 {
-            // A crash came between making the file and writing its header.
+            // A crash happened between creating the file and writing its header.
             fs::remove_file(&path).map_err(Error::data(&path))?;
             continue;
         }
         if valid < bytes.len() {
-            OpenOptions::new()
-                .write(true)
-                .open(&path)
+            open_file(OpenOptions::new().write(true), &path)
                 .and_then(|file| file.set_len(valid as u64).and_then(|()| file.sync_all()))
                 .map_err(Error::data(&path))?;
         }
@@ -87,7 +88,7 @@ fn segments(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, Error> {
 }
 
 impl Replayed {
-    /// Applies a segment's records; returns how many of its bytes are good.
+    /// Applies a segment's records; returns the number of valid bytes.
     fn read_segment(&mut self, number: u32, path: &Path, bytes: &[u8], is_newest: bool) -> Result<usize, Error> {
         if bytes.len() < SEGMENT_HEADER_BYTES || bytes[..8] != MAGIC[..] {
             return match is_newest {
@@ -106,10 +107,10 @@ impl Replayed {
                     self.apply(record, Place { file: number, offset: offset as u32, length: length as u32 });
                     offset += length;
                 }
-                // Space filled ahead of the records.
+                // Space filled with zeros ahead of the records.
                 None if bytes[offset..].iter().all(|byte| *byte == 0) => return Ok(offset),
                 None if is_newest => {
-                    tracing::warn!(path = %path.display(), offset, "the journal ends in half a record");
+                    tracing::warn!(path = %path.display(), offset, "the journal ends in an incomplete record, as after a crash; it is cut off there");
                     return Ok(offset);
                 }
                 None => {
@@ -212,7 +213,7 @@ impl Replayed {
     }
 }
 
-/// The record at the start of `bytes` with its whole length, if it is good.
+/// Decodes the record at the start of `bytes`, and its whole length, if it is valid.
 fn next_record(segment: u32, bytes: &[u8]) -> Option<(Record, usize)> {
     let header = bytes.get(..RECORD_HEADER_BYTES)?;
     let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;

@@ -1,5 +1,5 @@
-//! Which spill files there are and how many records in each are still needed. They hold messages that no restart needs
-//! but memory cannot spare; a start removes them all.
+//! The spill files and how many records in each are still needed. They hold messages that need not survive a restart
+//! but do not fit into memory; all of them are removed at start.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ pub(crate) fn spill_path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("spill-{number:010}.dat"))
 }
 
-/// Removes what an earlier run left.
+/// Removes the spill files of an earlier run.
 pub(crate) fn remove_spilled(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -32,7 +32,7 @@ pub(crate) fn remove_spilled(folder: &Path) -> io::Result<()> {
 pub(crate) struct Spill {
     current: u32,
     bytes: u64,
-    /// Records needed, by file.
+    /// Needed records, by file.
     live: BTreeMap<u32, u64>,
 }
 
@@ -44,24 +44,24 @@ impl Spill {
         self.current
     }
 
-    /// A record is not needed any more; returns the file if it can go.
+    /// Counts a record as no longer needed; returns its file if that can be removed.
     pub fn release(&mut self, file: u32) -> Option<u32> {
         let live = self.live.get_mut(&file)?;
         *live = live.saturating_sub(1);
         self.take_empty(file)
     }
 
-    /// Whether a file holds anything.
+    /// True when a file contains needed records, or is being written.
     pub fn has_file(&self, file: u32) -> bool {
         self.live.contains_key(&file)
     }
 
-    /// Whether the next record belongs in another file.
+    /// True when the next record belongs in another file.
     pub fn must_rotate(&self) -> bool {
         self.bytes >= FILE_BYTES
     }
 
-    /// Goes on in another file; returns the old one if nothing in it is needed.
+    /// Starts another file; returns the old one if no record in it is needed.
     pub fn rotate(&mut self) -> Option<u32> {
         let old = self.current;
         self.current += 1;

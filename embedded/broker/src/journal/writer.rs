@@ -1,14 +1,16 @@
-//! The journal's own thread: writes a batch, syncs it, reports it, and where messages lie now if the core wants to
-//! know. A full disk is waited out; a failed sync is fatal, because the kernel may have dropped what it could not write.
+//! The journal's own thread: writes a batch, syncs it, and reports it, with the positions of messages if the core needs
+//! them. A full disk is waited out; a failed sync is fatal, because the kernel may have dropped the unwritten pages.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::mpsc::Receiver,
     time::Duration,
 };
+
+use rustix::fs::OFlags;
 
 use crate::{
     journal::{
@@ -22,10 +24,10 @@ use crate::{
 
 /// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Space is filled with zeros ahead of the records in steps of this size: a sync that need not record a new file
-/// length is a single write, while one that must waits for everybody else's changes to the file system.
+/// Space is filled with zeros ahead of the records in steps of this size. A sync without a new file length is a single
+/// write; one that changes the length waits for all other changes of the file system.
 const FILL_STEP_BYTES: u64 = 1 << 20;
-/// A buffer that grew beyond this is given back.
+/// A larger buffer is freed after use.
 const KEEP_BYTES: usize = 4 << 20;
 
 /// Path of a segment in the data folder.
@@ -33,23 +35,23 @@ pub(crate) fn segment_path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("journal-{number:010}.log"))
 }
 
-/// Owner of the newest segment's file.
+/// Owns the newest segment's file.
 pub(crate) struct Writer {
     folder: PathBuf,
     segment: u32,
     file: File,
-    /// Bytes of the file that are whole batches.
+    /// Bytes of whole batches in the file.
     length: u64,
-    /// Bytes of the file that exist.
+    /// Size of the file, with the space filled ahead.
     filled: u64,
     buffer: Vec<u8>,
     placed: Vec<Placed>,
     spill: SpillFile,
-    /// The old segment that messages are moved from.
+    /// The old segment from which messages are moved.
     moved_from: Option<(u32, File)>,
 }
 
-/// The spill file that is written to.
+/// The spill file that is being written.
 #[derive(Default)]
 struct SpillFile {
     number: u32,
@@ -75,20 +77,20 @@ impl Writer {
         })
     }
 
-    /// Writes batches until the sender is gone; `report` is told of each once it is safe.
+    /// Writes batches until the sender is dropped; calls `report` for each one that is on disk.
     pub fn run(mut self, batches: &Receiver<Batch>, mut report: impl FnMut(Committed)) {
         while let Ok(batch) = batches.recv() {
             if let Err(error) = self.write_batch(&batch) {
-                tracing::error!(%error, "the journal could not be synced, nothing more will be confirmed");
+                tracing::error!(%error, "syncing the journal failed; no more messages are confirmed and the broker ends");
                 return;
             }
             report(Committed { number: batch.number, placed: std::mem::take(&mut self.placed) });
         }
         if let Err(error) = self.file.set_len(self.length) {
-            tracing::warn!(%error, "space filled ahead could not be given back");
+            tracing::warn!(%error, "unused space at the end of the journal could not be freed");
         }
         if let Err(error) = remove_spilled(&self.folder) {
-            tracing::warn!(%error, "a spill file could not be removed");
+            tracing::warn!(%error, "a spill file could not be removed; the next start does it");
         }
     }
 
@@ -99,7 +101,7 @@ impl Writer {
             match op {
                 Op::NextSegment { number } => {
                     self.write_out();
-                    // What was filled ahead and not used goes.
+                    // The rest of the space filled ahead is cut off.
                     self.file.set_len(self.length)?;
                     self.file.sync_all()?;
                     self.file = retry(|| create_segment(&self.folder, *number));
@@ -133,17 +135,17 @@ impl Writer {
         }
         self.moved_from = None;
         for path in dropped {
-            // A spill file whose records were all settled in time was never made.
+            // A spill file whose records were all settled in time was never created.
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(%error, path = %path.display(), "an old file could not be removed");
+                tracing::warn!(%error, path = %path.display(), "an old file of the journal could not be removed and takes space on the disk");
             }
         }
         Ok(())
     }
 
-    /// Notes where the record lies that begins at `start` of the buffer.
+    /// Records the position of the record that begins at `start` of the buffer.
     fn place(&mut self, start: usize, priority: u8, targets: &[Target]) {
         let offset = self.length + start as u64;
         let length = self.buffer.len() - start;
@@ -162,7 +164,7 @@ impl Writer {
     /// Writes a message of an old segment again.
     fn move_message(&mut self, from: Place, target: &Target) -> io::Result<()> {
         if self.moved_from.as_ref().is_none_or(|(number, _)| *number != from.file) {
-            self.moved_from = Some((from.file, File::open(segment_path(&self.folder, from.file))?));
+            self.moved_from = Some((from.file, open_file(OpenOptions::new().read(true), &segment_path(&self.folder, from.file))?));
         }
         let Some((_, file)) = &self.moved_from else { return Ok(()) };
         let mut record = vec![0; from.length as usize];
@@ -187,7 +189,7 @@ impl Writer {
         self.placed.push(Placed { queue: *queue, position: *position, priority: message.priority, place, is_spilled: true });
     }
 
-    /// Writes the buffer behind the last record.
+    /// Writes the buffer after the last record.
     fn write_out(&mut self) {
         if self.buffer.is_empty() {
             return;
@@ -214,7 +216,7 @@ impl SpillFile {
             return;
         }
         let path = spill_path(folder, self.number);
-        let file = self.file.get_or_insert_with(|| retry(|| OpenOptions::new().write(true).create(true).truncate(true).open(&path)));
+        let file = self.file.get_or_insert_with(|| retry(|| create_private(&path)));
         let (buffer, length) = (&self.buffer, self.length);
         retry(|| file.write_all_at(buffer, length));
         self.length += self.buffer.len() as u64;
@@ -223,21 +225,32 @@ impl SpillFile {
     }
 }
 
-/// Tries until it works: a full disk is the operator's to mend, and publishers are blocked by the disk alarm meanwhile.
+/// Retries until it works: an operator must free a full disk, and the disk alarm blocks publishers meanwhile.
 fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
     loop {
         match attempt() {
             Ok(value) => return value,
             Err(error) => {
-                tracing::error!(%error, "the journal could not be written, trying again");
+                tracing::error!(%error, "writing the journal failed, trying again; no message is confirmed meanwhile");
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
     }
 }
 
+/// Creates or truncates a file that its owner alone may read.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    open_file(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600), path)
+}
+
+/// Opens a file; other programs of the same user may have put a link or a FIFO in its place, which is an error at once.
+pub(crate) fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file")) }
+}
+
 fn create_segment(folder: &Path, number: u32) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(segment_path(folder, number))?;
+    let mut file = create_private(&segment_path(folder, number))?;
     file.write_all(&segment_header(number))?;
     file.sync_all()?;
     File::open(folder)?.sync_all()?;

@@ -1,4 +1,4 @@
-//! Other people's clients as judges: pika and amqplib run their own suites against the broker.
+//! Other people's clients as judges: pika, amqplib and Celery run their own suites against the broker.
 //! PIECEWORK_TEST_AMQP_URL names another broker to judge, such as RabbitMQ.
 
 use std::{
@@ -11,9 +11,9 @@ use std::{
 use embedded_broker::{Broker, Settings};
 use tokio::{process::Command, time::timeout};
 
-/// Bound of one suite.
+/// Time limit of one suite.
 const SUITE_TIMEOUT: Duration = Duration::from_secs(180);
-/// Bound of a broker's stop.
+/// Time limit of a broker's stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs a suite against the broker and checks that it passed at least so many checks.
@@ -32,10 +32,10 @@ async fn judge(mut command: Command, checks_min: usize) {
     if let Some(broker) = broker {
         timeout(STOP_TIMEOUT, broker.stop()).await.expect("the broker does not stop");
     }
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-    let passed = told.lines().filter(|line| line.starts_with("ok ")).count();
-    assert!(passed >= checks_min, "only {passed} checks:\n{told}");
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output_text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let passed = output_text.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(passed >= checks_min, "only {passed} checks:\n{output_text}");
 }
 
 fn script(name: &str) -> PathBuf {
@@ -44,7 +44,7 @@ fn script(name: &str) -> PathBuf {
 
 fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("PIECEWORK_CI").is_none(), "{test} may not be skipped in CI: {why}");
-    // Written past the test harness, which would keep it to itself.
+    // Written directly to stderr, because the test harness captures output.
     writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("a terminal or a log");
 }
 
@@ -60,7 +60,7 @@ async fn pika_finds_what_it_expects_of_a_broker() {
 
 #[tokio::test]
 async fn amqplib_finds_what_it_expects_of_a_broker() {
-    // Where CI installs it; another place is named by the environment.
+    // The path in CI; the environment can name another.
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/node/node_modules");
     let modules = std::env::var_os("PIECEWORK_TEST_NODE_MODULES").map_or(default, PathBuf::from);
     if !modules.join("amqplib").is_dir() {
@@ -69,4 +69,14 @@ async fn amqplib_finds_what_it_expects_of_a_broker() {
     let mut command = Command::new("node");
     command.arg(script("suite.cjs")).arg(modules.canonicalize().unwrap());
     judge(command, 20).await;
+}
+
+#[tokio::test]
+async fn celery_finds_what_it_expects_of_quorum_queues() {
+    let Some(python) = std::env::var_os("PIECEWORK_TEST_CELERY_PYTHON") else {
+        return skip("the Celery suite", "PIECEWORK_TEST_CELERY_PYTHON names no python with celery");
+    };
+    let mut command = Command::new(python);
+    command.arg("-B").arg(script("celery_suite.py"));
+    judge(command, 6).await;
 }

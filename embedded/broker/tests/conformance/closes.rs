@@ -8,7 +8,7 @@ async fn channel_one(s: &Stage) -> Wire {
     wire
 }
 
-/// Sends one method on channel 1 and hears how it is refused.
+/// Sends one method on channel 1 and returns the refusal.
 async fn refused(s: &Stage, method: Method) -> Option<(u16, (u16, u16))> {
     let mut wire = channel_one(s).await;
     wire.send(&method.on(1)).await;
@@ -102,7 +102,7 @@ async fn a_publish_to_nowhere_is_404_about_publish_and_only_once() {
     stage(async |s| {
         let mut wire = channel_one(s).await;
         let publish = [publish_method(&s.name("none"), "k", 0).on(1), content_header(1, 1), frame(3, 1, b"x")].concat();
-        // What was under way behind the first is dropped in silence.
+        // Frames after the first one are dropped without an answer.
         wire.send(&[publish.clone(), publish].concat()).await;
         let first = wire.frame().await.unwrap();
         assert_eq!((first.channel, first.close()), (1, Some((404, (60, 40)))));
@@ -253,7 +253,7 @@ async fn without_wait_nothing_is_answered() {
         wire.send(&Method::new(60, 30).text("c").octet(1).on(1)).await;
         wire.send(&Method::new(50, 30).reserved().text(name).octet(1).on(1)).await;
         wire.send(&declare_queue(name, PASSIVE, b"").on(1)).await;
-        // The first answer is that of the only question that waits for one.
+        // The first answer is that of the only request that waits for one.
         wire.expect((50, 11)).await;
     })
     .await;

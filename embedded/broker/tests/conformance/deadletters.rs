@@ -28,11 +28,11 @@ async fn reject(channel: &lapin::Channel, queue: &str) {
 async fn a_rejected_message_goes_to_the_dead_letter_exchange() {
     stage(async |s| {
         let channel = s.channel().await;
-        let morgue = s.queue(&channel, "morgue", FieldTable::default()).await;
-        let queue = s.queue(&channel, "q", to("", &morgue)).await;
+        let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
+        let queue = s.queue(&channel, "q", to("", &dead_queue)).await;
         publish_with(&channel, "", &queue, "x", BasicProperties::default().with_correlation_id("c".into())).await;
         reject(&channel, &queue).await;
-        let dead = await_message(&channel, &morgue).await;
+        let dead = await_message(&channel, &dead_queue).await;
         assert_eq!(death(&dead.properties), (text(&queue), text("rejected"), AMQPValue::LongLongInt(1)));
         assert_eq!(header(&dead.properties, "x-first-death-queue"), Some(text(&queue)));
         assert_eq!(dead.properties.correlation_id().as_ref().unwrap().as_str(), "c");
@@ -45,12 +45,12 @@ async fn without_a_key_the_old_one_is_kept() {
     stage(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", lapin::ExchangeKind::Topic).await;
-        let morgue = s.queue(&channel, "morgue", FieldTable::default()).await;
+        let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
         let queue = s.queue(&channel, "q", table([("x-dead-letter-exchange", text(&exchange))])).await;
-        bind(&channel, &morgue, &exchange, &queue).await;
+        bind(&channel, &dead_queue, &exchange, &queue).await;
         publish(&channel, "", &queue, "x").await;
         reject(&channel, &queue).await;
-        assert_eq!(await_message(&channel, &morgue).await.routing_key.as_str(), queue);
+        assert_eq!(await_message(&channel, &dead_queue).await.routing_key.as_str(), queue);
     })
     .await;
 }
@@ -102,14 +102,14 @@ async fn a_circle_of_expiries_ends() {
 async fn too_many_messages_push_the_oldest_out() {
     stage(async |s| {
         let channel = s.channel().await;
-        let morgue = s.queue(&channel, "morgue", FieldTable::default()).await;
-        let mut arguments = to("", &morgue);
+        let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
+        let mut arguments = to("", &dead_queue);
         arguments.insert("x-max-length".into(), int(2));
         let queue = s.queue(&channel, "q", arguments).await;
         for body in ["a", "b", "c"] {
             publish(&channel, "", &queue, body).await;
         }
-        let dead = await_message(&channel, &morgue).await;
+        let dead = await_message(&channel, &dead_queue).await;
         assert_eq!((dead.data.as_slice(), death(&dead.properties).1), (&b"a"[..], text("maxlen")));
         assert_eq!(drain(&channel, &queue).await, ["b", "c"]);
     })
@@ -132,9 +132,9 @@ async fn a_missing_dead_letter_exchange_drops() {
 async fn a_delivery_limit_ends_in_the_dead_letter_queue() {
     stage(async |s| {
         let channel = s.channel().await;
-        let morgue = s.queue(&channel, "morgue", FieldTable::default()).await;
+        let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
         let name = s.name("q");
-        let mut arguments = to("", &morgue);
+        let mut arguments = to("", &dead_queue);
         arguments.insert("x-queue-type".into(), text("quorum"));
         arguments.insert("x-delivery-limit".into(), int(2));
         declare(&channel, &name, QueueDeclareOptions { durable: true, ..Default::default() }, arguments).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_delivery_limit_ends_in_the_dead_letter_queue() {
             assert_eq!(delivery.redelivered, expected.is_some());
             delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await.unwrap();
         }
-        let dead = await_message(&channel, &morgue).await;
+        let dead = await_message(&channel, &dead_queue).await;
         assert_eq!(death(&dead.properties).1, text("delivery_limit"));
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     })

@@ -124,7 +124,7 @@ async fn exchanges_can_be_bound_to_exchanges_even_in_circles() {
     .await;
 }
 
-/// Whether a publish finds nobody; the exchange may also be gone with its last binding.
+/// True when a publish reaches no queue; the exchange may also have been deleted with its last binding.
 async fn publish_or_404(channel: &Channel, exchange: &str, key: &str) -> bool {
     let published = channel
         .basic_publish(

@@ -4,7 +4,7 @@ use lapin::{Connection, ConnectionProperties, types::FieldTable};
 
 use crate::{stage::*, wire::*};
 
-/// Reads until the connection is open or over; whether it opened.
+/// Reads until the connection is open or closed; returns true when it opened.
 async fn opens(wire: &mut Wire) -> bool {
     while let Some(frame) = wire.frame().await {
         if frame.number() == Some((10, 41)) {
@@ -180,7 +180,7 @@ async fn a_close_is_answered_and_the_stream_ends() {
         wire.channel(1).await;
         wire.send(&Method::new(10, 50).bytes(&200_u16.to_be_bytes()).text("bye").bytes(&[0; 4]).on(0)).await;
         wire.expect((10, 51)).await;
-        // RabbitMQ leaves the first step to the client, and takes it itself only after 30 s.
+        // RabbitMQ expects the client to begin, and begins itself only after 30 s.
         wire.finish().await;
         assert_eq!(wire.frame().await, None);
     })
@@ -208,7 +208,7 @@ async fn a_foreign_protocol_is_told_ours() {
         let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
         socket.write_all(b"GET / HT").await.unwrap();
         let mut answer = Vec::new();
-        // A broker may drop what it never read, which resets the stream behind its answer.
+        // A broker may drop unread bytes, which resets the stream after its answer.
         if let Err(error) = socket.read_to_end(&mut answer).await {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         }

@@ -2,6 +2,7 @@
 //! Each case has names of its own, so that cases share a real broker without meeting.
 
 mod acks;
+mod arguments;
 mod channels;
 mod closes;
 mod confirms;

@@ -14,10 +14,10 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// Bound of one case.
+/// Time limit of one test.
 const CASE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a case plays.
+/// The broker and connections of a test.
 pub struct Stage {
     pub url: String,
     prefix: String,
@@ -25,7 +25,7 @@ pub struct Stage {
     folder: tempfile::TempDir,
 }
 
-/// Runs a case on a stage of its own.
+/// Runs a test on a stage of its own.
 pub async fn stage(case: impl AsyncFnOnce(&Stage)) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -58,19 +58,19 @@ impl Stage {
         channel
     }
 
-    /// A name that no other case uses.
+    /// A name that no other test uses.
     pub fn name(&self, short: &str) -> String {
         format!("{}{short}", self.prefix)
     }
 
-    /// Declares an auto-named-by-case queue that goes with its connection.
+    /// Declares a queue with a name of its own that is deleted with its connection.
     pub async fn queue(&self, channel: &Channel, short: &str, arguments: FieldTable) -> String {
         let name = self.name(short);
         declare(channel, &name, QueueDeclareOptions { exclusive: true, ..Default::default() }, arguments).await.unwrap();
         name
     }
 
-    /// Declares an exchange that goes with its last binding.
+    /// Declares an exchange that is deleted with its last binding.
     pub async fn exchange(&self, channel: &Channel, short: &str, kind: lapin::ExchangeKind) -> String {
         let name = self.name(short);
         let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
@@ -124,17 +124,17 @@ pub async fn publish_with(
         .unwrap()
 }
 
-/// Takes one ready message, acked already; nothing when there is none.
+/// Gets one ready message without an ack; nothing when there is none.
 pub async fn take(channel: &Channel, queue: &str) -> Option<BasicGetMessage> {
     channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap()
 }
 
-/// Takes one message and owes its ack.
+/// Gets one message that must be acked.
 pub async fn get(channel: &Channel, queue: &str) -> BasicGetMessage {
     channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await.unwrap().expect("a message is ready")
 }
 
-/// Takes everything that is ready, as text.
+/// Gets all ready messages, as text.
 pub async fn drain(channel: &Channel, queue: &str) -> Vec<String> {
     let mut bodies = Vec::new();
     while let Some(message) = take(channel, queue).await {
@@ -143,7 +143,7 @@ pub async fn drain(channel: &Channel, queue: &str) -> Vec<String> {
     bodies
 }
 
-/// Waits until something is ready, then takes it; for what a broker does in its own time.
+/// Waits until a message is ready, then gets it; for work that a broker does later.
 pub async fn await_message(channel: &Channel, queue: &str) -> Delivery {
     let mut consumer = consume(channel, queue, "").await;
     let delivery = next(&mut consumer).await;
@@ -164,13 +164,13 @@ pub async fn next(consumer: &mut Consumer) -> Delivery {
     consumer.next().await.expect("the consumer goes on").unwrap()
 }
 
-/// What has arrived so far. A round trip on the channel comes first, so deliveries before it are in.
+/// The deliveries so far. A round trip on the channel comes first, so earlier deliveries are included.
 pub async fn arrived(channel: &Channel, consumer: &mut Consumer) -> Option<Delivery> {
     channel.basic_qos_round_trip().await;
     consumer.next().now_or_never().flatten().map(Result::unwrap)
 }
 
-/// A harmless method with an answer.
+/// A method without effect that has an answer.
 pub trait RoundTrip {
     async fn basic_qos_round_trip(&self);
 }

@@ -8,21 +8,21 @@ fn expiring(ms: &str) -> BasicProperties {
     BasicProperties::default().with_expiration(ms.into())
 }
 
-/// A queue with a dead letter queue behind it, so that an expiry can be waited for.
-async fn with_morgue(s: &Stage, channel: &lapin::Channel, mut arguments: FieldTable) -> (String, String) {
-    let morgue = s.queue(channel, "morgue", FieldTable::default()).await;
+/// A queue with a dead letter queue, so that an expiry can be waited for.
+async fn with_dead_queue(s: &Stage, channel: &lapin::Channel, mut arguments: FieldTable) -> (String, String) {
+    let dead_queue = s.queue(channel, "dead", FieldTable::default()).await;
     arguments.insert("x-dead-letter-exchange".into(), text(""));
-    arguments.insert("x-dead-letter-routing-key".into(), text(&morgue));
-    (s.queue(channel, "q", arguments).await, morgue)
+    arguments.insert("x-dead-letter-routing-key".into(), text(&dead_queue));
+    (s.queue(channel, "q", arguments).await, dead_queue)
 }
 
 #[tokio::test]
 async fn a_message_expires_by_its_own_time() {
     stage(async |s| {
         let channel = s.channel().await;
-        let (queue, morgue) = with_morgue(s, &channel, FieldTable::default()).await;
+        let (queue, dead_queue) = with_dead_queue(s, &channel, FieldTable::default()).await;
         publish_with(&channel, "", &queue, "x", expiring("30")).await;
-        let dead = await_message(&channel, &morgue).await;
+        let dead = await_message(&channel, &dead_queue).await;
         assert_eq!(header(&dead.properties, "x-first-death-reason"), Some(text("expired")));
         assert_eq!(dead.properties.expiration(), &None);
         assert_eq!(counts(&channel, &queue).await.0, 0);
@@ -34,9 +34,9 @@ async fn a_message_expires_by_its_own_time() {
 async fn a_message_expires_by_its_queues_time() {
     stage(async |s| {
         let channel = s.channel().await;
-        let (queue, morgue) = with_morgue(s, &channel, table([("x-message-ttl", int(30))])).await;
+        let (queue, dead_queue) = with_dead_queue(s, &channel, table([("x-message-ttl", int(30))])).await;
         publish(&channel, "", &queue, "x").await;
-        assert_eq!(await_message(&channel, &morgue).await.data, b"x");
+        assert_eq!(await_message(&channel, &dead_queue).await.data, b"x");
     })
     .await;
 }
@@ -45,14 +45,14 @@ async fn a_message_expires_by_its_queues_time() {
 async fn the_shorter_time_counts() {
     stage(async |s| {
         let channel = s.channel().await;
-        let (queue, morgue) = with_morgue(s, &channel, table([("x-message-ttl", int(3_600_000))])).await;
+        let (queue, dead_queue) = with_dead_queue(s, &channel, table([("x-message-ttl", int(3_600_000))])).await;
         publish_with(&channel, "", &queue, "x", expiring("20")).await;
-        assert_eq!(await_message(&channel, &morgue).await.data, b"x");
+        assert_eq!(await_message(&channel, &dead_queue).await.data, b"x");
         let arguments =
-            table([("x-message-ttl", int(20)), ("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&morgue))]);
+            table([("x-message-ttl", int(20)), ("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&dead_queue))]);
         let other = s.queue(&channel, "short", arguments).await;
         publish_with(&channel, "", &other, "y", expiring("3600000")).await;
-        assert_eq!(await_message(&channel, &morgue).await.data, b"y");
+        assert_eq!(await_message(&channel, &dead_queue).await.data, b"y");
     })
     .await;
 }
@@ -75,11 +75,11 @@ async fn time_zero_delivers_at_once_or_never() {
 async fn a_message_behind_one_that_stays_expires_at_the_head() {
     stage(async |s| {
         let channel = s.channel().await;
-        let (queue, morgue) = with_morgue(s, &channel, FieldTable::default()).await;
+        let (queue, dead_queue) = with_dead_queue(s, &channel, FieldTable::default()).await;
         publish(&channel, "", &queue, "stays").await;
         publish_with(&channel, "", &queue, "goes", expiring("1")).await;
         assert_eq!(take(&channel, &queue).await.unwrap().data, b"stays");
-        assert_eq!(await_message(&channel, &morgue).await.data, b"goes");
+        assert_eq!(await_message(&channel, &dead_queue).await.data, b"goes");
     })
     .await;
 }
@@ -107,7 +107,7 @@ async fn an_unused_queue_expires() {
         let name = s.name("q");
         declare(&channel, &name, QueueDeclareOptions::default(), table([("x-expires", int(50))])).await.unwrap();
         bind(&channel, &name, &exchange, "").await;
-        // The exchange goes with its last binding, so its end tells of the queue's.
+        // The exchange is deleted with its last binding, so its end shows the queue's.
         loop {
             let probe = connection.create_channel().await.unwrap();
             let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
@@ -130,18 +130,18 @@ async fn a_consumed_queue_does_not_expire() {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-expires", int(30))])).await;
         let mut consumer = consume(&channel, &name, "").await;
-        let (other, morgue) = with_morgue_named(s, &channel).await;
+        let (other, dead_queue) = with_dead_queue_named(s, &channel).await;
         publish_with(&channel, "", &other, "tick", expiring("120")).await;
-        await_message(&channel, &morgue).await;
+        await_message(&channel, &dead_queue).await;
         publish(&channel, "", &name, "x").await;
         assert_eq!(next(&mut consumer).await.data, b"x");
     })
     .await;
 }
 
-/// A clock made of a message that expires.
-async fn with_morgue_named(s: &Stage, channel: &lapin::Channel) -> (String, String) {
-    let morgue = s.queue(channel, "bell", FieldTable::default()).await;
-    let arguments = table([("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&morgue))]);
-    (s.queue(channel, "clock", arguments).await, morgue)
+/// A message that expires, as a clock.
+async fn with_dead_queue_named(s: &Stage, channel: &lapin::Channel) -> (String, String) {
+    let dead_queue = s.queue(channel, "bell", FieldTable::default()).await;
+    let arguments = table([("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&dead_queue))]);
+    (s.queue(channel, "clock", arguments).await, dead_queue)
 }

@@ -11,14 +11,14 @@ use std::{
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Whether this thread plays.
+    /// True on threads of the test itself.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Counting;
 
 fn note(size: usize) {
-    // A thread that ends has no locals any more, and allocates little.
+    // A thread that ends has no thread-locals any more, and allocates little.
     if size > 1 << 16 && !IS_OURS.try_with(Cell::get).unwrap_or(true) {
         LARGEST.fetch_max(size, Ordering::Relaxed);
     }
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Plays on this thread and tells the largest allocation of all others meanwhile.
+/// Runs the work on this thread and returns the largest allocation of all other threads meanwhile.
 pub async fn largest_while<T>(work: impl Future<Output = T>) -> usize {
     IS_OURS.set(true);
     LARGEST.store(0, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use crate::wire::{HEADER, Method, content_header, entry, frame, long_string, start_ok, tune_ok};
 
-/// Where a stream begins.
+/// The state of the connection before a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
     /// The first bytes of a connection.
@@ -13,14 +13,14 @@ pub enum Place {
     Open,
 }
 
-/// What must come of it. The server lives on in any case, and the connection ends with its client.
+/// The expected result. In every case the server keeps running, and the connection ends with its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// A close, of the channel or the connection, with this code.
+    /// A close of the channel or the connection with this code.
     Code(u16),
     /// The protocol's header and the end of the stream.
     Header,
-    /// Nothing in particular: the server waits for more, or takes it.
+    /// Any result: the server waits for more bytes, or accepts them.
     Harmless,
 }
 
@@ -34,7 +34,7 @@ pub struct Case {
 
 use Expect::{Code, Harmless, Header};
 
-/// All of them.
+/// All cases.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     let mut put = |place: Place, cases: Vec<(String, Vec<u8>, Expect)>| {
@@ -185,7 +185,7 @@ fn amqplain(user: &str, password: &str) -> Vec<u8> {
     [entry("LOGIN", b'S', &long_string(user.as_bytes())), entry("PASSWORD", b'S', &long_string(password.as_bytes()))].concat()
 }
 
-/// A table within a table within a table.
+/// A table nested this deep.
 fn nested(depth: usize) -> Vec<u8> {
     let mut table = long_string(b"");
     for _ in 0..depth {
@@ -233,7 +233,7 @@ fn churn(rounds: usize) -> Vec<u8> {
     [Method::new(20, 10).text("").on(2), close].concat().repeat(rounds)
 }
 
-/// Whole methods of clients by name; cut short or stretched they are no methods.
+/// Complete methods of clients by name; cut short or extended they are invalid.
 fn whole_methods() -> Vec<(&'static str, Vec<u8>)> {
     let fields = |method: Method| {
         let framed = method.on(1);

@@ -15,11 +15,11 @@ use corpus::{Expect, Place, cases};
 use embedded_broker::{Broker, Settings};
 use play::{Witness, play};
 
-/// No allocation before login may be larger.
+/// Upper bound of one allocation before login.
 const UNAUTHENTICATED_BYTES_MAX: usize = 1 << 20;
 /// Cases at a time.
 const PLAYERS: usize = 16;
-/// Whoever measures is alone; all others share.
+/// A measuring test runs alone; the others run together.
 static QUIET: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 async fn serve(folder: &std::path::Path) -> Broker {
@@ -37,8 +37,8 @@ fn the_corpus_is_large_distinct_and_tells_what_must_come() {
         assert_eq!(twin, None, "{} says the same", case.name);
     }
     assert!(cases.len() >= 200, "{} cases", cases.len());
-    let told = cases.iter().filter(|case| matches!(case.expect, Expect::Code(_) | Expect::Header)).count();
-    assert!(told >= 120, "{told} cases name their answer");
+    let exact = cases.iter().filter(|case| matches!(case.expect, Expect::Code(_) | Expect::Header)).count();
+    assert!(exact >= 120, "{exact} cases name their answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,10 +12,10 @@ use crate::{
     wire::{HEADER, Wire},
 };
 
-/// Bound of one case.
+/// Time limit of one case.
 const CASE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Brings a connection to where the case begins.
+/// Brings a connection into the state in which the case begins.
 pub async fn arrive(broker: &Broker, place: Place) -> Wire {
     match place {
         Place::Greeting => Wire::open(&broker.url()).await,
@@ -32,12 +32,12 @@ pub async fn arrive(broker: &Broker, place: Place) -> Wire {
     }
 }
 
-/// Plays a case; what came out wrong, if anything did.
+/// Plays a case; returns the difference from the expected result, if any.
 pub async fn play(broker: &Broker, case: &Case) -> Option<String> {
     let playing = async {
         let mut wire = arrive(broker, case.place).await;
         wire.send(&case.bytes).await;
-        let told = match case.expect {
+        let problem = match case.expect {
             Expect::Code(code) => {
                 let close = wire.close().await.map(|(code, _)| code);
                 (close != Some(code)).then(|| format!("{}: {close:?} instead of {code}", case.name))
@@ -48,15 +48,15 @@ pub async fn play(broker: &Broker, case: &Case) -> Option<String> {
             }
             Expect::Harmless => None,
         };
-        // Whatever it was, the end of the client is the end of the connection.
+        // In every case the connection ends with its client.
         wire.finish().await;
         wire.rest().await;
-        told
+        problem
     };
     timeout(CASE_TIMEOUT, playing).await.unwrap_or_else(|_| Some(format!("{}: the connection hangs", case.name)))
 }
 
-/// A client that publishes and consumes, with confirms and acks, until it is told to end.
+/// A client that publishes and consumes, with confirms and acks, until it is stopped.
 pub struct Witness {
     end: oneshot::Sender<()>,
     work: JoinHandle<()>,

@@ -11,20 +11,20 @@ use crate::{
     wire::frame,
 };
 
-/// Bound of one stream.
+/// Time limit of one stream.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(40);
 /// Streams at a time.
 const PLAYERS: u64 = 8;
 /// Bytes of a random stream at most.
 const RANDOM_BYTES_MAX: u64 = 512;
 
-/// How long to play: `PIECEWORK_FUZZ_SECONDS`, 2 unless it is set.
+/// Duration of the test: `PIECEWORK_FUZZ_SECONDS`, 2 when it is not set.
 pub fn seconds() -> Duration {
     let wanted = std::env::var("PIECEWORK_FUZZ_SECONDS").map_or(2, |text| text.parse().expect("PIECEWORK_FUZZ_SECONDS is a number"));
     Duration::from_secs(wanted)
 }
 
-/// Marsaglia's xorshift: small, and the same everywhere.
+/// Marsaglia's xorshift: small, and the same on every platform.
 struct Dice(u64);
 
 impl Dice {

@@ -6,16 +6,16 @@ use lapin::{BasicProperties, Connection, ConnectionProperties, Event, options::*
 
 use crate::world::*;
 
-/// Waits for something that the broker tells.
+/// Waits for an event of the client library.
 async fn until(events: &mut (dyn futures::Stream<Item = Event> + Unpin + Send), wanted: fn(&Event) -> bool) {
-    let told = async {
+    let seen = async {
         while let Some(event) = events.next().await {
             if wanted(&event) {
                 return;
             }
         }
     };
-    tokio::time::timeout(WAIT, told).await.expect("the broker tells");
+    tokio::time::timeout(WAIT, seen).await.expect("the broker sends the event");
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_memory_alarm_blocks_publishers_and_recovers() {
         publish(&channel_a, "", "q", &vec![1; 400 << 10], 1).await;
     }
     until(&mut events, |event| matches!(event, Event::ConnectionBlocked(_))).await;
-    // Held back while the alarm stands, taken once it is over.
+    // Blocked while the alarm is raised, accepted once it is cleared.
     let held = tokio::spawn(async move { publish(&channel_a, "", "q", b"late", 1).await });
     let consumer = channel(&broker.url()).await;
     assert_eq!(consumer.queue_purge("q".into(), QueuePurgeOptions::default()).await.unwrap(), 3);
@@ -65,7 +65,7 @@ async fn the_disk_alarm_blocks_publishers_lets_consumers_go_on_and_recovers() {
         }
         futures::future::join_all(confirms).await
     });
-    // A consumer of its own connection takes what is there, and acks of it free the disk.
+    // A consumer on another connection receives the messages, and its acks free the disk.
     let consumer = channel(&broker.url()).await;
     let mut deliveries = consumer.basic_consume("q".into(), "".into(), Default::default(), FieldTable::default()).await.unwrap();
     let mut next = async || {
@@ -76,7 +76,7 @@ async fn the_disk_alarm_blocks_publishers_lets_consumers_go_on_and_recovers() {
     for number in 0..3 {
         assert_eq!(next().await, format!("{number}"));
     }
-    // Whoever connects and publishes while the alarm stands is held as well.
+    // A client that connects and publishes during the alarm is blocked as well.
     let late = Connection::connect(&broker.url(), ConnectionProperties::default()).await.unwrap();
     let mut late_events = late.events_listener();
     let late_channel = late.create_channel().await.unwrap();
@@ -101,7 +101,7 @@ async fn the_disk_alarm_blocks_publishers_lets_consumers_go_on_and_recovers() {
 
 #[tokio::test]
 async fn a_consumer_that_does_not_read_costs_the_server_a_bounded_amount_of_memory() {
-    /// 512 MiB, far more than the server may hold: 64 MiB of messages, 64 MiB on their way to disk, and a full outbox.
+    /// 512 MiB, far more than the server may hold: 64 MiB of messages, 64 MiB being written to disk, and a full outbox.
     const PUBLISHED: usize = 8 << 10;
     const GROWTH_MAX: u64 = 256 << 20;
     let folder = tempfile::tempdir().unwrap();
@@ -169,6 +169,35 @@ async fn one_connection_too_many_is_turned_away() {
     let mut third = crate::hostile::Raw::open(&broker).await;
     third.send(b"AMQP\x00\x00\x09\x01").await;
     assert!(third.rest().await.is_empty());
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn silent_connections_make_room_for_clients_and_those_that_logged_in_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.connections_max = 8;
+    // No time limit ends a connection in this test.
+    settings.handshake_timeout = std::time::Duration::from_secs(600);
+    let broker = Broker::start(settings).await.unwrap();
+    let client = channel(&broker.url()).await;
+    let mut silent = vec![];
+    for number in 0..40 {
+        let mut raw = crate::hostile::Raw::open(&broker).await;
+        if number % 2 == 0 {
+            // Some of them get one step further.
+            raw.send(b"AMQP\x00\x00\x09\x01").await;
+        }
+        silent.push(raw);
+    }
+    let mut clients = vec![client];
+    for _ in 0..6 {
+        clients.push(channel(&broker.url()).await);
+    }
+    assert!(silent[1].rest().await.is_empty(), "the oldest of those that said nothing is gone");
+    for client in &clients {
+        client.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+    }
     broker.stop().await;
 }
 

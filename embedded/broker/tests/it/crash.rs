@@ -37,7 +37,7 @@ impl Victim {
         Victim { process, url, _stdin: stdin }
     }
 
-    /// The memory of the process that is really there, in bytes.
+    /// Resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -50,7 +50,7 @@ impl Victim {
     }
 }
 
-/// Not a case of its own: the body of [`Victim`].
+/// Not a test of its own: the main function of [`Victim`]'s process.
 #[tokio::test]
 async fn serves_when_asked_as_a_child() {
     let Some(folder) = std::env::var_os(CHILD_DATA) else { return };
@@ -100,7 +100,7 @@ async fn nothing_confirmed_is_lost_by_a_kill_under_load() {
             let body = format!("{number:05}");
             waiting.push(a.basic_publish("".into(), "work".into(), Default::default(), body.as_bytes(), persistent).await.unwrap());
         }
-        // Dies somewhere in the middle: after a hundred confirms, with the others on their way.
+        // Killed in the middle: after a hundred confirms, with other publishes outstanding.
         let mut confirmed = 0;
         let mut victim = Some(victim);
         for (number, confirm) in waiting.into_iter().enumerate() {

@@ -12,10 +12,10 @@ use tokio::{
 use crate::world::*;
 
 const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
-/// Most a test reads before it gives up.
+/// A test reads at most this much of an answer.
 const ANSWER_MAX_BYTES: u64 = 1 << 20;
 
-/// A client without manners.
+/// A client that breaks the protocol.
 pub struct Raw(TcpStream);
 
 impl Raw {
@@ -28,13 +28,13 @@ impl Raw {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        // The server may already have closed; that is an answer too.
+        // The server may already have closed the connection, which is an accepted answer too.
         if let Err(error) = self.0.write_all(bytes).await {
             assert!(matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset));
         }
     }
 
-    /// Everything until the server closes.
+    /// Reads everything until the server closes.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut limited = (&mut self.0).take(ANSWER_MAX_BYTES);
@@ -209,8 +209,8 @@ async fn after_login_every_bad_frame_has_its_code() {
         let mut raw = Raw::open(&broker).await.log_in().await;
         raw.send(&bytes).await;
         let (_, close) = raw.frame().await;
-        let told = close_code(&frame(1, 0, &close));
-        assert_eq!(told, Some(code), "{what}");
+        let found = close_code(&frame(1, 0, &close));
+        assert_eq!(found, Some(code), "{what}");
     }
     still_serves(&broker).await;
     broker.stop().await;
@@ -238,7 +238,7 @@ async fn random_bytes_never_stop_the_server() {
             let payload: Vec<u8> = (0..random() % 64).map(|_| random() as u8).collect();
             let mut bytes = frame([1, 2, 3, 8][(random() % 4) as usize], (random() % 2) as u16, &payload);
             if payload.len() > 4 && random() % 2 == 0 {
-                // A real method number with random fields gets further.
+                // A valid method number with random fields reaches more code.
                 let class = [10, 20, 40, 50, 60, 85][(random() % 6) as usize];
                 bytes[7..11].copy_from_slice(&[0, class, 0, (random() % 13 * 10) as u8]);
             }

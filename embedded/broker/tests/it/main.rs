@@ -1,5 +1,6 @@
 //! What no other broker's suite tells: crashes and restarts, hostile clients, bounds.
 
+mod arguments;
 mod bounds;
 mod crash;
 mod hostile;

@@ -6,7 +6,7 @@ use lapin::{BasicProperties, Channel, ExchangeKind, options::*, types::*};
 
 use crate::world::*;
 
-/// A server that keeps next to nothing in memory.
+/// A server that keeps almost nothing in memory.
 fn tight(folder: &std::path::Path) -> Settings {
     let mut settings = settings(folder);
     settings.resident_max_bytes = 8 << 10;
@@ -46,7 +46,7 @@ async fn expect(channel: &Channel, queue: &str, numbers: std::ops::Range<usize>)
         delivery.ack(BasicAckOptions::default()).await.unwrap();
     }
     channel.basic_cancel(queue.into(), BasicCancelOptions::default()).await.unwrap();
-    // What was sent ahead goes back to its place.
+    // Messages that were delivered ahead return to their place.
     channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
 }
 
@@ -61,7 +61,7 @@ async fn a_queue_larger_than_memory_comes_back_whole_and_in_order() {
     fill(&a, "", "kept", 0..2_000, 2).await;
     fill(&a, "", "loose", 0..2_000, 1).await;
     expect(&a, "kept", 0..1_000).await;
-    // What comes while a part is on disk stands behind it.
+    // Messages that arrive while a part is on disk are queued behind it.
     fill(&a, "", "kept", 2_000..2_300, 2).await;
     expect(&a, "kept", 1_000..2_300).await;
     expect(&a, "loose", 0..2_000).await;
@@ -78,7 +78,7 @@ async fn what_was_on_disk_alone_survives_a_restart_and_a_compaction() {
     durable_queue(&a, "old", FieldTable::default()).await;
     durable_queue(&a, "busy", FieldTable::default()).await;
     fill(&a, "", "old", 0..300, 2).await;
-    // Enough comes and goes behind the old messages that they are written again more than once.
+    // Enough messages pass behind the old ones that these are written again more than once.
     for _ in 0..6 {
         fill(&a, "", "busy", 0..600, 2).await;
         a.queue_purge("busy".into(), QueuePurgeOptions::default()).await.unwrap();
@@ -115,7 +115,7 @@ async fn messages_on_disk_are_shared_returned_and_dead_lettered_as_others_are() 
         a.queue_bind(queue.into(), "fan".into(), "".into(), Default::default(), FieldTable::default()).await.unwrap();
     }
     fill(&a, "fan", "", 0..400, 2).await;
-    // Out to a consumer without a limit, and back.
+    // Delivered to a consumer without a limit, and returned.
     let b = channel(&broker.url()).await;
     let mut consumer = b.basic_consume("one".into(), "c".into(), Default::default(), FieldTable::default()).await.unwrap();
     for _ in 0..400 {

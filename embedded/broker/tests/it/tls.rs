@@ -9,10 +9,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::{hostile::Raw, world::*};
 
-/// Larger than any buffer on the way.
+/// Larger than any buffer between client and server.
 const LARGE_BYTES: usize = 5 << 20;
 
-/// An authority of its own, and what it vouches for.
+/// A certificate authority of its own, and a certificate that it signed.
 struct Site {
     authority: String,
     chain: String,

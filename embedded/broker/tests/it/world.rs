@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use embedded_broker::{Broker, Settings};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, options::*, types::FieldTable};
 
-/// Bound of one wait.
+/// Time limit of one wait.
 pub const WAIT: Duration = Duration::from_secs(30);
 
 pub fn settings(folder: &Path) -> Settings {
@@ -34,7 +34,7 @@ pub async fn publish(channel: &Channel, exchange: &str, key: &str, body: &[u8], 
     channel.basic_publish(exchange.into(), key.into(), Default::default(), body, properties).await.unwrap().await.unwrap()
 }
 
-/// Everything ready in a queue: body and whether it is flagged redelivered.
+/// All ready messages of a queue: body and redelivered flag.
 pub async fn drain(channel: &Channel, queue: &str) -> Vec<(String, bool)> {
     let mut seen = Vec::new();
     while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {

@@ -15,12 +15,12 @@ pub const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 pub const FRAME_MAX: u32 = 131_072;
 /// Channels asked for in tuning.
 pub const CHANNEL_MAX: u16 = 2_047;
-/// Bytes read of what is left.
+/// At most this much of the rest of a stream is read.
 const REST_BYTES_MAX: u64 = 1 << 20;
-/// Bound of one wait.
+/// Time limit of one wait.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// One frame off the wire.
+/// One frame as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
@@ -35,7 +35,7 @@ impl Frame {
             .then(|| (u16::from_be_bytes([self.payload[0], self.payload[1]]), u16::from_be_bytes([self.payload[2], self.payload[3]])))
     }
 
-    /// What a close says: reply code, and the class and method that it is about.
+    /// The contents of a close: reply code, and the class and method that it is about.
     pub fn close(&self) -> Option<(u16, (u16, u16))> {
         if !matches!(self.number(), Some((10, 50) | (20, 40))) {
             return None;
@@ -46,11 +46,11 @@ impl Frame {
     }
 }
 
-/// A connection without a library.
+/// A connection without a client library.
 pub struct Wire(TcpStream);
 
 impl Wire {
-    /// Connects to `HOST:PORT`, which may be taken out of an AMQP URL.
+    /// Connects to `HOST:PORT`, or to the address in an AMQP URL.
     pub async fn open(url: &str) -> Wire {
         let address = url.rsplit_once('@').map_or(url, |(_, rest)| rest.split('/').next().unwrap());
         Wire(timeout(WAIT, TcpStream::connect(address)).await.unwrap().unwrap())
@@ -67,7 +67,7 @@ impl Wire {
         wire
     }
 
-    /// Says the protocol header and hears the server's start.
+    /// Sends the protocol header and returns the server's start.
     pub async fn greet(&mut self) -> Frame {
         self.send(HEADER).await;
         self.expect((10, 10)).await
@@ -85,14 +85,14 @@ impl Wire {
         self.expect((20, 11)).await;
     }
 
-    /// Writes; a server that has closed already is an answer too.
+    /// Writes; an error because the server has closed already is ignored.
     pub async fn send(&mut self, bytes: &[u8]) {
         if let Err(error) = timeout(WAIT, self.0.write_all(bytes)).await.expect("the server reads") {
             assert!(is_end(&error), "{error}");
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Ends the sending side.
     pub async fn finish(&mut self) {
         if let Err(error) = timeout(WAIT, self.0.shutdown()).await.expect("the socket closes") {
             assert!(is_end(&error) || error.kind() == std::io::ErrorKind::NotConnected, "{error}");
@@ -123,7 +123,7 @@ impl Wire {
         Some(Frame { kind: head[0], channel: u16::from_be_bytes([head[1], head[2]]), payload })
     }
 
-    /// The next method frame, which must be this one; heartbeats are passed over.
+    /// The next method frame, which must be this one; heartbeats are skipped.
     pub async fn expect(&mut self, number: (u16, u16)) -> Frame {
         loop {
             let frame = self.frame().await.expect("the stream goes on");
@@ -135,7 +135,7 @@ impl Wire {
         }
     }
 
-    /// Reads on to the first close; nothing when the stream ends without one.
+    /// Reads up to the first close; nothing when the stream ends without one.
     pub async fn close(&mut self) -> Option<(u16, (u16, u16))> {
         while let Some(frame) = self.frame().await {
             if let Some(close) = frame.close() {
@@ -194,12 +194,12 @@ pub fn entry(name: &str, kind: u8, value: &[u8]) -> Vec<u8> {
     [&[name.len() as u8][..], name.as_bytes(), &[kind], value].concat()
 }
 
-/// Bytes behind their length of four bytes.
+/// Bytes preceded by their length in four bytes.
 pub fn long_string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-/// A method, field by field.
+/// A builder of a method's fields.
 pub struct Method(Vec<u8>);
 
 impl Method {
@@ -213,7 +213,7 @@ impl Method {
     pub fn octet(self, value: u8) -> Method {
         self.bytes(&[value])
     }
-    /// The reserved short in front of most methods of queues and messages.
+    /// The reserved short at the start of most methods of queues and messages.
     pub fn reserved(self) -> Method {
         self.bytes(&[0, 0])
     }
@@ -227,7 +227,7 @@ impl Method {
     pub fn long_text(self, value: &[u8]) -> Method {
         self.bytes(&long_string(value))
     }
-    /// As a frame.
+    /// The frame of the method.
     pub fn on(self, channel: u16) -> Vec<u8> {
         frame(1, channel, &self.0)
     }
