@@ -1,5 +1,5 @@
 //! Measures any S3 server: small objects by 16 clients, and one large object in parts.
-//! `s3_bench ENDPOINT ACCESS_KEY SECRET_KEY [SMALL_COUNT] [LARGE_MIB]`; start it again and again, on both servers in turn.
+//! `s3_bench ENDPOINT ACCESS_KEY SECRET_KEY [SMALL_COUNT] [LARGE_MIB]`; run it several times, on the servers to compare in turn.
 
 use std::{error::Error, time::Instant};
 
@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 const CLIENTS: usize = 16;
 const SMALL_BYTES: usize = 4 << 10;
 const PART_BYTES: usize = 16 << 20;
-/// Parts of the large object on their way at once.
+/// Parts of the large object sent concurrently.
 const PARTS: usize = 4;
 const BUCKET: &str = "bench";
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Failure> {
     let small: usize = rest.first().map_or(Ok(4_000), |text| text.parse())?;
     let parts = rest.get(1).map_or(Ok(512), |text| text.parse::<usize>())?.div_ceil(PART_BYTES >> 20);
     let client = client(endpoint, access, secret);
-    // It may be there from the run before.
+    // The bucket may exist from an earlier run.
     let made = client.create_bucket().bucket(BUCKET).send().await;
     if let Err(error) = made
         && client.head_bucket().bucket(BUCKET).send().await.is_err()

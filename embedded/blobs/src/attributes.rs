@@ -1,5 +1,5 @@
-//! What an object carries besides its bytes: headers, user metadata, checksums, tags.
-//! Kept as JSON in the object's row; fields added later default when an older row is read, unknown ones are ignored.
+//! Attributes of an object besides its bytes: headers, user metadata, checksums, tags.
+//! Stored as JSON in the object's row; missing fields of an older row get their defaults, unknown ones are ignored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ const TAGS_MAX: usize = 10;
 const TAG_KEY_CHARS_MAX: usize = 128;
 const TAG_VALUE_CHARS_MAX: usize = 256;
 
-/// What an object carries besides its bytes.
+/// Attributes of an object, apart from its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Attributes {
@@ -27,13 +27,13 @@ pub(crate) struct Attributes {
     pub(crate) tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Sums::is_empty")]
     pub(crate) sums: Sums,
-    /// The algorithm an upload was created with.
+    /// The checksum algorithm chosen when the upload was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) algorithm: Option<Algorithm>,
     /// True when the checksum of an upload covers its parts as one object, rather than their checksums.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_sum_of_whole: bool,
-    /// The upload that made the object, so that completing it twice is harmless.
+    /// The upload that created the object, so that completing it again gives the same answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upload: Option<String>,
     /// Number of parts, for completed uploads.
@@ -41,7 +41,7 @@ pub(crate) struct Attributes {
     pub(crate) parts: Option<u32>,
 }
 
-/// The HTTP headers that come back as they were given.
+/// HTTP headers that are returned as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Headers {
@@ -59,7 +59,7 @@ pub(crate) struct Headers {
     pub(crate) expires: Option<Timestamp>,
 }
 
-/// Reads the header and metadata fields that put, copy and create-upload share.
+/// Parses the header and metadata fields that put, copy and create-upload share.
 macro_rules! attributes_of {
     ($input:expr) => {{
         let headers = $crate::attributes::Headers {
@@ -92,7 +92,7 @@ macro_rules! put_attributes {
 pub(crate) use {attributes_of, put_attributes};
 
 impl Attributes {
-    /// Checks and takes over what a client wants to attach.
+    /// Checks the headers and metadata of a request.
     pub(crate) fn new(headers: Headers, metadata: Option<&HashMap<String, String>>, tagging: Option<&str>) -> S3Result<Self> {
         let metadata: BTreeMap<_, _> = metadata.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();

@@ -1,5 +1,5 @@
 //! Rows of buckets: create, list, delete. Plain functions over a connection.
-//! Used by the service; deleting a bucket takes its unfinished uploads with it.
+//! Used by the service; deleting a bucket aborts its unfinished uploads.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use s3s::{S3Error, S3ErrorCode};

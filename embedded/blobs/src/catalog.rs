@@ -1,5 +1,5 @@
 //! The catalogue of buckets, objects and uploads: one SQLite file in WAL mode, synced at every commit.
-//! Opened by the server; read through `Readers` by every operation, changed through the writer alone.
+//! Opened by the server; every operation reads through `Readers`, and only the writer changes it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
+use crate::files;
 
-/// Version of the folder's format; a newer one is refused, an older one would be lifted here.
+/// Version of the folder's format; a newer one is refused, an older one is migrated when it is opened.
 const FORMAT: i64 = 2;
 const READERS_MAX: usize = 8;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
-/// Numbers set aside for one run of the server; skipped ones are never used again.
+/// Content numbers reserved for one run of the server; skipped ones are never used again.
 const SEQUENCE_STEP: i64 = 1 << 40;
 
 const SCHEMA: &str = "
@@ -67,7 +68,7 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 ";
 
-/// What format 2 added.
+/// The changes of format 2.
 const LIFT_TO_2: &str = "
 CREATE TABLE configurations (
     bucket INTEGER NOT NULL,
@@ -80,26 +81,28 @@ CREATE TABLE configurations (
 /// The opened catalogue, before its parts go to their threads.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    /// The connection that alone may write.
+    /// The only connection that writes.
     pub(crate) connection: Connection,
     /// Connections that only read.
     pub(crate) readers: Readers,
     /// The first content number of this run.
     pub(crate) first_number: i64,
-    /// Held as long as the folder is ours.
+    /// Locks the folder against other processes.
     pub(crate) lock: File,
 }
 
 impl Catalog {
-    /// Opens or creates the catalogue in `data`, and takes the folder for this process alone.
+    /// Opens or creates the catalogue in `data`, and locks the folder for this process.
     pub(crate) fn open(data: &Path) -> Result<Self, Error> {
         let folder = |source| Error::Folder { path: data.to_owned(), source };
-        std::fs::create_dir_all(data).map_err(folder)?;
-        let lock = File::create(data.join("lock")).map_err(folder)?;
+        files::make_folder(data).map_err(folder)?;
+        let lock = files::open(files::options().truncate(true), &data.join("lock")).map_err(folder)?;
         if lock.try_lock().is_err() {
             return Err(Error::InUse { path: data.to_owned() });
         }
         let path = data.join("catalog.sqlite");
+        // SQLite would create it readable by others; its log and its index take the file's mode.
+        files::open(&mut files::options(), &path).map_err(folder)?;
         let connection = Connection::open(&path)?;
         prepare(&connection)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -116,7 +119,7 @@ impl Catalog {
         Ok(Self { connection, readers, first_number, lock })
     }
 
-    /// Tells whether a row names this file.
+    /// True when a row names this file.
     pub(crate) fn is_named(&self, file: &str) -> Result<bool, Error> {
         let found: Option<i64> = self
             .connection

@@ -1,4 +1,4 @@
-//! Conditional requests: `If-Match` and its three relatives, for reads, for copies and for writes.
+//! Conditional requests: `If-Match` and the three related headers, for reads, copies and writes.
 //! Pure; called by the service with the object's row.
 
 use std::time::SystemTime;
@@ -20,7 +20,7 @@ pub(crate) struct ReadConditions {
 }
 
 impl ReadConditions {
-    /// Refuses with 412 or 304 as RFC 9110 orders the four.
+    /// Refuses with 412 or 304, in the order that RFC 9110 gives.
     pub(crate) fn check(&self, row: &Row) -> S3Result<()> {
         if let Some(condition) = &self.if_match {
             if !matches(condition, &row.etag) {
@@ -39,7 +39,7 @@ impl ReadConditions {
         Ok(())
     }
 
-    /// The same for the source of a copy, where every refusal is 412.
+    /// As `check`, for the source of a copy, where every refusal is 412.
     pub(crate) fn check_source(&self, row: &Row) -> S3Result<()> {
         self.check(row).map_err(|_| precondition_failed())
     }
@@ -53,7 +53,7 @@ pub(crate) struct WriteConditions {
 }
 
 impl WriteConditions {
-    /// Compares with the ETag that stands now, if there is an object.
+    /// Compares with the ETag of the present object, if there is one.
     pub(crate) fn check(&self, etag: Option<&str>) -> S3Result<()> {
         match (&self.if_match, etag) {
             (Some(_), None) => return Err(S3ErrorCode::NoSuchKey.into()),

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
-/// What can be configured for a bucket.
+/// The kinds of bucket configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lifecycle,
@@ -23,7 +23,7 @@ impl Kind {
     }
 }
 
-/// A bucket's configuration of a kind, if it was ever set.
+/// A bucket's configuration of a kind, if it was set.
 pub(crate) fn read<T: DeserializeOwned>(connection: &Connection, bucket: i64, kind: Kind) -> Result<Option<T>, Error> {
     let found: Option<String> = connection
         .prepare_cached("SELECT body FROM configurations WHERE bucket = ?1 AND kind = ?2")?
@@ -42,19 +42,19 @@ pub(crate) fn write<T: Serialize>(connection: &Connection, bucket: i64, kind: Ki
     Ok(())
 }
 
-/// Forgets a bucket's configuration of a kind.
+/// Removes a bucket's configuration of a kind.
 pub(crate) fn remove(connection: &Connection, bucket: i64, kind: Kind) -> Result<(), Error> {
     connection.prepare_cached("DELETE FROM configurations WHERE bucket = ?1 AND kind = ?2")?.execute(params![bucket, kind.name()])?;
     Ok(())
 }
 
-/// Forgets everything that was configured for a bucket.
+/// Removes all configurations of a bucket.
 pub(crate) fn remove_all(connection: &Connection, bucket: i64) -> Result<(), Error> {
     connection.prepare_cached("DELETE FROM configurations WHERE bucket = ?1")?.execute([bucket])?;
     Ok(())
 }
 
-/// Every bucket's configuration of a kind.
+/// The configurations of a kind of all buckets.
 pub(crate) fn all<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<Vec<(i64, T)>, Error> {
     let mut statement = connection.prepare_cached("SELECT bucket, body FROM configurations WHERE kind = ?1 ORDER BY bucket")?;
     let mut rows = statement.query([kind.name()])?;

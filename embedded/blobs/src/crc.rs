@@ -1,5 +1,5 @@
-//! Joins the CRCs of two stretches of bytes into the CRC of both, without the bytes.
-//! Used by completed uploads whose checksum covers the object as one.
+//! Combines the CRCs of two ranges of bytes into the CRC of both, without the bytes.
+//! Used by completed uploads whose checksum covers the whole object.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -35,7 +35,7 @@ impl Crc {
         product
     }
 
-    /// x to the power of eight times `bytes`: what that many zero bytes do to a CRC.
+    /// x to the power of eight times `bytes`: the effect of that many zero bytes on a CRC.
     fn shift(self, mut bytes: u64) -> u64 {
         let mut square = 1 << (self.bits - 9);
         let mut power = 1 << (self.bits - 1);
@@ -59,12 +59,12 @@ impl Crc {
     }
 }
 
-/// True for algorithms whose checksums of parts make up that of the whole.
+/// True for algorithms whose checksums of parts can be combined into that of the whole object.
 pub(crate) fn can_join(algorithm: Algorithm) -> bool {
     Crc::of(algorithm).is_some()
 }
 
-/// The checksum of all parts as one, from each part's checksum and size; nothing when a checksum is unreadable.
+/// The checksum of all parts together, from each part's checksum and size; nothing when a checksum is malformed.
 pub(crate) fn joined<'a>(algorithm: Algorithm, parts: impl IntoIterator<Item = (&'a str, u64)>) -> Option<String> {
     let crc = Crc::of(algorithm)?;
     let mut whole = 0;

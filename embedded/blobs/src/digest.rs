@@ -1,5 +1,5 @@
-//! Checksums of object bytes: what a client claims, what was computed, and whether the two agree.
-//! Used by uploads (verify), objects and multipart (keep and answer).
+//! Checksums of object bytes: those that a client sends, those that were computed, and their comparison.
+//! Used by uploads (verify), objects and multipart (store and answer).
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) enum Algorithm {
 impl Algorithm {
     const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
 
-    /// Reads the name that S3 uses.
+    /// Parses S3's name of the algorithm.
     pub(crate) fn parse(name: &ChecksumAlgorithm) -> S3Result<Self> {
         let wanted = name.as_str();
         Self::ALL
@@ -34,7 +34,7 @@ impl Algorithm {
             .ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))
     }
 
-    /// The name that S3 uses.
+    /// S3's name of the algorithm.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Crc32 => "CRC32",
@@ -74,23 +74,23 @@ impl Sums {
         }
     }
 
-    /// The algorithms that stand here.
+    /// The algorithms that have a checksum here.
     pub(crate) fn algorithms(&self) -> impl Iterator<Item = Algorithm> + '_ {
         self.0.keys().copied()
     }
 
-    /// True when there is none.
+    /// True when no checksum is set.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True unless both have a checksum of one algorithm and they differ.
+    /// False when both have a checksum of one algorithm and the two differ.
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         self.0.iter().all(|(algorithm, sum)| other.get(*algorithm).is_none_or(|known| known == sum))
     }
 }
 
-/// Reads the five checksum fields that many S3 inputs share.
+/// Parses the five checksum fields that many S3 inputs share.
 macro_rules! sums_of {
     ($input:expr) => {{
         let mut sums = $crate::digest::Sums::default();
@@ -117,7 +117,7 @@ macro_rules! put_sums {
 
 pub(crate) use {put_sums, sums_of};
 
-/// What a client says about the bytes it sends.
+/// The checksums that a client sends with its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     md5: Option<[u8; 16]>,
@@ -127,13 +127,13 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Reads the claims; `algorithm` is computed and kept even when no value is claimed.
+    /// Parses the checksums; `algorithm` is computed and stored even when the client sends no value.
     pub(crate) fn new(md5: Option<&str>, sums: Sums, algorithm: Option<Algorithm>, trailers: Option<TrailingHeaders>) -> S3Result<Self> {
         let md5 = md5.map(parse_md5).transpose()?;
         Ok(Self { md5, sums, algorithm, trailers })
     }
 
-    /// Starts hashing what these claims need.
+    /// Starts the hashes that these checksums need.
     pub(crate) fn hasher(&self) -> Hasher {
         let wanted = |algorithm| self.algorithm == Some(algorithm) || self.sums.get(algorithm).is_some();
         Hasher {
@@ -148,7 +148,7 @@ impl Claims {
         }
     }
 
-    /// Compares the claims, those in trailers included, with what was computed.
+    /// Compares the client's checksums, those in trailers included, with the computed ones.
     pub(crate) fn verify(&self, digests: &Digests) -> S3Result<()> {
         if self.md5.is_some_and(|md5| md5 != digests.md5) {
             return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
@@ -170,7 +170,7 @@ impl Claims {
     }
 }
 
-/// Hashes bytes as they pass.
+/// Computes hashes of bytes in transit.
 #[derive(Default)]
 pub(crate) struct Hasher {
     md5: Md5,
@@ -178,25 +178,25 @@ pub(crate) struct Hasher {
 }
 
 impl Hasher {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.md5.update(bytes);
         self.sums.update(bytes);
     }
 
-    /// Ends the stream of bytes.
+    /// Finishes the hashes.
     pub(crate) fn finish(self) -> Digests {
         let sums = self.sums.finalize();
         Digests { md5: self.md5.finalize(), sums: sums_of!(sums) }
     }
 }
 
-/// What was computed over one stream of bytes.
+/// The hashes of one stream of bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Digests {
-    /// The MD5, which makes the ETag.
+    /// Basis of the ETag.
     pub(crate) md5: [u8; 16],
-    /// The checksums that were asked for.
+    /// The checksums that the client asked for.
     pub(crate) sums: Sums,
 }
 
@@ -238,7 +238,7 @@ fn parse_md5(text: &str) -> S3Result<[u8; 16]> {
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes any text");
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text
     })
 }

@@ -1,5 +1,5 @@
-//! Bytes on their way out: read in large blocks on blocking threads, one block ahead of the network.
-//! The object's files are pinned until the stream ends, so a replaced object is still read to its end.
+//! Sends object bytes: read in large blocks on blocking threads, one block ahead of the network.
+//! The object's files are pinned until the stream ends, so that a replaced object can be read to its end.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,14 +22,14 @@ use crate::reaper;
 
 const BLOCK_BYTES: u64 = 512 * 1024;
 
-/// A stretch of one file.
+/// A range of one file.
 #[derive(Debug)]
 struct Stretch {
     file: String,
     range: Range<u64>,
 }
 
-/// Bytes read ahead, and the file when there is more to read from it.
+/// Bytes read ahead, and the file when more of it is to be read.
 struct Block {
     file: Option<File>,
     bytes: Vec<u8>,
@@ -46,7 +46,7 @@ pub(crate) struct Outflow {
 }
 
 impl Outflow {
-    /// Streams `range` of the bytes that `pieces` hold one after the other.
+    /// Streams `range` of the bytes of `pieces`, in their order.
     pub(crate) fn new(files: Files, pieces: Vec<Piece>, range: Range<u64>, pin: reaper::Pin) -> Self {
         let mut outflow =
             Self { files, stretches: stretches(pieces, &range), open: None, reading: None, remaining: range.end - range.start, _pin: pin };
@@ -95,7 +95,7 @@ impl Stream for Outflow {
         let Block { file, bytes } = match outcome.map_err(io::Error::other).flatten() {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(%error, "stored bytes could not be read");
+                tracing::error!(%error, "the bytes of a stored object could not be read from disk; the download breaks off");
                 this.stretches.clear();
                 return Poll::Ready(Some(Err(Box::new(error))));
             }

@@ -1,5 +1,5 @@
-//! What happens to objects, as the owner's callback hears of it, and its JSON in the shape that S3 sends.
-//! Public; made inside writes by `notifications.rs`, handed over by `teller.rs`.
+//! Events of objects, as passed to the owner's callback, and their JSON in S3's form.
+//! Public; created inside writes by `notifications.rs`, passed on by `notifier.rs`.
 
 use std::sync::Arc;
 
@@ -9,63 +9,55 @@ use serde_json::{Value, json};
 use crate::attributes::timestamp;
 use crate::listing::encoded;
 
-/// Called after the commit of each event that somebody asked for, on a thread of its own; `Blobs::stop` waits for it to return.
+/// Called after the commit of each requested event, on a thread of its own; `Blobs::stop` waits for it to return.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Something that happened to an object.
+/// An event of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
     pub what: Happening,
-    /// The object's bucket.
     pub bucket: String,
-    /// Its key, not encoded.
+    /// The object's key, not URL-encoded.
     pub key: String,
-    /// Its size in bytes and its ETag without quotes; nothing when it is gone.
+    /// Size in bytes and ETag without quotes; absent when the object was deleted.
     pub content: Option<(u64, String)>,
-    /// When it happened, in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub at_ms: i64,
-    /// Grows with every write in the order of commits; compare as text.
+    /// Grows with every write in the order of commits; to be compared as text.
     pub sequencer: String,
-    /// The entry of the bucket's notification configuration that asked.
+    /// The entry of the bucket's notification configuration that requested the event.
     pub asked: Asked,
-    /// The server's region.
     pub region: String,
 }
 
-/// An entry of a notification configuration, as far as its owner needs it.
+/// The parts of a notification configuration's entry that its owner needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The entry's id.
     pub id: String,
-    /// The topic or queue it names.
+    /// The topic or queue of the entry.
     pub arn: String,
 }
 
-/// What can happen to an object.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// It was written.
     Created(Creation),
-    /// A client deleted it.
+    /// Deleted by a client.
     Deleted,
-    /// A lifecycle rule deleted it.
+    /// Deleted by a lifecycle rule.
     Expired,
 }
 
-/// How an object came to be.
+/// The operation that created an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// One PUT.
     Put,
-    /// A copy of another object.
     Copy,
-    /// A completed multipart upload.
     CompleteMultipartUpload,
 }
 
 impl Happening {
-    /// The name S3 gives this event in configurations.
+    /// S3's name of this event in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::Created(Creation::Put) => "s3:ObjectCreated:Put",
@@ -78,7 +70,7 @@ impl Happening {
 }
 
 impl Event {
-    /// The message that S3 sends for this event.
+    /// S3's message for this event.
     pub fn to_json(&self) -> Value {
         let mut object = json!({ "key": encoded(&self.key, true).replace("%20", "+"), "sequencer": self.sequencer });
         if let Some((size, etag)) = &self.content {
@@ -104,10 +96,10 @@ impl Event {
     }
 }
 
-/// A time as S3 writes it.
+/// A time in S3's form.
 pub(crate) fn iso_of(time: &Timestamp) -> String {
     let mut text = Vec::new();
-    time.format(TimestampFormat::DateTime, &mut text).expect("S3 times have a date, and a vector takes any text");
+    time.format(TimestampFormat::DateTime, &mut text).expect("S3 times have a date, and writing to a vector cannot fail");
     String::from_utf8_lossy(&text).into_owned()
 }
 

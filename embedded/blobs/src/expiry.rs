@@ -1,4 +1,4 @@
-//! The chore that carries out lifecycle rules: looks every so often, and deletes what is due in small writes.
+//! Applies lifecycle rules: checks them periodically, and deletes due objects in small writes.
 //! Started by the server beside its connections; ends with them.
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,10 +14,10 @@ use crate::objects;
 use crate::settings::Clock;
 use crate::writer::Writer;
 
-/// Objects or uploads that one write deletes at most, so that clients' writes come in between.
+/// Objects or uploads that one write deletes at most, so that clients' writes are not held up.
 const DUE_MAX: usize = 256;
 
-/// What the chore needs.
+/// The periodic check of lifecycle rules.
 #[derive(Clone)]
 pub(crate) struct Expiry {
     pub(crate) readers: Readers,
@@ -27,24 +27,29 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    /// Looks again and again, until the task is dropped.
+    /// Checks the rules periodically, until the task is dropped.
     pub(crate) async fn run(self) {
         let mut ticks = interval(self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.look().await {
+            match self.expire_due().await {
                 Ok((0, 0)) => {}
-                Ok((objects, uploads)) => tracing::info!(objects, uploads, "lifecycle rules removed what was due"),
+                Ok((objects, uploads)) => {
+                    tracing::info!(objects, uploads, "lifecycle rules deleted objects and aborted unfinished uploads")
+                }
                 Err(Error::Stopping) => return,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "lifecycle rules were not carried out, the next look will")
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "lifecycle rules could not be applied; the next check tries again"
+                    )
                 }
             }
         }
     }
 
-    async fn look(&self) -> Result<(usize, usize), Error> {
+    async fn expire_due(&self) -> Result<(usize, usize), Error> {
         let since = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
         let configured = self.readers.run(|connection| configurations::all::<Lifecycle>(connection, Kind::Lifecycle)).await?;

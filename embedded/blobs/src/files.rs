@@ -1,13 +1,16 @@
-//! The bytes of large objects: one immutable file each, named by a random id, never by key.
+//! The bytes of large objects: one immutable file each, named by a random id and not by key.
 //!
 //! ```text
 //! incoming/<id> --sync, rename, sync of the folder--> content/<first two>/<id> --row committed--> kept
 //! ```
-//! A file that no row names is swept at the next start. Used by uploads, copies, downloads and the reaper.
+//! A file that no row names is removed at the next start. Used by uploads, copies, downloads and the reaper.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::error::Error;
 use crate::reaper::Reaper;
@@ -22,7 +25,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Opens or creates the folders and empties the one for uploads in progress.
+    /// Opens or creates the folders and empties `incoming`.
     pub(crate) fn open(data: &Path) -> Result<Self, Error> {
         let files = Self { incoming: data.join("incoming"), content: data.join("content") };
         files.prepare().map_err(|source| Error::Folder { path: data.to_owned(), source })?;
@@ -30,9 +33,9 @@ impl Files {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.incoming)?;
+        make_folder(&self.incoming)?;
         for shard in 0..SHARDS {
-            fs::create_dir_all(self.content.join(format!("{shard:02x}")))?;
+            make_folder(&self.content.join(format!("{shard:02x}")))?;
         }
         File::open(&self.content)?.sync_all()?;
         for entry in fs::read_dir(&self.incoming)? {
@@ -43,18 +46,18 @@ impl Files {
 
     /// Opens the file of stored bytes.
     pub(crate) fn read(&self, id: &str) -> io::Result<File> {
-        File::open(self.path(id))
+        open(File::options().read(true), &self.path(id))
     }
 
-    /// Creates an empty file for bytes that are still arriving.
+    /// Creates an empty file for an upload.
     pub(crate) fn create(&self, reaper: &Reaper) -> io::Result<(File, Incoming)> {
         let id = fresh_id();
         let path = self.incoming.join(&id);
-        let file = File::options().write(true).create_new(true).open(&path)?;
+        let file = options().create_new(true).open(&path)?;
         Ok((file, Incoming { id, path: Some(path), reaper: reaper.clone() }))
     }
 
-    /// Makes an arrived file permanent in name and bytes; it still goes away unless a row keeps it.
+    /// Makes an uploaded file permanent in name and bytes; it is still removed unless a row names it.
     pub(crate) fn settle(&self, file: &File, incoming: Incoming) -> io::Result<Fresh> {
         file.sync_data()?;
         let (id, from, reaper) = incoming.into_parts();
@@ -66,7 +69,7 @@ impl Files {
         Ok(fresh)
     }
 
-    /// Gives stored bytes a second name, without copying where the file system allows.
+    /// Duplicates stored bytes, without copying where the file system can share them.
     pub(crate) fn duplicate(&self, id: &str, reaper: &Reaper) -> io::Result<Fresh> {
         let twin = fresh_id();
         let path = self.path(&twin);
@@ -82,7 +85,7 @@ impl Files {
         Ok(fresh)
     }
 
-    /// Removes stored bytes; bytes already gone are fine.
+    /// Removes stored bytes; missing ones are no error.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -90,7 +93,7 @@ impl Files {
         }
     }
 
-    /// Removes every stored file that `is_named` does not know, and returns how many went.
+    /// Removes every stored file for which `is_named` is false, and returns their number.
     pub(crate) fn sweep(&self, is_named: impl Fn(&str) -> Result<bool, Error>) -> Result<u64, Error> {
         let mut removed = 0;
         for shard in fs::read_dir(&self.content)? {
@@ -118,7 +121,25 @@ impl Files {
     }
 }
 
-/// A file of arriving bytes; removed when dropped.
+/// Creates a folder, and its parents, for their owner only.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens a file; other programs of the same user may have put a link or a FIFO in its place, which is an error at once.
+pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file")) }
+}
+
+/// Options to write a file that only its owner may read, created when missing.
+pub(crate) fn options() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).create(true).mode(0o600);
+    options
+}
+
+/// A file of an unfinished upload; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     id: String,
@@ -128,7 +149,7 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     fn into_parts(mut self) -> (String, PathBuf, Reaper) {
-        let path = self.path.take().expect("the path is taken once, when the guard ends");
+        let path = self.path.take().expect("the path is taken only once, when this value is consumed or dropped");
         (std::mem::take(&mut self.id), path, self.reaper.clone())
     }
 }
@@ -155,7 +176,7 @@ impl Fresh {
         &self.id
     }
 
-    /// Ends the guard, because a committed row names the file, or may do so.
+    /// Keeps the file, because a committed row names it, or may do so.
     pub(crate) fn keep(mut self) {
         self.path = None;
     }

@@ -1,6 +1,6 @@
-//! Lifecycle rules of a bucket, kept as JSON: what they ask for, and which objects and uploads are due.
-//! Times count in whole days as S3 counts them: what was made on a day is due at the midnight after its last day.
-//! Set by the service, carried out by `expiry.rs`.
+//! Lifecycle rules of a bucket, stored as JSON, and the objects and uploads that they delete.
+//! Times are whole days, as in S3: an object is due at the midnight after its last day.
+//! Set by the service, applied by `expiry.rs`.
 
 use rusqlite::{Connection, params};
 use s3s::dto::Timestamp;
@@ -25,24 +25,24 @@ pub(crate) struct Rule {
     pub(crate) id: String,
     pub(crate) is_enabled: bool,
     pub(crate) prefix: String,
-    /// Whether the prefix came inside a filter, and goes back in one.
+    /// True when the prefix was given inside a filter, and is returned in one.
     pub(crate) is_filter: bool,
     pub(crate) expiration: Option<Expiration>,
-    /// Days after which an unfinished upload is dropped.
+    /// Days after which an unfinished upload is aborted.
     pub(crate) abort_days: Option<i32>,
 }
 
-/// When an object goes.
+/// The time at which objects are deleted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Expiration {
-    /// Days after it was written.
+    /// Days after the object was written.
     Days(i32),
     /// From this time on.
     Date(Timestamp),
 }
 
 impl Rule {
-    /// Objects last written at or before this time are due; nothing is due without it.
+    /// Objects last written at or before this time are due; absent when the rule expires none.
     fn written_until_ms(&self, now_ms: i64) -> Option<i64> {
         match self.expiration.as_ref()? {
             Expiration::Days(days) => Some(days_before(now_ms, *days)),
@@ -50,25 +50,25 @@ impl Rule {
         }
     }
 
-    /// Uploads begun at or before this time are due; nothing is due without it.
+    /// Uploads started at or before this time are due; absent when the rule aborts none.
     fn begun_until_ms(&self, now_ms: i64) -> Option<i64> {
         Some(days_before(now_ms, self.abort_days?))
     }
 }
 
-/// The last midnight, less so many days.
+/// The last midnight, minus some days.
 fn days_before(now_ms: i64, days: i32) -> i64 {
     now_ms - now_ms.rem_euclid(DAY_MS) - i64::from(days) * DAY_MS
 }
 
-/// An object that a rule wants gone, as it was looked at.
+/// An object to be deleted by a rule, in the version that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) key: String,
     pub(crate) content: i64,
 }
 
-/// The first objects of a bucket, above a key, that a rule wants gone.
+/// The first objects of a bucket, after a key, that a rule deletes.
 pub(crate) fn due_objects(
     connection: &Connection,
     bucket: i64,
@@ -89,7 +89,7 @@ pub(crate) fn due_objects(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The first uploads of a bucket that a rule wants dropped.
+/// The first uploads of a bucket that a rule aborts.
 pub(crate) fn due_uploads(connection: &Connection, bucket: i64, rule: &Rule, now_ms: i64, max: usize) -> Result<Vec<i64>, Error> {
     let Some(until_ms) = rule.begun_until_ms(now_ms) else { return Ok(Vec::new()) };
     let mut statement = connection.prepare_cached(
@@ -116,7 +116,7 @@ mod tests {
             abort_days: Some(2),
         };
         let one = rule(Expiration::Days(1));
-        // Written at noon of day 10, an object is a day old at noon of day 11, and due at the midnight that ends it.
+        // Written at noon of day 10, an object is a day old at noon of day 11, and due at the midnight after that.
         let written = 10 * DAY_MS + DAY_MS / 2;
         assert!(one.written_until_ms(12 * DAY_MS - 1) < Some(written));
         assert!(one.written_until_ms(12 * DAY_MS) >= Some(written));

@@ -1,5 +1,5 @@
-//! Ordered listing of keys with prefix, delimiter and resumption, shared by both versions of ListObjects.
-//! Walks the key index and jumps over each common prefix with a new seek.
+//! Ordered listing of keys with prefix, delimiter and continuation, shared by both versions of ListObjects.
+//! Reads the key index and skips each common prefix with a new seek.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::{Connection, params};
@@ -7,20 +7,20 @@ use rusqlite::{Connection, params};
 use crate::error::Error;
 use crate::objects::bucket_id;
 
-/// Most entries in one answer.
+/// Entries in one answer, at most.
 pub(crate) const ENTRIES_MAX: usize = 1000;
 /// Rows fetched with one seek while a delimiter folds them.
 const ROWS_PER_SEEK: usize = ENTRIES_MAX + 1;
 
 const KEPT_IN_URLS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
-/// What to list.
+/// The parameters of a listing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Question {
+pub(crate) struct ListQuery {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
     pub(crate) delimiter: String,
-    /// Only keys and prefixes after this one.
+    /// Selects keys and prefixes after this one.
     pub(crate) after: String,
     pub(crate) entries_max: usize,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Listed {
 pub(crate) struct Page {
     pub(crate) objects: Vec<Listed>,
     pub(crate) prefixes: Vec<String>,
-    /// Where the next page starts, when there is one.
+    /// The `after` of the next page, when there is one.
     pub(crate) next_after: Option<String>,
 }
 
@@ -51,31 +51,31 @@ impl Page {
 }
 
 /// Reads one page.
-pub(crate) fn list(connection: &Connection, question: &Question) -> Result<Page, Error> {
-    let bucket = bucket_id(connection, &question.bucket)?;
+pub(crate) fn list(connection: &Connection, query: &ListQuery) -> Result<Page, Error> {
+    let bucket = bucket_id(connection, &query.bucket)?;
     let mut page = Page::default();
-    if question.entries_max == 0 {
+    if query.entries_max == 0 {
         return Ok(page);
     }
     let mut statement = connection.prepare_cached(
         "SELECT key, size, etag, modified_ms FROM objects
          WHERE bucket = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key LIMIT ?4",
     )?;
-    let end = successor(question.prefix.as_bytes());
-    let mut seek = Some(first_key(question));
+    let end = successor(query.prefix.as_bytes());
+    let mut seek = Some(first_key(query));
     let mut last = String::new();
     while let Some(from) = seek.take() {
-        let wanted = ROWS_PER_SEEK.min(question.entries_max - page.len() + 1);
+        let wanted = ROWS_PER_SEEK.min(query.entries_max - page.len() + 1);
         let mut rows = statement.query(params![bucket, from, end, wanted as i64])?;
         let mut fetched = 0;
         while let Some(row) = rows.next()? {
             fetched += 1;
-            if page.len() == question.entries_max {
+            if page.len() == query.entries_max {
                 page.next_after = Some(last);
                 return Ok(page);
             }
             let key = text(row.get(0)?);
-            if let Some(prefix) = common_prefix(&key, question) {
+            if let Some(prefix) = common_prefix(&key, query) {
                 last = prefix.to_owned();
                 page.prefixes.push(last.clone());
                 seek = successor(last.as_bytes());
@@ -91,25 +91,25 @@ pub(crate) fn list(connection: &Connection, question: &Question) -> Result<Page,
     Ok(page)
 }
 
-/// The lowest key that may stand in the page.
-fn first_key(question: &Question) -> Vec<u8> {
-    let prefix = question.prefix.as_bytes();
-    if question.after.as_bytes() < prefix || question.after.is_empty() {
+/// The lowest key that may be on the page.
+fn first_key(query: &ListQuery) -> Vec<u8> {
+    let prefix = query.prefix.as_bytes();
+    if query.after.as_bytes() < prefix || query.after.is_empty() {
         return prefix.to_vec();
     }
-    match common_prefix(&question.after, question) {
-        Some(passed) => successor(passed.as_bytes()).unwrap_or_else(|| next_key(&question.after)),
-        None => next_key(&question.after),
+    match common_prefix(&query.after, query) {
+        Some(passed) => successor(passed.as_bytes()).unwrap_or_else(|| next_key(&query.after)),
+        None => next_key(&query.after),
     }
 }
 
-fn common_prefix<'a>(key: &'a str, question: &Question) -> Option<&'a str> {
-    if question.delimiter.is_empty() {
+fn common_prefix<'a>(key: &'a str, query: &ListQuery) -> Option<&'a str> {
+    if query.delimiter.is_empty() {
         return None;
     }
-    let rest = key.strip_prefix(question.prefix.as_str())?;
-    let at = rest.find(question.delimiter.as_str())?;
-    Some(&key[..question.prefix.len() + at + question.delimiter.len()])
+    let rest = key.strip_prefix(query.prefix.as_str())?;
+    let at = rest.find(query.delimiter.as_str())?;
+    Some(&key[..query.prefix.len() + at + query.delimiter.len()])
 }
 
 fn next_key(key: &str) -> Vec<u8> {
@@ -130,7 +130,7 @@ pub(crate) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// A stored key as text; keys come in as UTF-8, so nothing is lost.
+/// A stored key as text; keys are received as UTF-8, so nothing is lost.
 pub(crate) fn text(key: Vec<u8>) -> String {
     String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::events::Creation;
 use crate::files::Fresh;
 use crate::objects::{self, NewBytes, NewObject, Piece, bucket_id};
-use crate::reaper::Chore;
+use crate::reaper::Cleanup;
 use crate::writer::After;
 
 /// Highest part number.
@@ -47,7 +47,7 @@ pub(crate) struct NamedPart {
     pub(crate) sums: Sums,
 }
 
-/// What a client asks for when it completes an upload.
+/// The request to complete an upload.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) bucket: String,
@@ -55,7 +55,7 @@ pub(crate) struct Completion {
     pub(crate) upload: String,
     pub(crate) parts: Vec<NamedPart>,
     pub(crate) sums: Sums,
-    /// Whether the client takes the checksum for one over the whole, when it says so.
+    /// True or false when the client states whether its checksum covers the whole object.
     pub(crate) is_sum_of_whole: Option<bool>,
     pub(crate) size: Option<u64>,
     pub(crate) conditions: WriteConditions,
@@ -64,7 +64,7 @@ pub(crate) struct Completion {
     pub(crate) object_bytes_max: u64,
 }
 
-/// What a completed upload became.
+/// The answer to a completed upload.
 #[derive(Clone, Debug)]
 pub(crate) struct Completed {
     pub(crate) etag: String,
@@ -81,7 +81,7 @@ pub(crate) fn create(connection: &Connection, bucket: &str, key: &str, name: &st
     Ok(())
 }
 
-/// Finds an upload by its name, which must belong to this bucket and key.
+/// Finds an upload by its id, which must belong to this bucket and key.
 pub(crate) fn find(connection: &Connection, bucket: &str, key: &str, name: &str) -> Result<Upload, Error> {
     let bucket = bucket_id(connection, bucket)?;
     connection
@@ -101,7 +101,7 @@ pub(crate) fn find(connection: &Connection, bucket: &str, key: &str, name: &str)
         })
 }
 
-/// Stores a part in place of an earlier one of the same number, and returns its time.
+/// Stores a part, replacing an earlier one of the same number, and returns its time.
 pub(crate) fn put_part(
     connection: &Connection,
     after: &mut After,
@@ -160,7 +160,7 @@ pub(crate) fn parts(connection: &Connection, upload: i64, after: i32, parts_max:
     Ok(parts)
 }
 
-/// The unfinished uploads of a bucket in order of key, those after the marker only.
+/// The unfinished uploads of a bucket after the marker, in order of key.
 pub(crate) fn list(
     connection: &Connection,
     bucket: &str,
@@ -177,37 +177,37 @@ pub(crate) fn list(
          ORDER BY key, name LIMIT ?6",
     )?;
     let end = crate::listing::successor(prefix.as_bytes());
-    // The empty marker stands before every key, and no key is empty.
+    // The empty marker sorts before every key, since no key is empty.
     let rows =
         statement.query_map(params![bucket, prefix.as_bytes(), end, key.as_bytes(), name, uploads_max], |row| Ok(read_upload(row)))?;
     rows.map(|row| row?).collect()
 }
 
-/// Turns an upload into an object; doing it again gives the same answer.
-pub(crate) fn complete(connection: &Connection, after: &mut After, wish: Completion) -> Result<Completed, Error> {
-    let upload = match find(connection, &wish.bucket, &wish.key, &wish.upload) {
+/// Turns an upload into an object; a repeated request gets the same answer.
+pub(crate) fn complete(connection: &Connection, after: &mut After, completion: Completion) -> Result<Completed, Error> {
+    let upload = match find(connection, &completion.bucket, &completion.key, &completion.upload) {
         Err(Error::Refused(refusal)) if *refusal.code() == S3ErrorCode::NoSuchUpload => {
-            return completed_before(connection, &wish).ok_or(Error::Refused(refusal));
+            return completed_before(connection, &completion).ok_or(Error::Refused(refusal));
         }
         found => found?,
     };
     let is_sum_of_whole = upload.attributes.is_sum_of_whole;
-    if wish.is_sum_of_whole.is_some_and(|wanted| wanted != is_sum_of_whole) {
+    if completion.is_sum_of_whole.is_some_and(|wanted| wanted != is_sum_of_whole) {
         return Err(s3_error!(InvalidRequest, "The upload was created using another checksum type.").into());
     }
     let stored = parts(connection, upload.id, 0, i64::from(PARTS_MAX))?;
-    let (chosen, rest) = choose(stored, &wish)?;
+    let (chosen, rest) = choose(stored, &completion)?;
     let size = chosen.iter().map(|part| part.size).sum::<u64>();
-    if size > wish.object_bytes_max {
+    if size > completion.object_bytes_max {
         return Err(s3_error!(EntityTooLarge, "The completed object would be too large.").into());
     }
-    if wish.size.is_some_and(|announced| announced != size) {
+    if completion.size.is_some_and(|announced| announced != size) {
         return Err(s3_error!(InvalidRequest, "The provided 'x-amz-mp-object-size' header does not match.").into());
     }
     let etags: Vec<_> = chosen.iter().map(|part| part.etag.clone()).collect();
     let etag = digest::etag_of_parts(&etags);
     let sums = sums_of_parts(&upload, &chosen);
-    if !wish.sums.agrees_with(&sums) {
+    if !completion.sums.agrees_with(&sums) {
         return Err(s3_error!(BadDigest, "The checksum you specified did not match the calculated checksum.").into());
     }
     connection.prepare_cached("DELETE FROM parts WHERE upload = ?1")?.execute([upload.id])?;
@@ -222,20 +222,20 @@ pub(crate) fn complete(connection: &Connection, after: &mut After, wish: Complet
     let pieces = chosen.into_iter().map(|part| Piece { file: part.file, size: part.size }).collect();
     let object = NewObject {
         how: Creation::CompleteMultipartUpload,
-        bucket: wish.bucket,
-        key: wish.key,
-        number: wish.number,
+        bucket: completion.bucket,
+        key: completion.key,
+        number: completion.number,
         size,
         etag: etag.clone(),
         attributes,
         bytes: NewBytes::Named(pieces),
-        conditions: wish.conditions,
+        conditions: completion.conditions,
     };
     objects::write(connection, after, object)?;
     Ok(Completed { etag, sums, is_sum_of_whole })
 }
 
-/// Drops an upload and its parts.
+/// Removes an upload and its parts.
 pub(crate) fn abort(connection: &Connection, after: &mut After, upload: i64) -> Result<(), Error> {
     let files = parts(connection, upload, 0, i64::from(PARTS_MAX))?.into_iter().map(|part| part.file).collect();
     connection.prepare_cached("DELETE FROM parts WHERE upload = ?1")?.execute([upload])?;
@@ -244,13 +244,13 @@ pub(crate) fn abort(connection: &Connection, after: &mut After, upload: i64) -> 
     Ok(())
 }
 
-/// Drops every upload of a bucket.
+/// Removes every upload of a bucket.
 pub(crate) fn abort_all(connection: &Connection, after: &mut After, bucket: i64) -> Result<(), Error> {
     let ids = upload_ids(connection, "SELECT id FROM uploads WHERE bucket = ?1", bucket)?;
     ids.into_iter().try_for_each(|upload| abort(connection, after, upload))
 }
 
-/// Drops the rows of uploads begun before a time; their files go with the sweep that follows at start.
+/// Removes the rows of uploads started before a time; their files are removed by the sweep at start.
 pub(crate) fn drop_stale(connection: &Connection, before_ms: i64) -> Result<usize, Error> {
     let ids = upload_ids(connection, "SELECT id FROM uploads WHERE initiated_ms < ?1", before_ms)?;
     for upload in &ids {
@@ -275,23 +275,23 @@ fn read_upload(row: &SqlRow<'_>) -> Result<Upload, Error> {
     })
 }
 
-fn completed_before(connection: &Connection, wish: &Completion) -> Option<Completed> {
-    let (row, _) = objects::find(connection, &wish.bucket, &wish.key).ok()?;
-    let is_same = row.attributes.upload.as_deref() == Some(wish.upload.as_str());
+fn completed_before(connection: &Connection, completion: &Completion) -> Option<Completed> {
+    let (row, _) = objects::find(connection, &completion.bucket, &completion.key).ok()?;
+    let is_same = row.attributes.upload.as_deref() == Some(completion.upload.as_str());
     is_same.then_some(Completed { etag: row.etag, sums: row.attributes.sums, is_sum_of_whole: row.attributes.is_sum_of_whole })
 }
 
-/// Picks the parts the client names, in its order, and returns the others apart.
-fn choose(stored: Vec<Part>, wish: &Completion) -> Result<(Vec<Part>, Vec<Part>), Error> {
-    if wish.parts.is_empty() {
+/// Selects the parts that the client names, in its order, and returns the others separately.
+fn choose(stored: Vec<Part>, completion: &Completion) -> Result<(Vec<Part>, Vec<Part>), Error> {
+    if completion.parts.is_empty() {
         return Err(s3_error!(MalformedXML, "You must specify at least one part.").into());
     }
-    if !wish.parts.is_sorted_by(|one, next| one.number < next.number) {
+    if !completion.parts.is_sorted_by(|one, next| one.number < next.number) {
         return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order.").into());
     }
-    let mut chosen = Vec::with_capacity(wish.parts.len());
+    let mut chosen = Vec::with_capacity(completion.parts.len());
     let mut rest = Vec::new();
-    let mut named = wish.parts.iter().peekable();
+    let mut named = completion.parts.iter().peekable();
     for part in stored {
         match named.next_if(|named| named.number == part.number) {
             Some(named) if named.etag == part.etag && named.sums.agrees_with(&part.sums) => chosen.push(part),
@@ -303,7 +303,7 @@ fn choose(stored: Vec<Part>, wish: &Completion) -> Result<(Vec<Part>, Vec<Part>)
         return Err(invalid_part());
     }
     let but_last = &chosen[..chosen.len() - 1];
-    if but_last.iter().any(|part| part.size < wish.part_bytes_min) {
+    if but_last.iter().any(|part| part.size < completion.part_bytes_min) {
         return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed object size.").into());
     }
     Ok((chosen, rest))
@@ -327,8 +327,8 @@ fn sums_of_parts(upload: &Upload, chosen: &[Part]) -> Sums {
 
 fn discard(after: &mut After, upload: i64, files: Vec<String>) {
     if !files.is_empty() {
-        // Pins count up from one, so the negated number never meets a reader.
-        after.chore(Chore::Retire { content: -upload, files });
+        // Pins count up from one, so the negated number never equals a reader's.
+        after.cleanup(Cleanup::Retire { content: -upload, files });
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who wants to hear what: a bucket's notification configuration, kept as JSON, matched inside each write.
-//! A bucket tells what the entries of its configuration ask for, and nothing before it is configured.
+//! A bucket's notification configuration, stored as JSON, and its matching inside each write.
+//! A bucket sends the events that its configuration asks for, and none before it is configured.
 //! Called by the writes of `objects.rs`.
 
 use rusqlite::Connection;
@@ -18,7 +18,7 @@ pub(crate) struct Notifications {
     pub(crate) targets: Vec<Target>,
 }
 
-/// One entry: which events of which keys go where.
+/// One entry: the events, the keys and the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
     pub(crate) id: String,
@@ -37,7 +37,7 @@ impl Target {
     }
 }
 
-/// Whether a configured name means an event; expiry counts as a removal too, because no client should miss it.
+/// True when a configured name covers an event; expiry counts as a removal too, so that no client misses it.
 fn is_meant(event: &str, name: &str) -> bool {
     match event.strip_suffix('*') {
         Some(start) => name.starts_with(start) || (start == "s3:ObjectRemoved:" && name == Happening::Expired.name()),
@@ -45,7 +45,7 @@ fn is_meant(event: &str, name: &str) -> bool {
     }
 }
 
-/// Adds what happened to what the write leaves to do, once for each entry that asks for it.
+/// Adds an event to the follow-up work of a write, once for each entry that asks for it.
 pub(crate) fn note(
     connection: &Connection,
     after: &mut After,
@@ -53,7 +53,7 @@ pub(crate) fn note(
     (what, key): (Happening, &str),
     content: Option<(u64, String)>,
 ) -> Result<(), Error> {
-    if !after.is_heard() {
+    if !after.has_callback() {
         return Ok(());
     }
     let Some(configuration) = configurations::read::<Notifications>(connection, bucket, Kind::Notifications)? else { return Ok(()) };

@@ -1,5 +1,5 @@
 //! Rows of objects: look up, write, delete. Plain functions over a connection, used inside reads and writes.
-//! Every write ends with the files of the content it replaced queued for removal.
+//! Every write queues the files of the content that it replaces for removal.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use s3s::{S3Error, S3ErrorCode};
@@ -10,10 +10,10 @@ use crate::error::Error;
 use crate::events::{Creation, Happening};
 use crate::files::Fresh;
 use crate::notifications;
-use crate::reaper::Chore;
+use crate::reaper::Cleanup;
 use crate::writer::After;
 
-/// What the catalogue knows about one object.
+/// The row of one object.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) content: i64,
@@ -33,11 +33,11 @@ pub(crate) struct Piece {
 /// The bytes of a new object.
 #[derive(Debug)]
 pub(crate) enum NewBytes {
-    /// To be kept in the row.
+    /// Bytes to be stored in the row.
     Inline(Vec<u8>),
     /// Files that become the object's pieces, in order.
     Files(Vec<(Fresh, u64)>),
-    /// Files that rows already name, whose rows the caller takes away in the same write.
+    /// Files that rows already name; the caller deletes those rows in the same write.
     Named(Vec<Piece>),
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct NewObject {
     pub(crate) conditions: WriteConditions,
 }
 
-/// Finds a bucket's number.
+/// The row number of a bucket.
 pub(crate) fn bucket_id(connection: &Connection, bucket: &str) -> Result<i64, Error> {
     connection
         .prepare_cached("SELECT id FROM buckets WHERE name = ?1")?
@@ -64,7 +64,7 @@ pub(crate) fn bucket_id(connection: &Connection, bucket: &str) -> Result<i64, Er
         .ok_or_else(no_such_bucket)
 }
 
-/// Finds an object, with its bytes when they are in the row.
+/// Finds an object, with its bytes when they are stored in the row.
 pub(crate) fn find(connection: &Connection, bucket: &str, key: &str) -> Result<(Row, Option<Vec<u8>>), Error> {
     let mut statement = connection.prepare_cached(
         "SELECT o.content, o.size, o.etag, o.modified_ms, o.attributes, i.bytes
@@ -93,13 +93,13 @@ pub(crate) fn pieces(connection: &Connection, content: i64) -> Result<Vec<Piece>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Writes an object in place of the one that may stand under its key, and returns its time.
+/// Writes an object, replacing one of the same key, and returns its time.
 pub(crate) fn write(connection: &Connection, after: &mut After, object: NewObject) -> Result<i64, Error> {
     let bucket = bucket_id(connection, &object.bucket)?;
-    let standing = standing(connection, bucket, &object.key)?;
-    object.conditions.check(standing.as_ref().map(|standing| standing.etag.as_str()))?;
-    if let Some(standing) = standing {
-        retire(connection, after, &standing)?;
+    let present = present(connection, bucket, &object.key)?;
+    object.conditions.check(present.as_ref().map(|present| present.etag.as_str()))?;
+    if let Some(present) = present {
+        retire(connection, after, &present)?;
     }
     let is_inline = matches!(object.bytes, NewBytes::Inline(_));
     write_bytes(connection, after, object.number, object.bytes)?;
@@ -144,7 +144,7 @@ fn write_bytes(connection: &Connection, after: &mut After, number: i64, bytes: N
     Ok(())
 }
 
-/// Deletes an object; false when there was none.
+/// Deletes an object; returns false when there was none.
 pub(crate) fn delete(
     connection: &Connection,
     after: &mut After,
@@ -152,29 +152,29 @@ pub(crate) fn delete(
     key: &str,
     conditions: &WriteConditions,
 ) -> Result<bool, Error> {
-    let standing = standing(connection, bucket, key)?;
-    conditions.check(standing.as_ref().map(|standing| standing.etag.as_str()))?;
-    let Some(standing) = standing else { return Ok(false) };
-    remove(connection, after, bucket, key, &standing)?;
+    let present = present(connection, bucket, key)?;
+    conditions.check(present.as_ref().map(|present| present.etag.as_str()))?;
+    let Some(present) = present else { return Ok(false) };
+    remove(connection, after, bucket, key, &present)?;
     notifications::note(connection, after, bucket, (Happening::Deleted, key), None)?;
     Ok(true)
 }
 
-/// Deletes an object by a lifecycle rule, unless it was replaced since it was looked at.
+/// Deletes an object by a lifecycle rule, unless it was replaced since it was found.
 pub(crate) fn expire(connection: &Connection, after: &mut After, bucket: i64, key: &str, content: i64) -> Result<bool, Error> {
-    let Some(standing) = standing(connection, bucket, key)?.filter(|standing| standing.content == content) else { return Ok(false) };
-    remove(connection, after, bucket, key, &standing)?;
+    let Some(present) = present(connection, bucket, key)?.filter(|present| present.content == content) else { return Ok(false) };
+    remove(connection, after, bucket, key, &present)?;
     notifications::note(connection, after, bucket, (Happening::Expired, key), None)?;
     Ok(true)
 }
 
-fn remove(connection: &Connection, after: &mut After, bucket: i64, key: &str, standing: &Standing) -> Result<(), Error> {
-    retire(connection, after, standing)?;
+fn remove(connection: &Connection, after: &mut After, bucket: i64, key: &str, present: &Present) -> Result<(), Error> {
+    retire(connection, after, present)?;
     connection.prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?.execute(params![bucket, key.as_bytes()])?;
     Ok(())
 }
 
-/// Changes the attributes of the object that stands under a key.
+/// Changes the attributes of the object with this key.
 pub(crate) fn change_attributes(
     connection: &Connection,
     bucket: &str,
@@ -190,28 +190,28 @@ pub(crate) fn change_attributes(
     Ok(())
 }
 
-struct Standing {
+struct Present {
     content: i64,
     is_inline: bool,
     etag: String,
 }
 
-fn standing(connection: &Connection, bucket: i64, key: &str) -> Result<Option<Standing>, Error> {
+fn present(connection: &Connection, bucket: i64, key: &str) -> Result<Option<Present>, Error> {
     let found = connection
         .prepare_cached("SELECT content, is_inline, etag FROM objects WHERE bucket = ?1 AND key = ?2")?
-        .query_row(params![bucket, key.as_bytes()], |row| Ok(Standing { content: row.get(0)?, is_inline: row.get(1)?, etag: row.get(2)? }))
+        .query_row(params![bucket, key.as_bytes()], |row| Ok(Present { content: row.get(0)?, is_inline: row.get(1)?, etag: row.get(2)? }))
         .optional()?;
     Ok(found)
 }
 
-fn retire(connection: &Connection, after: &mut After, standing: &Standing) -> Result<(), Error> {
-    if standing.is_inline {
-        connection.prepare_cached("DELETE FROM inline WHERE content = ?1")?.execute([standing.content])?;
+fn retire(connection: &Connection, after: &mut After, present: &Present) -> Result<(), Error> {
+    if present.is_inline {
+        connection.prepare_cached("DELETE FROM inline WHERE content = ?1")?.execute([present.content])?;
         return Ok(());
     }
-    let files = pieces(connection, standing.content)?.into_iter().map(|piece| piece.file).collect();
-    connection.prepare_cached("DELETE FROM pieces WHERE content = ?1")?.execute([standing.content])?;
-    after.chore(Chore::Retire { content: standing.content, files });
+    let files = pieces(connection, present.content)?.into_iter().map(|piece| piece.file).collect();
+    connection.prepare_cached("DELETE FROM pieces WHERE content = ?1")?.execute([present.content])?;
+    after.cleanup(Cleanup::Retire { content: present.content, files });
     Ok(())
 }
 

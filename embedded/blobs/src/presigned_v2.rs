@@ -1,6 +1,6 @@
-//! Presigned URLs of signature version 2, which boto3 makes unless it is told otherwise.
-//! Verified by the door before `s3s` looks at them: in constant time, and no part of the query may come twice,
-//! because `s3s` leaves repeated parts out of what it signs and still obeys them.
+//! Presigned URLs of signature version 2, which boto3 makes by default.
+//! Verified before `s3s` is called: in constant time, and a repeated query parameter is refused,
+//! because `s3s` leaves repeated ones out of the signed text and still applies them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use crate::query::Query;
 
 const HMAC_BLOCK_BYTES: usize = 64;
-/// Parts of a query that choose what is done, and are therefore signed. Sorted.
+/// Query parameters that select the operation and are therefore signed. Sorted.
 const SIGNED: [&str; 35] = [
     "accelerate",
     "acl",
@@ -54,12 +54,12 @@ const SIGNED: [&str; 35] = [
     "website",
 ];
 
-/// True when a request claims to be signed this way.
+/// True when a request has a signature of this version in its URL.
 pub(crate) fn is_claimed(query: &Query<'_>) -> bool {
     query.get("Signature").is_some()
 }
 
-/// Lets a request pass whose signature is that of the one key and whose time has not run out.
+/// Refuses a request unless the one key signed it and it has not expired.
 pub(crate) fn check<B>(request: &Request<B>, query: &Query<'_>, key: (&str, &str), now_secs: i64) -> S3Result<()> {
     let (access_key, secret_key) = key;
     let (Some(named), Some(signature), Some(expires)) = (query.get("AWSAccessKeyId"), query.get("Signature"), query.get("Expires")) else {
@@ -92,7 +92,7 @@ fn signed_text<B>(request: &Request<B>, query: &Query<'_>, expires: &str) -> Str
     let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("x-amz-")).collect();
     names.sort_unstable();
     for name in names {
-        writeln!(text, "{name}:{}", joined(headers, name)).expect("a string takes any text");
+        writeln!(text, "{name}:{}", joined(headers, name)).expect("writing to a string cannot fail");
     }
     text.push_str(request.uri().path());
     let mut separator = '?';
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     const KEY: (&str, &str) = ("a", "b");
-    /// As boto3 1.44 presigned it.
+    /// A URL that boto3 1.44 presigned.
     const OF_BOTO3: &str = "/bkt/a%20b%2B%C3%BC/x%3Fy?AWSAccessKeyId=a&Signature=TcL6AGAs94BkrTEsf0Xltqza1BA%3D&Expires=1795483437";
 
     fn code_of(method: &str, uri: &str, header: Option<(&str, &str)>, now_secs: i64) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The query of a request as the door reads it, before `s3s` does.
+//! Parses the query of a request, before `s3s` does.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,12 +9,12 @@ use percent_encoding::percent_decode_str;
 pub(crate) struct Query<'a>(pub(crate) &'a str);
 
 impl<'a> Query<'a> {
-    /// The first value of a name, decoded.
+    /// The first value of a parameter, decoded.
     pub(crate) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         self.pairs().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// A name that comes more than once.
+    /// A parameter that is given more than once.
     pub(crate) fn repeated(&self) -> Option<Cow<'a, str>> {
         let mut seen = HashSet::new();
         self.pairs().map(|(name, _)| name).find(|name| !seen.insert(name.clone()))

@@ -1,5 +1,5 @@
-//! The thread that works after commits: removes files that nothing names any more.
-//! Fed by the writer and by dropped uploads, so that neither waits for the disk.
+//! The thread that works after commits: removes files that no row names any more.
+//! The writer and dropped uploads queue its work, so that neither waits for the disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,32 +10,31 @@ use std::thread::JoinHandle;
 
 use crate::files::Files;
 
-const CHORES_MAX: usize = 16 * 1024;
+const CLEANUPS_MAX: usize = 16 * 1024;
 
-/// Something to do once a commit stands.
+/// Work to do after a commit.
 #[derive(Debug)]
-pub(crate) enum Chore {
-    /// The files of a content that was replaced or deleted.
+pub(crate) enum Cleanup {
+    /// Removes the files of a content that was replaced or deleted, once nothing reads it.
     Retire {
         /// The content's number, by which readers pin it.
         content: i64,
-        /// Its files.
         files: Vec<String>,
     },
-    /// A file that never became an object.
+    /// Removes a file that never became an object.
     Discard(PathBuf),
-    /// No more chores will come.
+    /// Ends the thread.
     Finish,
 }
 
 /// A handle to the thread's queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Reaper {
-    chores: SyncSender<Chore>,
+    cleanups: SyncSender<Cleanup>,
     pins: Arc<Mutex<Pins>>,
 }
 
-/// Contents that are being read, and files that wait for their readers.
+/// Contents that are being read, and files to remove when their readers are done.
 #[derive(Debug, Default)]
 struct Pins {
     readers: HashMap<i64, usize>,
@@ -45,36 +44,36 @@ struct Pins {
 impl Reaper {
     /// Starts the thread; it ends after `finish`.
     pub(crate) fn start(files: Files) -> io::Result<(Self, JoinHandle<()>)> {
-        let (chores, queue) = sync_channel(CHORES_MAX);
+        let (cleanups, queue) = sync_channel(CLEANUPS_MAX);
         let pins = Arc::new(Mutex::new(Pins::default()));
-        let reaper = Self { chores, pins: pins.clone() };
+        let reaper = Self { cleanups, pins: pins.clone() };
         let thread = std::thread::Builder::new().name("blobs-reaper".to_owned()).spawn(move || work(&queue, &files, &pins))?;
         Ok((reaper, thread))
     }
 
-    /// Queues a chore; waits while the queue is full. Not for async threads.
-    pub(crate) fn queue(&self, chore: Chore) {
-        if self.chores.send(chore).is_err() {
-            tracing::warn!("a chore came after the reaper ended, the next start will do it");
+    /// Queues work; waits while the queue is full. Not for async threads.
+    pub(crate) fn queue(&self, cleanup: Cleanup) {
+        if self.cleanups.send(cleanup).is_err() {
+            tracing::warn!("a file could not be queued for removal, because the store is stopping; the next start removes it");
         }
     }
 
     /// Queues the removal of an unfinished file; never waits.
     pub(crate) fn discard(&self, path: PathBuf) {
-        match self.chores.try_send(Chore::Discard(path)) {
+        match self.cleanups.try_send(Cleanup::Discard(path)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                tracing::warn!("an unfinished file stays until the next start");
+                tracing::warn!("too many files wait for removal; the file of a failed upload stays until the next start");
             }
         }
     }
 
-    /// Lets the thread end once it has done what is queued.
+    /// Ends the thread after the queued work.
     pub(crate) fn finish(&self) {
-        self.queue(Chore::Finish);
+        self.queue(Cleanup::Finish);
     }
 
-    /// Keeps a content's files in place until the pin is dropped.
+    /// Keeps a content's files until the pin is dropped.
     pub(crate) fn pin(&self, content: i64) -> Pin {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         *pins.readers.entry(content).or_default() += 1;
@@ -91,13 +90,13 @@ impl Reaper {
         pins.readers.remove(&content);
         let Some(files) = pins.waiting.remove(&content) else { return };
         drop(pins);
-        if self.chores.try_send(Chore::Retire { content, files }).is_err() {
-            tracing::warn!("files of a replaced object stay until the next start");
+        if self.cleanups.try_send(Cleanup::Retire { content, files }).is_err() {
+            tracing::warn!("too many files wait for removal; the files of a replaced object stay until the next start");
         }
     }
 }
 
-/// Keeps the files of one content while somebody reads them.
+/// Keeps the files of one content while it is being read.
 #[derive(Debug)]
 pub(crate) struct Pin {
     content: i64,
@@ -110,16 +109,16 @@ impl Drop for Pin {
     }
 }
 
-fn work(queue: &Receiver<Chore>, files: &Files, pins: &Mutex<Pins>) {
-    while let Ok(chore) = queue.recv() {
-        match chore {
-            Chore::Retire { content, files: ids } => retire(files, pins, content, ids),
-            Chore::Discard(path) => {
+fn work(queue: &Receiver<Cleanup>, files: &Files, pins: &Mutex<Pins>) {
+    while let Ok(cleanup) = queue.recv() {
+        match cleanup {
+            Cleanup::Retire { content, files: ids } => retire(files, pins, content, ids),
+            Cleanup::Discard(path) => {
                 if let Err(error) = std::fs::remove_file(&path) {
-                    tracing::warn!(%error, path = %path.display(), "an unfinished file could not be removed");
+                    tracing::warn!(%error, path = %path.display(), "the file of a failed upload could not be removed; the next start removes it");
                 }
             }
-            Chore::Finish => return,
+            Cleanup::Finish => return,
         }
     }
 }
@@ -134,7 +133,7 @@ fn retire(files: &Files, pins: &Mutex<Pins>, content: i64, ids: Vec<String>) {
     }
     for id in ids {
         if let Err(error) = files.remove(&id) {
-            tracing::warn!(%error, id, "a file that nothing names could not be removed, the next start will");
+            tracing::warn!(%error, id, "the file of a deleted or replaced object could not be removed; the next start removes it");
         }
     }
 }

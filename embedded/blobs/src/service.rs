@@ -1,5 +1,6 @@
-//! The S3 operations this server knows; `s3s` answers 501 NotImplemented to all others.
-//! Each goes to one function in a room of its own: buckets, reads, writes, lists, uploads.
+//! The S3 operations of this server; `s3s` answers 501 NotImplemented to all others. DeleteObjects has a route of its own
+//! (`deletes.rs`).
+//! Each operation calls one function in the modules bucket, read, write, list and upload.
 
 mod bucket;
 mod lifecycle;
@@ -10,6 +11,7 @@ mod refuse;
 mod upload;
 mod write;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use s3s::dto::*;
@@ -19,10 +21,11 @@ use crate::catalog::Readers;
 use crate::files::Files;
 use crate::reaper::Reaper;
 use crate::settings::{Limits, Settings};
-use crate::upload::{Intake, Patience};
+use crate::upload::{ClientPace, Intake};
 use crate::writer::Writer;
 
-/// Everything an operation needs.
+/// The shared state of all operations.
+#[derive(Clone)]
 pub(crate) struct Service {
     readers: Readers,
     writer: Writer,
@@ -31,17 +34,17 @@ pub(crate) struct Service {
     intake: Intake,
     limits: Limits,
     region: String,
-    next_number: AtomicI64,
+    next_number: Arc<AtomicI64>,
 }
 
 impl Service {
-    /// Puts the opened parts together; content numbers start at `first_number`.
+    /// Assembles the opened parts; content numbers start at `first_number`.
     pub(crate) fn new(settings: &Settings, readers: Readers, writer: Writer, files: Files, reaper: Reaper, first_number: i64) -> Self {
         let intake = Intake {
             files: files.clone(),
             reaper: reaper.clone(),
             bytes_max: settings.limits.put_bytes_max,
-            patience: Patience { wait_max: settings.limits.body_timeout, bytes_min: settings.limits.body_bytes_min },
+            pace: ClientPace { wait_max: settings.limits.body_timeout, bytes_min: settings.limits.body_bytes_min },
         };
         Self {
             readers,
@@ -51,7 +54,7 @@ impl Service {
             intake,
             limits: settings.limits.clone(),
             region: settings.region.clone(),
-            next_number: AtomicI64::new(first_number),
+            next_number: Arc::new(AtomicI64::new(first_number)),
         }
     }
 
@@ -110,10 +113,6 @@ impl S3 for Service {
         self.remove_tags(request).await
     }
 
-    async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        self.delete_many(request).await
-    }
-
     async fn get_bucket_lifecycle_configuration(
         &self,
         request: S3Request<GetBucketLifecycleConfigurationInput>,
@@ -133,7 +132,7 @@ impl S3 for Service {
     }
 
     async fn get_bucket_versioning(&self, request: S3Request<GetBucketVersioningInput>) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        self.tell_versioning(request).await
+        self.report_versioning(request).await
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -161,6 +160,10 @@ impl S3 for Service {
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         self.uploads(request).await
+    }
+
+    async fn list_object_versions(&self, request: S3Request<ListObjectVersionsInput>) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        self.list_versions(request).await
     }
 
     async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {

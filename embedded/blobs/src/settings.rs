@@ -1,4 +1,4 @@
-//! How a server is set up, and its limits with their defaults.
+//! Settings of a server, and its limits with their defaults.
 //! Filled in by whoever starts the server; read by every other module.
 
 use std::fmt;
@@ -9,32 +9,30 @@ use std::time::{Duration, SystemTime};
 
 use crate::events::OnEvent;
 
-/// Tells the time; tests bring their own.
+/// Returns the current time; tests replace it.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Where to listen, where to keep data, and who may come in.
+/// Settings of one server.
 #[derive(Clone)]
 pub struct Settings {
     /// Address to bind; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Folder that holds everything the server keeps.
     pub data: PathBuf,
-    /// The one access key that is let in.
+    /// The only access key.
     pub access_key: String,
-    /// Its secret.
     pub secret_key: String,
-    /// Region told to clients.
+    /// The region in answers.
     pub region: String,
-    /// Bounds on what clients may ask for.
     pub limits: Limits,
-    /// Told about objects that were written or deleted, as buckets are configured.
+    /// Called after objects were written or deleted, as buckets are configured.
     pub on_event: Option<OnEvent>,
-    /// The clock by which lifecycle rules expire objects.
+    /// Lifecycle rules expire objects by this clock.
     pub clock: Clock,
 }
 
 impl Settings {
-    /// Settings with default limits, region `us-east-1` and nobody to notify.
+    /// Settings with default limits, region `us-east-1` and no callback.
     pub fn new(listen: SocketAddr, data: impl Into<PathBuf>, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         Self {
             listen,
@@ -61,26 +59,27 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Bounds on what clients may ask for.
+/// Bounds on clients' requests.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections served at once; more wait in the listen backlog.
+    /// Open connections. A further one takes the place of the one that has been idle for longest, and waits
+    /// while all of them are busy.
     pub connections_max: usize,
-    /// Longest wait for the head of a request, idle time between requests included.
+    /// Longest wait for the head of a request, including idle time between requests.
     pub head_timeout: Duration,
-    /// Longest wait for the next bytes of a body, either way.
+    /// Longest wait for the next bytes of a body, in either direction.
     pub body_timeout: Duration,
-    /// A client that is waited for this long must have sent so many bytes, or it is too slow.
+    /// A client that was waited for as long as `body_timeout` must have sent this many bytes, or it is too slow.
     pub body_bytes_min: u64,
     /// Largest object of one PUT, and largest part.
     pub put_bytes_max: u64,
-    /// Smallest part that is not the last.
+    /// Smallest part other than the last.
     pub part_bytes_min: u64,
     /// Largest completed object.
     pub object_bytes_max: u64,
-    /// Unfinished multipart uploads older than this are dropped at start.
+    /// Older unfinished multipart uploads are removed at start.
     pub upload_age_max: Duration,
-    /// Time between two looks at what lifecycle rules expire.
+    /// Interval between checks of the lifecycle rules.
     pub lifecycle_period: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! A connection that gives up when its client does not take the bytes of an answer for too long.
-//! Wraps the socket under hyper, which waits for readers without end.
+//! Ends a connection whose client does not accept the bytes of an answer for too long.
+//! Wraps the socket below hyper, which would wait without a limit.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream with a bound on how long one write may make no progress.
+/// A stream with a time limit for a write without progress.
 #[derive(Debug)]
 pub(crate) struct Stalling<S> {
     stream: S,

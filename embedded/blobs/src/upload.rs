@@ -1,7 +1,7 @@
-//! Bytes on their way in: hashed and written while they arrive, verified before anything is kept.
+//! Receives object bytes: hashed and written while they arrive, verified before anything is stored.
 //!
 //! ```text
-//! body → small: kept in memory, to go into the row
+//! body → small: stays in memory, is stored in the row
 //!      └ large: batches → blocking thread (hash, write) → verify → sync → rename
 //! ```
 //! The network fills one batch while the previous one is written; at most two batches are in memory.
@@ -21,14 +21,14 @@ use crate::error::Error;
 use crate::files::{Files, Fresh, Incoming};
 use crate::reaper::Reaper;
 
-/// Objects up to this size live in their row.
+/// Objects up to this size are stored in their row.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 * 1024;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Distance between early syncs, so that the last one has little left to do.
+/// Bytes between early syncs, so that the last sync has little left to do.
 const SYNC_EVERY_BYTES: u64 = 32 * 1024 * 1024;
 const SLICES_MAX: usize = 256;
 
-/// Where arrived bytes are.
+/// The place of received bytes.
 #[derive(Debug)]
 pub(crate) enum Place {
     /// In memory, small enough for a row.
@@ -45,24 +45,24 @@ pub(crate) struct Arrived<P> {
     pub(crate) digests: Digests,
 }
 
-/// Takes bodies in.
+/// Receives bodies.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
     pub(crate) files: Files,
     pub(crate) reaper: Reaper,
     pub(crate) bytes_max: u64,
-    pub(crate) patience: Patience,
+    pub(crate) pace: ClientPace,
 }
 
-/// How long a client is waited for, and how many bytes each such time must bring.
+/// Time limit for a client, and the bytes that it must send in each such time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct ClientPace {
     pub(crate) wait_max: Duration,
     pub(crate) bytes_min: u64,
 }
 
 impl Intake {
-    /// Reads a whole body; up to `inline_max` bytes stay in memory. A false claim leaves nothing behind.
+    /// Receives a whole body; up to `inline_max` bytes stay in memory. A wrong checksum leaves nothing behind.
     pub(crate) async fn receive<B>(
         &self,
         body: B,
@@ -93,7 +93,7 @@ impl Intake {
         Ok(arrived)
     }
 
-    /// Reads a whole body into a file, however small it is.
+    /// Receives a whole body into a file, however small it is.
     pub(crate) async fn receive_to_file<B>(&self, body: B, announced: Option<u64>, claims: &Claims) -> Result<Arrived<Fresh>, Error>
     where
         B: Stream<Item = Result<Bytes, StdError>> + Unpin,
@@ -124,7 +124,7 @@ struct Arriving<'a, B> {
     body: B,
     announced: Option<u64>,
     size: u64,
-    /// Time spent waiting for the client since it last proved fast enough, and the size it had then.
+    /// Time spent waiting for the client since it was last fast enough, and the size it had sent by then.
     waited: Duration,
     size_before: u64,
 }
@@ -135,10 +135,10 @@ where
 {
     /// Adds the next frame of the body; false at its end.
     async fn next(&mut self, batch: &mut Batch) -> S3Result<bool> {
-        let patience = self.intake.patience;
+        let pace = self.intake.pace;
         let asked = Instant::now();
-        let frame = tokio::time::timeout(patience.wait_max, self.body.next()).await.map_err(|_| too_slow())?;
-        // Our own disk is not the client's fault, so only the time spent here counts.
+        let frame = tokio::time::timeout(pace.wait_max, self.body.next()).await.map_err(|_| too_slow())?;
+        // Only the time spent waiting here counts, since a slow disk is not the client's fault.
         self.waited += asked.elapsed();
         let Some(frame) = frame else {
             return match self.announced {
@@ -151,8 +151,8 @@ where
         if self.size > self.intake.bytes_max {
             return Err(self.intake.too_large());
         }
-        if self.waited >= patience.wait_max {
-            if self.size - self.size_before < patience.bytes_min {
+        if self.waited >= pace.wait_max {
+            if self.size - self.size_before < pace.bytes_min {
                 return Err(too_slow());
             }
             (self.waited, self.size_before) = (Duration::ZERO, self.size);
@@ -207,7 +207,7 @@ where
     }
 }
 
-/// An open file and the hashes of what went into it.
+/// An open file and the hashes of its bytes.
 struct Sink {
     file: File,
     hasher: Hasher,
@@ -247,7 +247,7 @@ async fn finish_sync(sync: Option<JoinHandle<io::Result<()>>>) -> Result<(), Err
     }
 }
 
-/// Runs file work on the bounded set of blocking threads.
+/// Runs file work on the bounded pool of blocking threads.
 pub(crate) async fn blocking<T, W>(work: W) -> Result<T, Error>
 where
     T: Send + 'static,
@@ -256,7 +256,7 @@ where
     Ok(spawn_blocking(work).await.map_err(|_| Error::Stopping)??)
 }
 
-// s3s keeps its stream errors private, so their names are all there is to tell them apart.
+// The types of s3s's stream errors are private, so only their names distinguish them.
 fn broken_body(error: StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {

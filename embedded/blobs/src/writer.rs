@@ -1,5 +1,5 @@
-//! The one thread that changes the catalogue. Writes that arrive while a commit runs share the next one.
-//! Each write stands alone inside the group: a refused one is rolled back and its neighbours are not.
+//! The only thread that changes the catalogue. Writes that arrive during a commit share the next one.
+//! Each write is independent inside the group: a refused one is rolled back and the others are not.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use crate::events::Event;
 use crate::files::Fresh;
-use crate::reaper::{Chore, Reaper};
-use crate::teller::Teller;
+use crate::notifier::Notifier;
+use crate::reaper::{Cleanup, Reaper};
 
 const QUEUE_MAX: usize = 1024;
 const GROUP_MAX: usize = 256;
@@ -19,20 +19,20 @@ const GROUP_MAX: usize = 256;
 type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
 type Job = Box<dyn FnOnce(&Connection, After) -> (Option<After>, Reply) + Send>;
 
-/// What a write leaves to do once its commit stands.
+/// Follow-up work of a write, done after its commit.
 #[derive(Debug, Default)]
 pub(crate) struct After {
-    chores: Vec<Chore>,
+    cleanups: Vec<Cleanup>,
     fresh: Vec<Fresh>,
     events: Vec<Event>,
-    is_heard: bool,
+    has_callback: bool,
     sequence: i64,
 }
 
 impl After {
-    /// True when somebody listens to events.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.is_heard
+    /// True when there is a callback for events.
+    pub(crate) fn has_callback(&self) -> bool {
+        self.has_callback
     }
 
     /// The write's number in the order of commits.
@@ -40,27 +40,27 @@ impl After {
         self.sequence
     }
 
-    /// Adds an event to tell of.
+    /// Adds an event for the callback.
     pub(crate) fn event(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    /// Adds a chore for the reaper.
-    pub(crate) fn chore(&mut self, chore: Chore) {
-        self.chores.push(chore);
+    /// Adds work for the reaper.
+    pub(crate) fn cleanup(&mut self, cleanup: Cleanup) {
+        self.cleanups.push(cleanup);
     }
 
-    /// Keeps a file that the write has named.
+    /// Keeps a file that the write has named in a row.
     pub(crate) fn keep(&mut self, fresh: impl IntoIterator<Item = Fresh>) {
         self.fresh.extend(fresh);
     }
 }
 
-/// What the thread needs for the time after a commit.
+/// The parts that the thread needs after a commit.
 #[derive(Debug)]
 pub(crate) struct Follow {
     pub(crate) reaper: Reaper,
-    pub(crate) teller: Teller,
+    pub(crate) notifier: Notifier,
     pub(crate) region: String,
     pub(crate) next_sequence: i64,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Follow {
 impl Follow {
     fn after(&mut self) -> After {
         self.next_sequence += 1;
-        After { is_heard: self.teller.is_heard(), sequence: self.next_sequence - 1, ..After::default() }
+        After { has_callback: self.notifier.has_callback(), sequence: self.next_sequence - 1, ..After::default() }
     }
 }
 
@@ -79,14 +79,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; it ends when the last handle is gone.
+    /// Starts the thread; it ends when the last handle is dropped.
     pub(crate) fn start(connection: Connection, follow: Follow) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("blobs-writer".to_owned()).spawn(move || work(queue, &connection, follow))?;
         Ok((Self { jobs }, thread))
     }
 
-    /// Carries out one write and returns once it is safe on disk.
+    /// Runs one write and returns once it is safe on disk.
     pub(crate) async fn run<T, W>(&self, write: W) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -102,7 +102,7 @@ impl Writer {
                     Err(reason) => Err(Error::Commit { reason: reason.to_owned() }),
                 };
                 if reply.send(outcome).is_err() {
-                    tracing::debug!("a write finished after its client had gone");
+                    tracing::debug!("a write finished after its client had disconnected");
                 }
             });
             (after, reply)
@@ -118,11 +118,11 @@ fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, mut follow: Fol
         let mut kept = Vec::new();
         let commit = commit_group(connection, first, (&mut queue, &mut follow), &mut done, &mut kept);
         if let Err(error) = &commit {
-            tracing::error!(%error, "a commit failed");
+            tracing::error!(%error, "a commit of the embedded blob store failed; its writes are answered with errors");
             if !connection.is_autocommit()
                 && let Err(error) = connection.execute_batch("ROLLBACK")
             {
-                tracing::error!(%error, "a failed commit could not be rolled back");
+                tracing::error!(%error, "a failed commit of the embedded blob store could not be rolled back");
             }
         }
         let reason = commit.as_ref().err().map(ToString::to_string);
@@ -130,12 +130,12 @@ fn work(mut queue: mpsc::Receiver<Job>, connection: &Connection, mut follow: Fol
             reply(reason.as_deref().map_or(Ok(()), Err));
         }
         for after in kept {
-            // After a failed commit nobody knows what reached the disk, so files stay for the sweep at the next start.
+            // After a failed commit it is unknown which rows reached the disk, so the files stay for the sweep at the next start.
             after.fresh.into_iter().for_each(Fresh::keep);
             if commit.is_ok() {
-                after.chores.into_iter().for_each(|chore| follow.reaper.queue(chore));
+                after.cleanups.into_iter().for_each(|cleanup| follow.reaper.queue(cleanup));
                 for event in after.events {
-                    follow.teller.tell(Event { region: follow.region.clone(), ..event });
+                    follow.notifier.notify(Event { region: follow.region.clone(), ..event });
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What survives when the server dies or stops: a child process is killed in the middle of uploads.
+//! Data that survives when the server is killed or stopped: a child process is killed in the middle of uploads.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -35,7 +35,7 @@ fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// The child's half: this binary runs itself as a server, so that it can be killed.
+/// The child process: this test binary runs itself as a server, so that it can be killed.
 #[tokio::test]
 async fn child_server() {
     let Ok(data) = std::env::var(CHILD_DATA) else { return };
@@ -55,11 +55,11 @@ fn start(data: &Path) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
-    let endpoint = lines.find(|line| line.starts_with("http://")).expect("the child tells its endpoint");
+    let endpoint = lines.find(|line| line.starts_with("http://")).expect("the child prints its endpoint");
     (child, endpoint)
 }
 
-/// Bytes that tell which write made them, with sizes on both sides of the inline limit.
+/// Bytes that identify their write, with sizes on both sides of the inline limit.
 fn body(write: u64) -> Vec<u8> {
     let size = [100, 5_000, 70_000, 1_500_000][(write % 4) as usize];
     write.to_le_bytes().into_iter().cycle().take(size).collect()
@@ -80,10 +80,10 @@ struct Log {
     count: usize,
 }
 
-/// Uploads until the server dies: single puts, and every fifth one in parts.
+/// Uploads until the server is killed: single puts, and every fifth one in parts.
 async fn upload(s3: Client, log: Arc<Mutex<Log>>, uploader: usize, round: usize, enough: (usize, tokio::sync::mpsc::Sender<()>)) {
     for at in 0.. {
-        // Keys are shared by the rounds, so that objects are replaced as well as created.
+        // The rounds share their keys, so that objects are replaced as well as created.
         let key = format!("object-{uploader}-{}", at % 8);
         let write = (round * UPLOADERS + uploader) as u64 * 1_000_003 + at;
         log.lock().unwrap().begun.entry(key.clone()).or_default().push(write);
@@ -113,7 +113,7 @@ async fn put_in_parts(s3: &Client, key: &str, write: u64) -> Option<()> {
     s3.complete_multipart_upload().bucket("bucket").key(key).upload_id(id).multipart_upload(parts).send().await.ok().map(|_| ())
 }
 
-/// Kills the server again and again while clients upload: after so many confirmed writes and then so long.
+/// Kills the server repeatedly while clients upload: after a number of confirmed writes and then a pause.
 async fn kill_again_and_again(moments: impl IntoIterator<Item = (usize, Duration)>) {
     let folder = TempDir::new().unwrap();
     let log = Arc::new(Mutex::new(Log::default()));
@@ -163,7 +163,7 @@ async fn kills_at_random_moments_leave_neither_half_objects_nor_orphan_bytes() {
     kill_again_and_again(moments).await;
 }
 
-/// After a start there are the files that objects and unfinished uploads need, and no others.
+/// After a start, exactly the files of objects and unfinished uploads exist.
 async fn check_files(s3: &Client, folder: &Path) {
     let objects = s3.list_objects_v2().bucket("bucket").send().await.unwrap();
     let is_file = |object: &&aws_sdk_s3::types::Object| object.size().unwrap() > 65_536 || object.e_tag().unwrap().contains('-');
@@ -176,7 +176,7 @@ async fn check_files(s3: &Client, folder: &Path) {
     assert_eq!(files_in(&folder.join("incoming")), 0);
 }
 
-/// Every key holds its last confirmed write or one begun after it, whole.
+/// Every key has its last confirmed write or a later one, complete.
 async fn check(s3: &Client, log: &Mutex<Log>) {
     let (begun, confirmed) = {
         let log = log.lock().unwrap();

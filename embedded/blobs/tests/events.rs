@@ -1,4 +1,4 @@
-//! What the owner's callback hears, and what lifecycle rules remove, with a clock of the test's own.
+//! Events passed to the owner's callback, and objects removed by lifecycle rules, with a clock of the test's own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,19 +22,19 @@ struct Stage {
     _folder: TempDir,
     server: Blobs,
     s3: Client,
-    told: UnboundedReceiver<Event>,
+    events: UnboundedReceiver<Event>,
     later_secs: Arc<AtomicU64>,
 }
 
-/// A server with one bucket, whose lifecycle clock runs `later_secs` ahead.
+/// A server with one bucket, whose lifecycle clock is `later_secs` ahead.
 async fn stage() -> Stage {
     let folder = TempDir::new().unwrap();
-    let (tell, told) = unbounded_channel();
+    let (sender, events) = unbounded_channel();
     let later_secs = Arc::new(AtomicU64::new(0));
     let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "piecework", "piecework");
     settings.on_event = Some(Arc::new(move |event| {
         // The test may have ended already.
-        let _ = tell.send(event);
+        let _ = sender.send(event);
     }));
     let ahead = later_secs.clone();
     settings.clock = Arc::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)));
@@ -49,7 +49,7 @@ async fn stage() -> Stage {
         .build();
     let s3 = Client::from_conf(config);
     s3.create_bucket().bucket("bucket").send().await.unwrap();
-    Stage { _folder: folder, server, s3, told, later_secs }
+    Stage { _folder: folder, server, s3, events, later_secs }
 }
 
 impl Stage {
@@ -88,13 +88,13 @@ async fn the_callback_hears_what_was_asked_for_after_its_commit() {
     stage.put("in/unasked", b"x").await;
     stage.ask(&["s3:ObjectCreated:*", "s3:ObjectRemoved:Delete"], Some("in/")).await;
     stage.put("in/one", b"hello").await;
-    let put = stage.told.recv().await.unwrap();
+    let put = stage.events.recv().await.unwrap();
     assert_eq!((put.what, put.bucket.as_str(), put.key.as_str()), (Happening::Created(Creation::Put), "bucket", "in/one"));
     assert_eq!(put.content, Some((5, "5d41402abc4b2a76b9719d911017c592".to_owned())));
     assert_eq!((put.asked.id.as_str(), put.asked.arn.as_str(), put.region.as_str()), ("mine", "arn:q", "us-east-1"));
     stage.put("out/one", b"hello").await;
     stage.s3.copy_object().bucket("bucket").key("in/two").copy_source("bucket/in/one").send().await.unwrap();
-    let copy = stage.told.recv().await.unwrap();
+    let copy = stage.events.recv().await.unwrap();
     assert_eq!((copy.what, copy.key.as_str()), (Happening::Created(Creation::Copy), "in/two"));
     assert!(copy.sequencer > put.sequencer);
     let upload = stage.s3.create_multipart_upload().bucket("bucket").key("in/three").send().await.unwrap();
@@ -104,17 +104,17 @@ async fn the_callback_hears_what_was_asked_for_after_its_commit() {
     let parts = CompletedMultipartUpload::builder().parts(part).build();
     let complete = stage.s3.complete_multipart_upload().bucket("bucket").key("in/three").upload_id(id).multipart_upload(parts);
     let etag = complete.send().await.unwrap().e_tag.unwrap();
-    let completed = stage.told.recv().await.unwrap();
+    let completed = stage.events.recv().await.unwrap();
     assert_eq!(completed.what, Happening::Created(Creation::CompleteMultipartUpload));
     assert_eq!(completed.content, Some((4, etag.trim_matches('"').to_owned())));
     stage.s3.delete_object().bucket("bucket").key("in/one").send().await.unwrap();
     stage.s3.delete_object().bucket("bucket").key("in/missing").send().await.unwrap();
-    let gone = stage.told.recv().await.unwrap();
+    let gone = stage.events.recv().await.unwrap();
     assert_eq!((gone.what, gone.key.as_str(), &gone.content), (Happening::Deleted, "in/one", &None));
     assert!(gone.sequencer > completed.sequencer);
     stage.s3.put_object().bucket("bucket").key("in/two").if_none_match("*").send().await.unwrap_err();
     stage.server.stop().await;
-    assert_eq!(stage.told.recv().await, None);
+    assert_eq!(stage.events.recv().await, None);
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn lifecycle_rules_expire_objects_by_prefix_and_tell_of_it() {
     stage.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
     let mut keys = Vec::new();
     while keys.len() < 301 {
-        let gone = stage.told.recv().await.unwrap();
+        let gone = stage.events.recv().await.unwrap();
         assert_eq!(gone.what, Happening::Expired);
         keys.push(gone.key);
     }
@@ -162,7 +162,7 @@ async fn lifecycle_rules_expire_objects_by_prefix_and_tell_of_it() {
     let left = stage.s3.list_objects_v2().bucket("bucket").send().await.unwrap();
     assert_eq!(left.contents().iter().map(|object| object.key().unwrap()).collect::<Vec<_>>(), ["kept"]);
     stage.server.stop().await;
-    assert_eq!(stage.told.recv().await, None);
+    assert_eq!(stage.events.recv().await, None);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_rule_with_a_date_expires_everything_once_it_has_passed() {
     let date = aws_sdk_s3::primitives::DateTime::from_secs(((now / DAY_SECS + 3) * DAY_SECS) as i64);
     stage.rule("", Some(LifecycleExpiration::builder().date(date).build()), None).await;
     stage.later_secs.store(4 * DAY_SECS, Ordering::Relaxed);
-    assert_eq!(stage.told.recv().await.unwrap().key, "one");
+    assert_eq!(stage.events.recv().await.unwrap().key, "one");
     stage.server.stop().await;
 }
 
@@ -189,10 +189,10 @@ async fn unfinished_uploads_are_dropped_after_their_days() {
     part.body(ByteStream::from_static(b"part")).send().await.unwrap();
     stage.rule("", Some(LifecycleExpiration::builder().days(1).build()), Some(1)).await;
     stage.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
-    // Objects go first in a look, so the second marker tells that the first look has ended.
-    assert_eq!(stage.told.recv().await.unwrap().key, "marker");
+    // Objects are deleted first in a check, so the second marker proves that the first check has ended.
+    assert_eq!(stage.events.recv().await.unwrap().key, "marker");
     stage.put("marker", b"y").await;
-    assert_eq!(stage.told.recv().await.unwrap().key, "marker");
+    assert_eq!(stage.events.recv().await.unwrap().key, "marker");
     let uploads = stage.s3.list_multipart_uploads().bucket("bucket").send().await.unwrap();
     assert!(uploads.uploads().is_empty());
     stage.server.stop().await;

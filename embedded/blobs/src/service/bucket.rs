@@ -47,12 +47,12 @@ impl Service {
 
     pub(super) async fn locate_bucket(&self, request: S3Request<GetBucketLocationInput>) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.must_exist(request.input.bucket).await?;
-        // S3 says nothing for its first region.
+        // S3 returns an empty location for its first region.
         let region = (self.region != "us-east-1").then(|| BucketLocationConstraint::from(self.region.clone()));
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region }))
     }
 
-    pub(super) async fn tell_versioning(
+    pub(super) async fn report_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {

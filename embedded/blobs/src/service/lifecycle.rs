@@ -1,4 +1,4 @@
-//! Lifecycle configuration of buckets: put, get, delete. What cannot be carried out is refused when it is put.
+//! Lifecycle configuration of buckets: put, get, delete. Rules that this server cannot apply are refused when they are set.
 //! Called by the S3 trait; rules are in the crate's `lifecycle.rs`.
 
 use std::collections::HashSet;

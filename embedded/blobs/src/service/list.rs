@@ -1,5 +1,5 @@
-//! Both versions of ListObjects.
-//! Called by the S3 trait; the walk over the keys is in `listing.rs`.
+//! Both versions of ListObjects, and ListObjectVersions, where every object is its own null version.
+//! Called by the S3 trait; `listing.rs` reads the keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as TOKEN;
@@ -7,22 +7,25 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::Service;
+use super::refuse::NULL_VERSION;
 use crate::attributes::timestamp;
-use crate::listing::{self, ENTRIES_MAX, Page, Question, encoded};
+use crate::listing::{self, ENTRIES_MAX, ListQuery, Page, encoded};
+use crate::wellformed::is_beyond_xml;
 
 impl Service {
     pub(super) async fn list_v1(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = request.input;
-        let is_encoded = is_encoded(input.encoding_type.as_ref())?;
-        let question = Question {
+        let wants_encoding = is_encoded(input.encoding_type.as_ref())?;
+        let query = ListQuery {
             bucket: input.bucket.clone(),
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone().unwrap_or_default(),
             after: input.marker.clone().unwrap_or_default(),
             entries_max: entries_max(input.max_keys)?,
         };
-        let entries_max = question.entries_max;
-        let page = self.page(question).await?;
+        let entries_max = query.entries_max;
+        let page = self.page(query).await?;
+        let is_encoded = wants_encoding || must_encode(&page, [&input.prefix, &input.marker, &input.delimiter]);
         let show = |name: String| encoded(&name, is_encoded);
         let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
         Ok(S3Response::new(ListObjectsOutput {
@@ -33,7 +36,7 @@ impl Service {
             max_keys: Some(entries_max as i32),
             is_truncated: Some(page.next_after.is_some()),
             next_marker: page.next_after.clone().filter(|_| has_delimiter).map(show),
-            encoding_type: input.encoding_type,
+            encoding_type: encoding(is_encoded),
             common_prefixes: Some(prefixes(&page, is_encoded)),
             contents: Some(objects(page, is_encoded, true)),
             request_charged: None,
@@ -42,17 +45,18 @@ impl Service {
 
     pub(super) async fn list_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
-        let is_encoded = is_encoded(input.encoding_type.as_ref())?;
+        let wants_encoding = is_encoded(input.encoding_type.as_ref())?;
         let resumed = input.continuation_token.as_deref().map(read_token).transpose()?;
-        let question = Question {
+        let query = ListQuery {
             bucket: input.bucket.clone(),
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone().unwrap_or_default(),
             after: resumed.or_else(|| input.start_after.clone()).unwrap_or_default(),
             entries_max: entries_max(input.max_keys)?,
         };
-        let entries_max = question.entries_max;
-        let page = self.page(question).await?;
+        let entries_max = query.entries_max;
+        let page = self.page(query).await?;
+        let is_encoded = wants_encoding || must_encode(&page, [&input.prefix, &input.start_after, &input.delimiter]);
         let show = |name: String| encoded(&name, is_encoded);
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
@@ -64,31 +68,97 @@ impl Service {
             start_after: input.start_after.map(show),
             is_truncated: Some(page.next_after.is_some()),
             next_continuation_token: page.next_after.as_ref().map(|after| TOKEN.encode(after)),
-            encoding_type: input.encoding_type,
+            encoding_type: encoding(is_encoded),
             common_prefixes: Some(prefixes(&page, is_encoded)),
             contents: Some(objects(page, is_encoded, input.fetch_owner == Some(true))),
             request_charged: None,
         }))
     }
 
-    async fn page(&self, question: Question) -> S3Result<Page> {
-        Ok(self.readers.run(move |connection| listing::list(connection, &question)).await?)
+    pub(super) async fn list_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = request.input;
+        let wants_encoding = is_encoded(input.encoding_type.as_ref())?;
+        let names_version = input.version_id_marker.as_ref().is_some_and(|marker| !marker.is_empty());
+        if names_version && input.key_marker.as_ref().is_none_or(String::is_empty) {
+            return Err(s3_error!(InvalidArgument, "A version-id marker cannot be specified without a key marker."));
+        }
+        let query = ListQuery {
+            bucket: input.bucket.clone(),
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            // A key has one version, so everything after a version of it is after the key.
+            after: input.key_marker.clone().unwrap_or_default(),
+            entries_max: entries_max(input.max_keys)?,
+        };
+        let entries_max = query.entries_max;
+        let page = self.page(query).await?;
+        let is_encoded = wants_encoding || must_encode(&page, [&input.prefix, &input.key_marker, &input.delimiter]);
+        let show = |name: String| encoded(&name, is_encoded);
+        Ok(S3Response::new(ListObjectVersionsOutput {
+            name: Some(input.bucket),
+            prefix: Some(input.prefix.map(show).unwrap_or_default()),
+            key_marker: Some(input.key_marker.map(show).unwrap_or_default()),
+            version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
+            delimiter: input.delimiter.map(show),
+            max_keys: Some(entries_max as i32),
+            is_truncated: Some(page.next_after.is_some()),
+            next_version_id_marker: page.next_after.as_ref().map(|_| NULL_VERSION.to_owned()),
+            next_key_marker: page.next_after.clone().map(show),
+            encoding_type: encoding(is_encoded),
+            common_prefixes: Some(prefixes(&page, is_encoded)),
+            versions: Some(objects(page, is_encoded, true).into_iter().map(null_version).collect()),
+            delete_markers: None,
+            request_charged: None,
+        }))
+    }
+
+    async fn page(&self, query: ListQuery) -> S3Result<Page> {
+        Ok(self.readers.run(move |connection| listing::list(connection, &query)).await?)
     }
 }
 
-/// Reads `max-keys` and its relatives.
+/// Checks `max-keys` and similar parameters.
 pub(super) fn entries_max(wanted: Option<i32>) -> S3Result<usize> {
     let wanted = usize::try_from(wanted.unwrap_or(ENTRIES_MAX as i32))
         .map_err(|_| s3_error!(InvalidArgument, "The number of entries must not be negative."))?;
     Ok(wanted.min(ENTRIES_MAX))
 }
 
-/// Reads `encoding-type`.
+/// Parses `encoding-type`.
 pub(super) fn is_encoded(encoding: Option<&EncodingType>) -> S3Result<bool> {
     match encoding {
         None => Ok(false),
         Some(encoding) if encoding.as_str() == EncodingType::URL => Ok(true),
         Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
+    }
+}
+
+/// True when names must be encoded unasked because XML cannot contain one of them; the answer says so.
+fn must_encode<const N: usize>(page: &Page, given: [&Option<String>; N]) -> bool {
+    let keys = page.objects.iter().map(|object| &object.key);
+    keys.chain(&page.prefixes).chain(given.into_iter().flatten()).any(|name| is_beyond_xml(name))
+}
+
+/// The `EncodingType` of an answer.
+pub(super) fn encoding(is_encoded: bool) -> Option<EncodingType> {
+    is_encoded.then(|| EncodingType::from_static(EncodingType::URL))
+}
+
+/// The only version of an object.
+fn null_version(object: Object) -> ObjectVersion {
+    ObjectVersion {
+        key: object.key,
+        version_id: Some(NULL_VERSION.to_owned()),
+        is_latest: Some(true),
+        size: object.size,
+        e_tag: object.e_tag,
+        last_modified: object.last_modified,
+        storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
+        owner: object.owner,
+        ..Default::default()
     }
 }
 

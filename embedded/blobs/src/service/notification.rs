@@ -1,4 +1,4 @@
-//! Notification configuration of buckets: put and get. Any topic or queue may be named; all events go to the owner's callback.
+//! Notification configuration of buckets: put and get. Any topic or queue may be named; all events are passed to the owner's callback.
 //! Called by the S3 trait; the matching is in the crate's `notifications.rs`.
 
 use s3s::dto::*;
@@ -12,7 +12,7 @@ use crate::notifications::{Notifications, Target};
 use crate::objects::bucket_id;
 
 const TARGETS_MAX: usize = 100;
-/// The events that can happen here, and how all of a kind are asked for.
+/// The supported events, with the patterns for all events of a kind.
 const EVENTS: [&str; 8] = [
     "s3:ObjectCreated:*",
     "s3:ObjectCreated:Put",

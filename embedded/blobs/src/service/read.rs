@@ -1,4 +1,4 @@
-//! Reading objects: get, head, tags. Also opens the bytes that copies read.
+//! Reads objects: get, head, tags. Also opens the bytes of a copy's source.
 //! Called by the S3 trait; rows are in `objects.rs`, the stream of bytes in `download.rs`.
 
 use std::ops;
@@ -20,13 +20,13 @@ use crate::files::Files;
 use crate::objects::{self, Piece, Row};
 use crate::reaper::{Pin, Reaper};
 
-/// An object whose bytes stay readable while this is held.
+/// An object whose bytes stay readable while this value exists.
 pub(super) struct Opened {
     pub(super) row: Row,
     pub(super) bytes: OpenedBytes,
 }
 
-/// Where an opened object's bytes are.
+/// The place of an opened object's bytes.
 pub(super) enum OpenedBytes {
     Inline(Vec<u8>),
     Files(Vec<Piece>, Pin),
@@ -83,6 +83,7 @@ impl Service {
             e_tag: Some(ETag::Strong(row.etag.clone())),
             last_modified: Some(timestamp(row.modified_ms)),
             parts_count: row.attributes.parts.filter(|_| is_part_wanted).map(|parts| parts.cast_signed()),
+            version_id: input.version_id,
             tag_count: (!row.attributes.tags.is_empty()).then_some(row.attributes.tags.len() as i32),
             ..Default::default()
         };
@@ -112,6 +113,7 @@ impl Service {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some(part.length()),
             content_range: part.content_range(row.size),
+            version_id: input.version_id,
             e_tag: Some(ETag::Strong(row.etag.clone())),
             last_modified: Some(timestamp(row.modified_ms)),
             parts_count: row.attributes.parts.filter(|_| input.part_number.is_some()).map(|parts| parts.cast_signed()),
@@ -135,7 +137,7 @@ impl Service {
         Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
     }
 
-    /// Finds an object, checks the conditions, and keeps its bytes readable.
+    /// Finds an object, checks the conditions, and pins its bytes.
     pub(super) async fn open(&self, bucket: String, key: String, conditions: ReadConditions) -> S3Result<Opened> {
         let reaper = self.reaper.clone();
         let opened = self.readers.run(move |connection| open(connection, &reaper, &bucket, &key, &conditions)).await?;
@@ -150,7 +152,7 @@ fn open(connection: &Connection, reaper: &Reaper, bucket: &str, key: &str, condi
         if let Some(bytes) = inline {
             return Ok(Opened { row, bytes: OpenedBytes::Inline(bytes) });
         }
-        // The pin holds only if the row still stands after it was taken.
+        // The pin holds only if the row still exists after it was taken.
         let pin = reaper.pin(row.content);
         let pieces = objects::pieces(connection, row.content)?;
         let (now, bytes) = objects::find(connection, bucket, key)?;

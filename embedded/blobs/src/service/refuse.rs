@@ -1,10 +1,10 @@
-//! Refusals: what a client may ask for in passing that this server does not do.
-//! A wish that would be ignored is answered with 501, so that nobody believes it was granted.
+//! Refusals of options that this server does not support.
+//! An option that would be ignored is answered with 501, so that no client relies on it.
 
 use s3s::dto::{ObjectCannedACL, StorageClass};
 use s3s::{S3Result, s3_error};
 
-/// Refuses when a client asks for `what`.
+/// Refuses a request that uses the option `what`.
 pub(super) fn unsupported(is_wanted: bool, what: &str) -> S3Result<()> {
     if is_wanted {
         return Err(s3_error!(NotImplemented, "{what} is not supported by this server."));
@@ -12,21 +12,24 @@ pub(super) fn unsupported(is_wanted: bool, what: &str) -> S3Result<()> {
     Ok(())
 }
 
+/// The version id of objects in a store without versions.
+pub(super) const NULL_VERSION: &str = "null";
+
 /// Objects have no versions, so only the null version may be named.
 pub(super) fn version(version: Option<&str>) -> S3Result<()> {
     match version {
-        None | Some("null") => Ok(()),
+        None | Some(NULL_VERSION) => Ok(()),
         Some(_) => Err(s3_error!(NoSuchVersion, "The specified version does not exist.")),
     }
 }
 
-/// There is one owner, so `private` is the only access list.
+/// All objects have one owner, so `private` is the only supported access list.
 pub(super) fn acl(acl: Option<&ObjectCannedACL>) -> S3Result<()> {
     let is_private = |acl: &ObjectCannedACL| [ObjectCannedACL::PRIVATE, ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL].contains(&acl.as_str());
     unsupported(acl.is_some_and(|acl| !is_private(acl)), "An access list other than private")
 }
 
-/// There is one storage class.
+/// Only the standard storage class is supported.
 pub(super) fn storage_class(class: Option<&StorageClass>) -> S3Result<()> {
     match class {
         Some(class) if class.as_str() != StorageClass::STANDARD => {
@@ -36,7 +39,7 @@ pub(super) fn storage_class(class: Option<&StorageClass>) -> S3Result<()> {
     }
 }
 
-/// Refuses what put, copy and create-upload share.
+/// Refuses the unsupported options that put, copy and create-upload share.
 macro_rules! refuse_extras {
     ($input:expr) => {{
         let input = &$input;

@@ -1,12 +1,12 @@
 //! Multipart uploads: create, put and copy parts, list, complete, abort.
-//! Called by the S3 trait; rows are in `multipart.rs`, bytes come in through the crate's `upload.rs`.
+//! Called by the S3 trait; rows are in `multipart.rs`, bytes are received by the crate's `upload.rs`.
 
 use futures::Stream;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, StdError, s3_error};
 
 use super::Service;
-use super::list::{entries_max, is_encoded};
+use super::list::{encoding, entries_max, is_encoded};
 use super::refuse::{refuse_extras, unsupported};
 use super::write::{announced, source_conditions};
 use crate::attributes::{attributes_of, timestamp};
@@ -16,6 +16,7 @@ use crate::digest::{Algorithm, Claims, Digests, put_sums, sums_of};
 use crate::files::fresh_id;
 use crate::listing::encoded;
 use crate::multipart::{self, Completion, NamedPart, PARTS_MAX, Upload};
+use crate::wellformed::is_beyond_xml;
 
 impl Service {
     pub(super) async fn create_upload(
@@ -132,7 +133,7 @@ impl Service {
         let input = request.input;
         let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
         unsupported(has_delimiter, "A delimiter in a listing of uploads")?;
-        let is_encoded = is_encoded(input.encoding_type.as_ref())?;
+        let wants_encoding = is_encoded(input.encoding_type.as_ref())?;
         let uploads_max = entries_max(input.max_uploads)?;
         let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
         let marker = (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone().unwrap_or_default());
@@ -146,6 +147,8 @@ impl Service {
         let is_truncated = uploads.len() > uploads_max;
         uploads.truncate(uploads_max);
         let last = uploads.last().filter(|_| is_truncated).cloned();
+        let mut names = uploads.iter().map(|upload| &upload.key).chain(&input.prefix).chain(&input.key_marker);
+        let is_encoded = wants_encoding || names.any(|name| is_beyond_xml(name));
         let uploads = uploads
             .into_iter()
             .map(|upload| MultipartUpload {
@@ -165,7 +168,7 @@ impl Service {
             next_upload_id_marker: last.map(|upload| upload.name),
             max_uploads: Some(uploads_max as i32),
             is_truncated: Some(is_truncated),
-            encoding_type: input.encoding_type,
+            encoding_type: encoding(is_encoded),
             uploads: Some(uploads),
             ..Default::default()
         }))
@@ -248,7 +251,7 @@ impl Service {
     }
 }
 
-/// Whether an upload's checksum covers all parts as one object; CRC64NVME always does, hashes never can.
+/// True when an upload's checksum covers the whole object; always so for CRC64NVME, never for hashes.
 fn is_sum_of_whole(algorithm: Option<Algorithm>, kind: Option<&ChecksumType>) -> S3Result<bool> {
     let wanted = match kind.map(ChecksumType::as_str) {
         None => algorithm == Some(Algorithm::Crc64Nvme),
@@ -268,7 +271,7 @@ fn is_sum_of_whole(algorithm: Option<Algorithm>, kind: Option<&ChecksumType>) ->
     }
 }
 
-/// The name of a completed upload's kind of checksum.
+/// The kind of a completed upload's checksum.
 pub(super) fn checksum_type(is_sum_of_whole: bool) -> ChecksumType {
     ChecksumType::from_static(if is_sum_of_whole { ChecksumType::FULL_OBJECT } else { ChecksumType::COMPOSITE })
 }

@@ -1,5 +1,5 @@
-//! Writing objects: put, copy, delete, tags.
-//! Called by the S3 trait; bytes come in through `upload.rs`, rows are in `objects.rs`.
+//! Writes objects: put, copy, delete, tags.
+//! Called by the S3 trait; bytes are received by `upload.rs`, rows are in `objects.rs`.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::upload::{INLINE_BYTES_MAX, Place, blocking};
 
 const DELETES_MAX: usize = 1000;
 
-/// Reads the conditions on a copy's source.
+/// Parses the conditions on a copy's source.
 macro_rules! source_conditions {
     ($input:expr) => {
         $crate::conditions::ReadConditions {
@@ -42,7 +42,7 @@ impl Service {
         unsupported(input.write_offset_bytes.is_some(), "Appending")?;
         let attributes = attributes_of!(input)?;
         let announced = announced(input.content_length)?;
-        // A large body is not worth receiving for a bucket that is not there.
+        // Refused early, so that a large body is not received for a missing bucket.
         if announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX as u64) {
             self.must_exist(input.bucket.clone()).await?;
         }
@@ -135,10 +135,10 @@ impl Service {
                 objects::delete(connection, after, bucket, &key, &conditions)
             })
             .await?;
-        Ok(S3Response::new(DeleteObjectOutput::default()))
+        Ok(S3Response::new(DeleteObjectOutput { version_id: input.version_id, ..Default::default() }))
     }
 
-    pub(super) async fn delete_many(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    pub(crate) async fn delete_many(&self, request: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = request.input;
         let is_quiet = input.delete.quiet == Some(true);
         let wanted = input.delete.objects;
@@ -160,9 +160,10 @@ impl Service {
                         Ok(()) => objects::delete(connection, after, bucket, &object.key, &conditions),
                         Err(refusal) => Err(refusal.into()),
                     };
+                    let name = (object.key, object.version_id);
                     match outcome {
-                        Ok(_) => outcomes.push((object.key, None)),
-                        Err(crate::Error::Refused(refusal)) => outcomes.push((object.key, Some(refusal))),
+                        Ok(_) => outcomes.push((name, None)),
+                        Err(crate::Error::Refused(refusal)) => outcomes.push((name, Some(refusal))),
                         Err(failure) => return Err(failure),
                     }
                 }
@@ -170,14 +171,14 @@ impl Service {
             })
             .await?;
         let (failed, done): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(_, refusal)| refusal.is_some());
-        let done = done.into_iter().map(|(key, _)| DeletedObject { key: Some(key), ..Default::default() });
-        let failed = failed.into_iter().filter_map(|(key, refusal)| {
+        let done = done.into_iter().map(|((key, version_id), _)| DeletedObject { key: Some(key), version_id, ..Default::default() });
+        let failed = failed.into_iter().filter_map(|((key, version_id), refusal)| {
             let refusal = refusal?;
             Some(Error {
                 code: Some(refusal.code().as_str().to_owned()),
                 key: Some(key),
                 message: refusal.message().map(str::to_owned),
-                version_id: None,
+                version_id,
             })
         });
         Ok(S3Response::new(DeleteObjectsOutput {
@@ -193,7 +194,7 @@ impl Service {
         let pairs = input.tagging.tag_set.into_iter();
         let tags = checked_tags(pairs.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())))?;
         self.store_tags(input.bucket, input.key, tags).await?;
-        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+        Ok(S3Response::new(PutObjectTaggingOutput { version_id: input.version_id }))
     }
 
     pub(super) async fn remove_tags(
@@ -203,7 +204,7 @@ impl Service {
         let input = request.input;
         version(input.version_id.as_deref())?;
         self.store_tags(input.bucket, input.key, BTreeMap::new()).await?;
-        Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+        Ok(S3Response::new(DeleteObjectTaggingOutput { version_id: input.version_id }))
     }
 
     async fn store_tags(&self, bucket: String, key: String, tags: BTreeMap<String, String>) -> S3Result<()> {
@@ -213,7 +214,7 @@ impl Service {
         Ok(())
     }
 
-    /// Opens the object that a copy names.
+    /// Opens the source of a copy.
     pub(super) async fn open_source(&self, source: &CopySource, conditions: ReadConditions) -> S3Result<Opened> {
         let (bucket, key) = source_of(source)?;
         let opened = self.open(bucket.to_owned(), key.to_owned(), ReadConditions::default()).await?;

@@ -1,5 +1,5 @@
-//! Other people's clients as judges: boto3, awscli and rclone run their own suites against the store, unmodified.
-//! The `PIECEWORK_TEST_S3_…` variables name another store to judge; `PIECEWORK_TEST_S3_LISTED` the boto3 checks it is known to fail.
+//! Runs the test suites of other S3 clients, unmodified, against the store: boto3, awscli and rclone.
+//! The `PIECEWORK_TEST_S3_…` variables name another store; `PIECEWORK_TEST_S3_LISTED` the boto3 checks that it is known to fail.
 
 use std::{
     io::Write,
@@ -12,12 +12,12 @@ use embedded_blobs::{Blobs, Settings};
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
-/// Bound of one suite.
+/// Time limit of one suite.
 const SUITE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Bound of a server's stop.
+/// Time limit of a server's stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The store under judgement.
+/// The store under test.
 struct Store {
     endpoint: String,
     access_key: String,
@@ -53,7 +53,7 @@ impl Store {
         }
     }
 
-    /// Runs a suite and checks that all it does passes, and that it does at least so much.
+    /// Runs a suite and checks that all its checks pass, and that it has at least this many.
     async fn judge(self, mut command: Command, checks_min: usize) {
         command
             .env("AWS_ACCESS_KEY_ID", &self.access_key)
@@ -73,11 +73,11 @@ impl Store {
         if let Some(server) = self.server {
             timeout(STOP_TIMEOUT, server.stop()).await.expect("the server does not stop");
         }
-        let told = String::from_utf8_lossy(&output.stdout);
-        print!("{told}");
-        assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-        let passed = told.lines().filter(|line| line.starts_with("ok ") || line.starts_with("listed ")).count();
-        assert!(passed >= checks_min, "only {passed} checks:\n{told}");
+        let output_text = String::from_utf8_lossy(&output.stdout);
+        print!("{output_text}");
+        assert!(output.status.success(), "{output_text}\n{}", String::from_utf8_lossy(&output.stderr));
+        let passed = output_text.lines().filter(|line| line.starts_with("ok ") || line.starts_with("listed ")).count();
+        assert!(passed >= checks_min, "only {passed} checks:\n{output_text}");
     }
 }
 
@@ -87,7 +87,7 @@ fn script(name: &str) -> PathBuf {
 
 fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("PIECEWORK_CI").is_none(), "{test} may not be skipped in CI: {why}");
-    // Written past the test harness, which would keep it to itself.
+    // Written directly to stderr, because the test harness captures output.
     writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("a terminal or a log");
 }
 

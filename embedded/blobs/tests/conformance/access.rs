@@ -1,4 +1,4 @@
-//! Who may come in: signatures, presigned URLs, clocks.
+//! Authentication: signatures, presigned URLs, clocks.
 
 use std::time::{Duration, SystemTime};
 
@@ -200,7 +200,7 @@ async fn a_body_that_ends_early_stores_nothing() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         use tokio::io::AsyncReadExt;
-        // The store may answer or just close; either way nothing may be there afterwards.
+        // The store may answer or just close; either way nothing may be stored.
         let _ = stream.read_to_end(&mut answer).await;
         assert!(store.keys().await.is_empty());
     })

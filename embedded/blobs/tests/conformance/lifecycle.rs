@@ -1,4 +1,4 @@
-//! Lifecycle configuration: what is put comes back, and what cannot be carried out is refused.
+//! Lifecycle configuration: stored rules are returned, and unsupported ones are refused.
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::builders::LifecycleRuleBuilder;

@@ -41,7 +41,7 @@ async fn walk(store: &Store, prefix: &str, delimiter: Option<&str>, page: i32) -
     }
 }
 
-/// The same with version 1.
+/// As `walk`, with version 1.
 async fn walk_v1(store: &Store, delimiter: Option<&str>, page: i32) -> Vec<String> {
     let mut found = Vec::new();
     let mut marker: Option<String> = None;

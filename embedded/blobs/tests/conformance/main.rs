@@ -1,4 +1,4 @@
-//! What an S3 store must do, as seen by the AWS SDK and by plain HTTP.
+//! The behaviour that an S3 store must have, tested with the AWS SDK and plain HTTP.
 //! Runs on an embedded server, or on the store that `PIECEWORK_TEST_S3_ENDPOINT`, `…_ACCESS_KEY`, `…_SECRET_KEY`
 //! and `…_REGION` name.
 
@@ -9,6 +9,7 @@ mod copies;
 mod lifecycle;
 mod listing;
 mod multipart;
+mod names;
 mod notifications;
 mod objects;
 mod raw;

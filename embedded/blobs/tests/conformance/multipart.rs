@@ -13,13 +13,13 @@ async fn create(store: &Store, key: &str) -> String {
     output.upload_id().unwrap().to_owned()
 }
 
-/// Puts a part and names it by number and ETag alone, as clients do that gave the upload no algorithm.
+/// Uploads a part and names it by number and ETag only, like clients that chose no algorithm for the upload.
 async fn put_part(store: &Store, upload: &str, number: i32, body: Vec<u8>) -> CompletedPart {
     let part = put_part_with_sum(store, upload, number, body).await;
     CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build()
 }
 
-/// Puts a part and names it with the checksum that the SDK made, too.
+/// Uploads a part and names it with the SDK's checksum, too.
 async fn put_part_with_sum(store: &Store, upload: &str, number: i32, body: Vec<u8>) -> CompletedPart {
     let put = store.client.upload_part().bucket(&store.bucket).key("object").upload_id(upload).part_number(number);
     let output = put.body(ByteStream::from(body)).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! Notification configuration: what is put comes back, and what can never happen is refused.
+//! Notification configuration: a stored one is returned, and events that can never happen are refused.
 
 use aws_sdk_s3::types::{
     Event, FilterRule, FilterRuleName, LambdaFunctionConfiguration, NotificationConfiguration, NotificationConfigurationFilter,

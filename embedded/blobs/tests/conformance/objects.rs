@@ -287,15 +287,15 @@ async fn every_checksum_is_computed_kept_and_told() {
                     .send()
                     .await
                     .unwrap();
-                let (told, kept) = match algorithm {
+                let (answered, kept) = match algorithm {
                     ChecksumAlgorithm::Crc32 => (put.checksum_crc32(), head.checksum_crc32()),
                     ChecksumAlgorithm::Crc32C => (put.checksum_crc32_c(), head.checksum_crc32_c()),
                     ChecksumAlgorithm::Crc64Nvme => (put.checksum_crc64_nvme(), head.checksum_crc64_nvme()),
                     ChecksumAlgorithm::Sha1 => (put.checksum_sha1(), head.checksum_sha1()),
                     _ => (put.checksum_sha256(), head.checksum_sha256()),
                 };
-                assert!(told.is_some(), "{algorithm}");
-                assert_eq!(told, kept, "{algorithm}");
+                assert!(answered.is_some(), "{algorithm}");
+                assert_eq!(answered, kept, "{algorithm}");
                 assert!(store.get("object").await == noise(size));
             }
         }

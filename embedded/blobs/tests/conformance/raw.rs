@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer as it came over the wire.
+/// An answer as received.
 pub struct Answer {
     pub status: u16,
     pub head: String,

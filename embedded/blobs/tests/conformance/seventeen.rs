@@ -1,5 +1,5 @@
 //! The seventeen checks by which stores were compared before this one was written, each under its name.
-//! Other files go deeper; here stands one plain case a row.
+//! Other files test more; this one has one plain case for each check.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! Clients that are too slow, either way, are let go and leave nothing behind. On embedded servers with short patience.
+//! Clients that are too slow, in either direction, are disconnected and leave nothing behind. On embedded servers with short timeouts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 use crate::store::{client, noise};
 
 const DRIP: Duration = Duration::from_millis(5);
-/// More than the sockets on both sides take in.
+/// More than the socket buffers of both sides.
 const LARGE: usize = 32_000_000;
 
-/// A server that holds one object, and then patience for half a second.
+/// A server with one object and a timeout of half a second.
 async fn impatient(folder: &Path, bytes: usize) -> (Blobs, Client) {
     let settings = || Settings::new("127.0.0.1:0".parse().unwrap(), folder, "key", "secret");
     let server = Blobs::start(settings()).await.unwrap();
@@ -49,12 +49,41 @@ fn files_in(folder: &Path) -> usize {
 }
 
 #[tokio::test]
+async fn silent_connections_and_half_requests_hold_up_nobody() {
+    let folder = TempDir::new().unwrap();
+    let mut settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "key", "secret");
+    settings.limits.connections_max = 4;
+    // No time limit ends a connection in this test.
+    settings.limits.head_timeout = Duration::from_secs(600);
+    let server = Blobs::start(settings).await.unwrap();
+    let mut held = vec![];
+    for number in 0..40 {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: ").await.unwrap();
+        }
+        held.push(stream);
+    }
+    let client = client(&server.endpoint(), "key", "secret", "us-east-1");
+    let work = async {
+        client.create_bucket().bucket("bucket").send().await.unwrap();
+        client.put_object().bucket("bucket").key("k").body(noise(1_000).into()).send().await.unwrap();
+        let got = client.get_object().bucket("bucket").key("k").send().await.unwrap();
+        assert_eq!(got.body.collect().await.unwrap().into_bytes().len(), 1_000);
+    };
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("silent connections hold up a client");
+    let mut rest = vec![];
+    assert_eq!(held[0].read_to_end(&mut rest).await.unwrap_or(0), 0, "the oldest is gone");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_upload_that_only_drips_is_ended_and_stores_nothing() {
     let folder = TempDir::new().unwrap();
     let (server, client) = impatient(folder.path(), 1).await;
     let url = client.put_object().bucket("bucket").key("k").presigned(hour()).await.unwrap();
     let mut stream = begin(&server, "PUT", url.uri(), 1_000_000).await;
-    // More than a row holds, so that a file is begun.
+    // Larger than the inline limit, so that a file is created.
     stream.write_all(&noise(100_000)).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let dripping = tokio::spawn(async move {
@@ -98,11 +127,11 @@ async fn a_download_that_nobody_reads_is_ended_and_lets_its_bytes_go() {
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 200");
     client.delete_object().bucket("bucket").key("kept").send().await.unwrap();
-    // The file stays as long as somebody reads it.
+    // The file stays as long as it is being read.
     let gone = async {
-        let mut looks = tokio::time::interval(DRIP);
+        let mut checks = tokio::time::interval(DRIP);
         while files_in(&folder.path().join("content")) > 0 {
-            looks.tick().await;
+            checks.tick().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the connection is held for ever");

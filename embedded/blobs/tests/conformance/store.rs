@@ -1,5 +1,5 @@
-//! The store under test: an embedded server of the test's own, or a real one named in the environment.
-//! Every case gets a fresh bucket, which is emptied and removed from a real store at the end.
+//! The store under test: an embedded server for each test, or a real one named in the environment.
+//! Every test gets a fresh bucket, which is emptied and removed from a real store at the end.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use embedded_blobs::{Blobs, Settings};
 use tempfile::TempDir;
 
-/// Where a case runs.
+/// The store and bucket of a test.
 pub struct Store {
     pub client: Client,
     pub endpoint: String,
@@ -21,7 +21,7 @@ pub struct Store {
     pub region: String,
 }
 
-/// Runs one case.
+/// Runs one test.
 pub async fn with_store<F, Fut>(case: F)
 where
     F: FnOnce(std::sync::Arc<Store>) -> Fut,
@@ -99,7 +99,7 @@ impl Store {
                 self.client.delete_object().bucket(&self.bucket).key(key).send().await.unwrap();
             }
         }
-        // A case may have removed the bucket itself.
+        // A test may have removed the bucket itself.
         let _ = self.client.delete_bucket().bucket(&self.bucket).send().await;
     }
 }
@@ -115,7 +115,7 @@ where
     (code, status)
 }
 
-/// Bytes that do not repeat in any short distance.
+/// Bytes that do not repeat within a short distance.
 pub fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = Vec::with_capacity(bytes + 8);

@@ -1,4 +1,4 @@
-//! The door in front of `s3s`: refuses what `s3s` would let in or misread, and numbers every answer.
+//! Checks of a request before `s3s`: refuses requests that `s3s` would accept or misread, and adds an id to every answer.
 //! Called by hyper for each request of each connection.
 
 use std::convert::Infallible;
@@ -7,36 +7,40 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
 
 use crate::attributes::now_ms;
+use crate::bucket_name;
+use crate::deletes::{Deletes, XML_BYTES_MAX};
 use crate::files::fresh_id;
 use crate::presigned_v2;
 use crate::query::Query;
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::wellformed::readable;
 
-const XML_BYTES_MAX: usize = 8 * 1024 * 1024;
 const PRESIGNED_SECS_MAX: u64 = 7 * 24 * 3600;
-/// Headers that may come unsigned with a presigned URL, because they change nothing.
+/// Headers that may be unsigned in a presigned request, because they have no effect.
 const HARMLESS: [&str; 4] = ["x-amz-content-sha256", "x-amz-date", "x-amz-user-agent", "x-amz-checksum-mode"];
 
-/// One cloneable entrance for every connection.
+/// The entry point of all connections; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Gateway {
     s3: S3Service,
     key: Arc<OneKey>,
 }
 
-impl Door {
-    /// Puts the service behind authentication.
+impl Gateway {
+    /// Puts authentication in front of the service.
     pub(crate) fn new(settings: &Settings, service: Service) -> Self {
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BYTES_MAX;
-        let mut builder = S3ServiceBuilder::new(service);
+        let mut builder = S3ServiceBuilder::new(service.clone());
+        builder.set_route(Deletes(service));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let key = OneKey { access_key: settings.access_key.clone(), secret_key: settings.secret_key.clone().into() };
         builder.set_auth(key.clone());
@@ -46,11 +50,15 @@ impl Door {
     async fn answer(self, request: Request<Incoming>) -> HttpResponse {
         let mut answer = match check(&request, &self.key) {
             Ok(()) => self.s3.call(request.map(Body::from)).await.unwrap_or_else(|error| {
-                tracing::error!(?error, "an answer could not be written");
+                tracing::error!(?error, "an S3 answer could not be encoded; the client gets an error 500");
                 refusal(s3_error!(InternalError))
             }),
             Err(error) => refusal(error),
         };
+        // Bodies in memory are XML written here; objects are streams.
+        if let Some(whole) = answer.body().bytes() {
+            *answer.body_mut() = Body::from(readable(whole));
+        }
         let headers = answer.headers_mut();
         if let Ok(id) = HeaderValue::try_from(fresh_id()) {
             headers.insert("x-amz-request-id", id);
@@ -60,14 +68,14 @@ impl Door {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Door {
+impl hyper::service::Service<Request<Incoming>> for Gateway {
     type Response = HttpResponse;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<HttpResponse, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let door = self.clone();
-        Box::pin(async move { Ok(door.answer(request).await) })
+        let gateway = self.clone();
+        Box::pin(async move { Ok(gateway.answer(request).await) })
     }
 }
 
@@ -89,7 +97,7 @@ impl S3Auth for OneKey {
 
 fn refusal(error: S3Error) -> HttpResponse {
     error.to_http_response().unwrap_or_else(|error| {
-        tracing::error!(%error, "a refusal could not be written");
+        tracing::error!(%error, "an S3 error could not be encoded; the client gets an error 500");
         let mut answer = HttpResponse::new(Body::empty());
         *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         answer
@@ -99,6 +107,7 @@ fn refusal(error: S3Error) -> HttpResponse {
 fn check<B>(request: &Request<B>, key: &OneKey) -> S3Result<()> {
     let query = Query(request.uri().query().unwrap_or_default());
     refuse_version_2(request.headers())?;
+    check_bucket(request.uri().path())?;
     if request.method() == Method::POST && starts_with(request.headers(), "content-type", "multipart/form-data") {
         return Err(s3_error!(NotImplemented, "Browser-based uploads are not supported."));
     }
@@ -111,7 +120,17 @@ fn check<B>(request: &Request<B>, key: &OneKey) -> S3Result<()> {
     }
 }
 
-// In headers, version 2 has no clock-skew check in s3s, and no client needs it.
+/// Refuses a bucket name with the rule that it breaks.
+fn check_bucket(path: &str) -> S3Result<()> {
+    let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    match bucket_name::fault(&name).filter(|_| !name.is_empty()) {
+        Some(rule) => Err(s3_error!(InvalidBucketName, "The specified bucket is not valid: {rule}.")),
+        None => Ok(()),
+    }
+}
+
+// Version 2 in headers has no clock-skew check in s3s, and no current client needs it.
 fn refuse_version_2(headers: &HeaderMap) -> S3Result<()> {
     if starts_with(headers, "authorization", "AWS ") {
         return Err(s3_error!(
@@ -131,7 +150,7 @@ fn check_presigned(signature: &str, headers: &HeaderMap, query: &Query<'_>) -> S
     if expires.is_none_or(|secs| secs > PRESIGNED_SECS_MAX) {
         return Err(s3_error!(AuthorizationQueryParametersError, "X-Amz-Expires must be a number of seconds, less than a week"));
     }
-    // Whoever holds a URL must not add to it, for example a copy source of his own.
+    // The holder of a URL must not add headers with an effect, for example a copy source.
     let signed = query.get("X-Amz-SignedHeaders").unwrap_or_default();
     let is_signed = |name: &str| signed.split(';').any(|one| one == name);
     let added = headers
@@ -163,15 +182,15 @@ mod tests {
 
     #[test]
     fn presigned_requests_may_not_grow_headers() {
-        let uri = format!("/b/k?X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature={}", "0".repeat(64));
+        let uri = format!("/bucket/k?X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature={}", "0".repeat(64));
         assert_eq!(code_of(&uri, None), None);
-        assert_eq!(code_of(&uri, Some(("x-amz-copy-source", "/b/secret"))).as_deref(), Some("AccessDenied"));
+        assert_eq!(code_of(&uri, Some(("x-amz-copy-source", "/bucket/secret"))).as_deref(), Some("AccessDenied"));
         assert_eq!(code_of(&uri, Some(("x-amz-user-agent", "x"))), None);
     }
 
     #[test]
     fn old_signatures_are_refused_in_headers_and_checked_in_urls() {
-        assert_eq!(code_of("/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", None).as_deref(), Some("AccessDenied"));
-        assert_eq!(code_of("/b/k", Some(("authorization", "AWS a:b"))).as_deref(), Some("InvalidRequest"));
+        assert_eq!(code_of("/bucket/k?AWSAccessKeyId=a&Signature=b&Expires=1", None).as_deref(), Some("AccessDenied"));
+        assert_eq!(code_of("/bucket/k", Some(("authorization", "AWS a:b"))).as_deref(), Some("InvalidRequest"));
     }
 }
