@@ -1,18 +1,9 @@
-//! What all parts of Piecework agree on.
-//!
-//! The contract (ids, specs, states, messages), the topology of the road as data,
-//! bodies in MessagePack or JSON, the AMQP and blob clients, and the settings they need.
-//! Dispatcher, node agents and autoscaler stand on this crate and never see each other.
+//! The broker's topology as data, the settings with which every part connects to broker and blob store, and the table of metrics.
 
-pub mod amqp;
-pub mod blobs;
-pub mod body;
-pub mod chore;
-pub mod ids;
-pub mod message;
-pub mod period;
+pub mod disk;
+pub mod metrics;
+pub mod private;
+pub mod removal;
+mod remove_tree;
 pub mod settings;
-pub mod spec;
-pub mod state;
-pub mod time;
 pub mod topology;

@@ -1,91 +1,86 @@
 //! Exchanges and queues as data, valid from RabbitMQ 3.10 to 4.3.
 //!
-//! Everything is durable; what may change later (limits, times to live) is a policy, not an argument.
-//! Parts declare what they need through `amqp::Link::declare`; redeclaring equal things is harmless.
+//! Everything is durable; limits and times to live, which may change later, are policies and not arguments.
+//! Parts declare what they need through `amqp::Link::declare`; declaring the same again is harmless.
 
-use crate::ids::{NodeId, PoolId};
+use contract::{
+    ids::{NodeId, PoolId},
+    message::HEARTBEAT_TTL_MS,
+};
 
-/// The dispatcher alone publishes here; key = pool.
+/// Only the dispatcher publishes here; the routing key is the pool.
 pub const TASKS: &str = "piecework.tasks";
-/// Anybody publishes function invocations here; key = pool.
+/// Anybody publishes function invocations here; the routing key is the pool.
 pub const INVOKE: &str = "piecework.invoke";
-/// What happened: `node.<pool>.<node>`, `task.…`, `pool.…`.
+/// Events; routing keys `node.<pool>.<node>`, `task.…`, `pool.…`.
 pub const EVENTS: &str = "piecework.events";
-/// Heartbeats.
-pub const BEATS: &str = "piecework.beats";
-/// Orders to agents: `node.<pool>.<node>` and `pool.<pool>`.
+/// Heartbeats of agents.
+pub const HEARTBEATS: &str = "piecework.beats";
+/// Control messages to agents; routing keys `node.<pool>.<node>` and `pool.<pool>`.
 pub const CONTROL: &str = "piecework.control";
-/// Questions to the dispatcher; key = `asks` or `scale`.
+/// Requests to the dispatcher; routing key `asks` or `scale`.
 pub const REQUESTS: &str = "piecework.requests";
-/// What happens in buckets of the embedded blob store; key = bucket.
+/// Events of buckets of the embedded blob store; the routing key is the bucket.
 pub const BLOBS: &str = "piecework.blobs";
-/// What was refused.
+/// Rejected messages.
 pub const DEAD: &str = "piecework.dead";
 
-/// The dispatcher's event queue.
+/// The dispatcher's queue of events.
 pub const EVENT_QUEUE: &str = "piecework.events.0";
-/// The dispatcher's queue of beats.
-pub const BEAT_QUEUE: &str = "piecework.beats";
-/// The dispatcher's queue of agents' questions.
+/// The dispatcher's queue of heartbeats.
+pub const HEARTBEAT_QUEUE: &str = "piecework.beats";
+/// The dispatcher's queue of agents' requests.
 pub const ASK_QUEUE: &str = "piecework.asks";
-/// The dispatcher's queue of the autoscaler's questions.
+/// The dispatcher's queue of the autoscaler's requests.
 pub const SCALE_QUEUE: &str = "piecework.scale";
-/// What was refused, for the dispatcher to list and replay.
+/// Rejected messages, which the dispatcher can list and publish again.
 pub const DEAD_QUEUE: &str = "piecework.dead";
 
-/// Beats older than this are worthless.
-pub const BEAT_TTL_MS: u32 = 15_000;
-/// Beats waiting at most.
-pub const BEATS_MAX: u32 = 100_000;
-/// A backstop far above any honest count, never the retry policy.
+/// Heartbeats in the queue at most.
+pub const HEARTBEATS_MAX: u32 = 100_000;
+/// Far above any regular number of redeliveries; retries are counted elsewhere.
 pub const DELIVERY_LIMIT: u32 = 1_000;
 
-/// How an exchange routes.
+/// The kind of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeKind {
-    /// By equal key.
+    /// Compares the whole key.
     Direct,
-    /// To every queue.
+    /// Copies to every bound queue.
     Fanout,
-    /// By pattern.
+    /// Matches the key with patterns.
     Topic,
 }
 
 /// A durable exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// Its name.
     pub name: &'static str,
-    /// How it routes.
     pub kind: ExchangeKind,
 }
 
-/// A queue argument's value.
+/// The value of a queue argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {
-    /// A number.
     Number(u32),
-    /// A text.
     Text(String),
 }
 
-/// A durable queue and what is bound to it.
+/// A durable queue and its bindings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Its name.
     pub name: String,
-    /// Declaration arguments.
     pub arguments: Vec<(&'static str, Argument)>,
-    /// Exchanges and keys.
+    /// Exchanges and routing keys.
     pub bindings: Vec<(&'static str, String)>,
 }
 
-/// What a part declares before it starts.
+/// The exchanges and queues that a part declares before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topology {
-    /// Exchanges first.
+    /// Declared first.
     pub exchanges: Vec<Exchange>,
-    /// Then queues with their bindings.
+    /// Declared with their bindings.
     pub queues: Vec<Queue>,
 }
 
@@ -93,26 +88,26 @@ pub struct Topology {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
-    /// A single broker.
+    /// For a single broker.
     #[default]
     Classic,
-    /// A cluster.
+    /// For a cluster.
     Quorum,
 }
 
-/// Every exchange, and the dispatcher's own queues.
+/// All exchanges, and the dispatcher's own queues.
 pub fn base() -> Topology {
     let exchange = |name, kind| Exchange { name, kind };
     let queue =
         |name: &str, exchange, key: &str| Queue { name: name.to_owned(), arguments: vec![], bindings: vec![(exchange, key.to_owned())] };
-    let mut beats = queue(BEAT_QUEUE, BEATS, "beat");
-    beats.arguments = vec![("x-message-ttl", Argument::Number(BEAT_TTL_MS)), ("x-max-length", Argument::Number(BEATS_MAX))];
+    let mut heartbeats = queue(HEARTBEAT_QUEUE, HEARTBEATS, "beat");
+    heartbeats.arguments = vec![("x-message-ttl", Argument::Number(HEARTBEAT_TTL_MS)), ("x-max-length", Argument::Number(HEARTBEATS_MAX))];
     Topology {
         exchanges: vec![
             exchange(TASKS, ExchangeKind::Direct),
             exchange(INVOKE, ExchangeKind::Direct),
             exchange(EVENTS, ExchangeKind::Topic),
-            exchange(BEATS, ExchangeKind::Direct),
+            exchange(HEARTBEATS, ExchangeKind::Direct),
             exchange(CONTROL, ExchangeKind::Topic),
             exchange(REQUESTS, ExchangeKind::Direct),
             exchange(BLOBS, ExchangeKind::Topic),
@@ -120,7 +115,7 @@ pub fn base() -> Topology {
         ],
         queues: vec![
             queue(EVENT_QUEUE, EVENTS, "node.#"),
-            beats,
+            heartbeats,
             queue(ASK_QUEUE, REQUESTS, "asks"),
             queue(SCALE_QUEUE, REQUESTS, "scale"),
             queue(DEAD_QUEUE, DEAD, ""),
@@ -148,17 +143,17 @@ pub fn pool(pool: &PoolId, kind: QueueKind) -> Topology {
     }
 }
 
-/// The queue of tasks that take one slot.
+/// The queue for tasks of one slot.
 pub fn pool_queue(pool: &PoolId) -> String {
     format!("piecework.pool.{}", pool_key(pool))
 }
 
-/// The queue of tasks that take several slots of a node.
+/// The queue for tasks of several slots of a node.
 pub fn wide_queue(pool: &PoolId) -> String {
     format!("{}.wide", pool_queue(pool))
 }
 
-/// The pools that a queue of this name may belong to: a pool may be called like another's wide queue.
+/// The pools to which a queue of this name may belong: a pool's name may equal that of another pool's wide queue.
 pub fn pools_of_queue(name: &str) -> impl Iterator<Item = PoolId> {
     let key = name.strip_prefix("piecework.pool.");
     let wide = key.and_then(|key| key.strip_suffix(".wide"));
@@ -175,12 +170,12 @@ pub fn wide_key(pool: &PoolId) -> String {
     format!("{}.wide", pool_key(pool))
 }
 
-/// The routing key of a node's events, and of orders to it.
+/// The routing key of a node's events, and of control messages to it.
 pub fn node_key(pool: &PoolId, node: &NodeId) -> String {
     format!("node.{}.{}", pool_key(pool), node.as_str().to_ascii_lowercase())
 }
 
-/// The routing key of orders to all nodes of a pool.
+/// The routing key of control messages to all nodes of a pool.
 pub fn pool_control_key(pool: &PoolId) -> String {
     format!("pool.{}", pool_key(pool))
 }

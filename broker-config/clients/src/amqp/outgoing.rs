@@ -1,0 +1,137 @@
+//! A message on its way to the broker.
+
+use contract::body::{BodyError, Format};
+use lapin::{BasicProperties, PublisherConfirm, options::BasicPublishOptions};
+use serde::Serialize;
+
+use super::error::AmqpError;
+
+const SHORT_MAX: usize = 255;
+const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// A message to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The exchange; empty for the default one, where the key is a queue's name.
+    pub exchange: &'static str,
+    pub key: String,
+    pub body: Vec<u8>,
+    pub format: Format,
+    pub message_id: Option<String>,
+    /// The id of the request that this message answers, or of the request itself.
+    pub correlation_id: Option<String>,
+    /// The queue for replies.
+    pub reply_to: Option<String>,
+    /// The AMQP `type`.
+    pub kind: Option<String>,
+    /// Counts in queues with priorities only.
+    pub priority: Option<u8>,
+    /// The broker drops the message after this time in a queue.
+    pub expiration_ms: Option<u32>,
+    /// The message survives a restart of the broker.
+    pub persistent: bool,
+    /// Publishing fails when no queue takes the message.
+    pub mandatory: bool,
+}
+
+impl Outgoing {
+    /// A persistent and mandatory message in MessagePack.
+    pub fn message<T: Serialize>(exchange: &'static str, key: impl Into<String>, value: &T) -> Result<Outgoing, BodyError> {
+        Ok(Outgoing::raw(exchange, key, Format::MessagePack.write(value)?, Format::MessagePack))
+    }
+
+    /// A persistent and mandatory message whose body is already written.
+    pub fn raw(exchange: &'static str, key: impl Into<String>, body: Vec<u8>, format: Format) -> Outgoing {
+        Outgoing {
+            exchange,
+            key: key.into(),
+            body,
+            format,
+            message_id: None,
+            correlation_id: None,
+            reply_to: None,
+            kind: None,
+            priority: None,
+            expiration_ms: None,
+            persistent: true,
+            mandatory: true,
+        }
+    }
+
+    /// Makes the message one that may be lost when the broker restarts.
+    pub fn transient(mut self) -> Outgoing {
+        self.persistent = false;
+        self
+    }
+
+    /// Makes a missing queue no error.
+    pub fn optional(mut self) -> Outgoing {
+        self.mandatory = false;
+        self
+    }
+
+    /// Sets the queue for replies.
+    pub fn reply_to(mut self, queue: impl Into<String>) -> Outgoing {
+        self.reply_to = Some(queue.into());
+        self
+    }
+
+    /// Sets the correlation id.
+    pub fn correlation(mut self, id: impl Into<String>) -> Outgoing {
+        self.correlation_id = Some(id.into());
+        self
+    }
+
+    /// Sets the message id.
+    pub fn id(mut self, id: impl Into<String>) -> Outgoing {
+        self.message_id = Some(id.into());
+        self
+    }
+
+    /// AMQP's short strings hold 255 bytes; the client library would cut longer ones or panic.
+    pub(super) fn check(&self) -> Result<(), AmqpError> {
+        let fields = [
+            ("routing key", Some(&self.key)),
+            ("message id", self.message_id.as_ref()),
+            ("correlation id", self.correlation_id.as_ref()),
+            ("reply-to", self.reply_to.as_ref()),
+            ("type", self.kind.as_ref()),
+        ];
+        match fields.into_iter().find_map(|(what, text)| text.filter(|text| text.len() > SHORT_MAX).map(|text| (what, text.len()))) {
+            Some((what, length)) => Err(AmqpError::TooLong { what, length }),
+            None => Ok(()),
+        }
+    }
+
+    /// Publishes the message; the order of first polls is the order on the wire.
+    pub(super) async fn write(&self, channel: &lapin::Channel) -> lapin::Result<PublisherConfirm> {
+        let options = BasicPublishOptions { mandatory: self.mandatory, immediate: false };
+        channel.basic_publish(self.exchange.into(), self.key.as_str().into(), options, &self.body, self.properties()).await
+    }
+
+    fn properties(&self) -> BasicProperties {
+        let mut properties = BasicProperties::default()
+            .with_content_type(self.format.content_type().into())
+            .with_delivery_mode(if self.persistent { PERSISTENT } else { TRANSIENT });
+        if let Some(id) = &self.message_id {
+            properties = properties.with_message_id(id.as_str().into());
+        }
+        if let Some(id) = &self.correlation_id {
+            properties = properties.with_correlation_id(id.as_str().into());
+        }
+        if let Some(queue) = &self.reply_to {
+            properties = properties.with_reply_to(queue.as_str().into());
+        }
+        if let Some(kind) = &self.kind {
+            properties = properties.with_type(kind.as_str().into());
+        }
+        if let Some(priority) = self.priority {
+            properties = properties.with_priority(priority);
+        }
+        if let Some(expiration_ms) = self.expiration_ms {
+            properties = properties.with_expiration(expiration_ms.to_string().into());
+        }
+        properties
+    }
+}
