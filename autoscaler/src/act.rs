@@ -1,238 +1,242 @@
-//! The loop: look at the pools, decide, act. Everything it does may be done twice.
+//! The loop: poll the pools, decide, act. Every step is idempotent.
 //!
 //! A node's row is written before its instance is made, and removed after its instance is gone,
-//! so whatever is cut off in between is found again by the next look or by the sweep.
+//! so whatever is cut off in between is found again by the next poll or by the sweep.
+//! The loop itself waits for no provider: decisions are carried out in tasks, one at a time for each pool.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
-use broker_config::{
-    amqp::{Caller, Link},
+use broker_config::topology;
+use clients::amqp::Link;
+use contract::{
     ids::{NodeId, PoolId},
-    message::{Fault, PoolSnapshot, Reply, ReplyMessage, Request, RequestKind, VERSION},
-    topology::{self, REQUESTS},
+    message::{PoolSnapshot, Reply, RequestKind},
 };
-use futures::future::join_all;
-use tokio::time::MissedTickBehavior;
+use providers::{Instance, NodeProvider, ProviderError};
+use tokio::{
+    task::{Id, JoinError, JoinHandle, JoinSet},
+    time::MissedTickBehavior,
+};
 
 use crate::{
-    Error, Settings,
-    decide::{Decision, Instances, decide},
-    provider::{Instance, NodeProvider},
+    decide::decide,
+    error::Error,
+    executor::{Executor, Reported, unexpected},
+    settings::Settings,
     sweep::Sweep,
 };
 
-/// The routing key of the autoscaler's questions.
-const KEY: &str = "scale";
-/// A question is given up after this long.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Instances made or deleted at the same time.
-const PARALLEL: usize = 8;
+/// Longest wait of a poll for the provider's list; a list that comes later is used by a later poll.
+const LIST_WAIT: Duration = Duration::from_secs(2);
+/// Orphans that are deleted at the same time; the others wait for the next list.
+const ORPHANS_MAX: usize = 16;
 
 pub(crate) async fn run(settings: Settings, provider: impl NodeProvider, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let mut shutdown = pin!(shutdown);
-    let link = Link::open(settings.broker.clone()).await?;
+    let link = tokio::select! {
+        link = Link::open(settings.broker.clone()) => link?,
+        () = &mut shutdown => return Ok(()),
+    };
     link.declare(&topology::base()).await?;
-    let mut scaler = Scaler { caller: link.caller().await?, provider, told: HashMap::new(), sweep: Sweep::default() };
+    let mut scaler = Scaler::new(Executor::new(link.caller().await?, provider));
     tokio::select! {
         () = &mut shutdown => {}
         () = scaler.watch(settings.tick) => {}
     }
+    scaler.end();
     link.close().await;
     Ok(())
 }
 
-struct Scaler<P> {
-    caller: Caller,
-    provider: P,
-    told: HashMap<PoolId, Told>,
-    sweep: Sweep,
+/// The subject of a running task: a pool, or an instance without a row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Work {
+    Pool(PoolId),
+    Orphan(PoolId, NodeId),
 }
 
-/// What a pool was last told, so that equal decisions are not repeated.
-#[derive(PartialEq)]
-struct Told {
-    target: u32,
-    reason: String,
-    fault: Option<Fault>,
+impl Work {
+    fn pool(&self) -> Option<&PoolId> {
+        match self {
+            Work::Pool(pool) => Some(pool),
+            Work::Orphan(..) => None,
+        }
+    }
+}
+
+struct Scaler<P> {
+    executor: Arc<Executor<P>>,
+    reported: HashMap<PoolId, Reported>,
+    /// The dispatcher's boot number; after a new one every decision is reported again.
+    boot: Option<u64>,
+    sweep: Sweep,
+    listing: Option<JoinHandle<Result<Vec<Instance>, ProviderError>>>,
+    /// Pools whose instances may have changed since that list was begun, so that it is not valid for them.
+    changed: HashSet<PoolId>,
+    running: JoinSet<Option<Reported>>,
+    names: HashMap<Id, Work>,
 }
 
 impl<P: NodeProvider> Scaler<P> {
+    fn new(executor: Arc<Executor<P>>) -> Scaler<P> {
+        let (reported, names) = (HashMap::new(), HashMap::new());
+        Scaler {
+            executor,
+            reported,
+            boot: None,
+            sweep: Sweep::default(),
+            listing: None,
+            changed: HashSet::new(),
+            running: JoinSet::new(),
+            names,
+        }
+    }
+
     async fn watch(&mut self, tick: Duration) {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_blind = false;
+        let mut is_failing = false;
         loop {
-            ticks.tick().await;
-            match self.look().await {
-                Ok(()) if is_blind => tracing::info!("the autoscaler sees the pools again"),
-                Ok(()) => {}
-                Err(error) if is_blind => tracing::debug!(error = error.fault().message, "the autoscaler still sees no pools"),
-                Err(error) => tracing::warn!(error = error.fault().message, "the autoscaler cannot see the pools and changes nothing"),
-            }
-            is_blind = self.sweep.is_blind;
-        }
-    }
-
-    async fn look(&mut self) -> Result<(), Error> {
-        // Listed before the pools are, so that an instance made in between is not taken for an orphan.
-        let listed = self.provider.list().await;
-        self.sweep.is_blind = true;
-        let pools = match self.ask("Snapshot", RequestKind::Snapshot).await? {
-            Reply::Snapshot { pools, .. } => pools,
-            other => return Err(unexpected("Snapshot", &other)),
-        };
-        self.sweep.is_blind = false;
-        let listed = match listed {
-            Ok(listed) => Some(listed),
-            Err(error) => {
-                tracing::warn!(error = error.fault().message, "the provider cannot list its nodes; none is taken for gone");
-                None
-            }
-        };
-        for pool in &pools {
-            let instances = listed.as_ref().map(|listed| instances_of(&pool.pool, listed));
-            self.tend(pool, &instances).await;
-        }
-        self.told.retain(|id, _| pools.iter().any(|pool| pool.pool == *id));
-        if let Some(listed) = listed {
-            for orphan in self.sweep.orphans(&listed, &pools) {
-                tracing::info!(pool = %orphan.pool, node = %orphan.node, "deleting an instance that no pool knows");
-                if let Err(error) = self.provider.delete(&orphan.pool, &orphan.node).await {
-                    tracing::warn!(pool = %orphan.pool, node = %orphan.node, error = error.fault().message, "orphan not deleted");
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(done) = self.running.join_next_with_id() => {
+                    self.on_done(done);
+                    continue;
                 }
             }
+            match self.poll().await {
+                Ok(()) if is_failing => tracing::info!("the dispatcher answers again; pools are scaled again"),
+                Ok(()) => {}
+                Err(error) if is_failing => tracing::debug!(error = error.fault().message, "the pools can still not be read"),
+                Err(error) => tracing::warn!(
+                    error = error.fault().message,
+                    "cannot read the pools from the dispatcher; no pool is scaled until it answers"
+                ),
+            }
+            is_failing = self.sweep.is_failing;
+        }
+    }
+
+    fn end(&mut self) {
+        self.running.abort_all();
+        if let Some(listing) = self.listing.take() {
+            listing.abort();
+        }
+    }
+
+    fn on_done(&mut self, done: Result<(Id, Option<Reported>), JoinError>) {
+        let (id, reported) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "carrying out a decision failed inside the autoscaler; the next poll tries again");
+                (error.id(), None)
+            }
+        };
+        match self.names.remove(&id) {
+            Some(Work::Pool(pool)) => match reported {
+                Some(reported) => drop(self.reported.insert(pool, reported)),
+                None => drop(self.reported.remove(&pool)),
+            },
+            Some(Work::Orphan(..)) | None => {}
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), Error> {
+        // Listed before the pools are, so that an instance made in between is not taken for an orphan.
+        let listed = self.list().await;
+        let changed = if listed.is_some() { std::mem::take(&mut self.changed) } else { HashSet::new() };
+        while let Some(done) = self.running.try_join_next_with_id() {
+            self.on_done(done);
+        }
+        // A pool with a running task may appear here as it was before that task.
+        let busy: HashSet<Work> = self.names.values().cloned().collect();
+        self.sweep.is_failing = true;
+        let pools = match self.executor.request("Snapshot", RequestKind::Snapshot).await? {
+            Reply::Snapshot { boot, pools } => {
+                if self.boot.replace(boot) != Some(boot) {
+                    self.reported.clear();
+                }
+                pools
+            }
+            other => return Err(unexpected("Snapshot", &other)),
+        };
+        self.sweep.is_failing = false;
+        for pool in pools.iter().filter(|pool| !busy.contains(&Work::Pool(pool.pool.clone()))) {
+            let known = listed.as_ref().filter(|_| !changed.contains(&pool.pool));
+            let (executor, id, decision) =
+                (self.executor.clone(), pool.pool.clone(), decide(pool, &known.map(|all| instances_of(&pool.pool, all))));
+            if decision.changes_instances() {
+                self.changed.insert(id.clone());
+            }
+            let reported = self.reported.get(&id).cloned();
+            self.begin(Work::Pool(pool.pool.clone()), async move { executor.execute(&id, decision, reported).await });
+        }
+        self.reported.retain(|id, _| pools.iter().any(|pool| pool.pool == *id));
+        if let Some(listed) = listed {
+            self.delete_orphans(&listed, &pools, &busy);
         }
         Ok(())
     }
 
-    async fn tend(&mut self, pool: &PoolSnapshot, instances: &Instances) {
-        let decision = decide(pool, instances);
-        let mut fault = None;
-        let results = [
-            self.make(&pool.pool, &decision).await,
-            self.drain(&pool.pool, &decision).await,
-            self.remove(&pool.pool, &decision).await,
-            self.power(&pool.pool, &decision).await,
-        ];
-        for result in results {
-            if let Err(error) = result {
-                tracing::warn!(pool = %pool.pool, error = error.fault().message, "pool not scaled as decided");
-                fault.get_or_insert_with(|| error.fault());
-            }
-        }
-        self.tell(&pool.pool, decision, fault).await;
-    }
-
-    async fn make(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
-        let mut tickets = decision.recreate.clone();
-        if decision.create > 0 {
-            tracing::info!(%pool, count = decision.create, reason = decision.reason, "pool grows");
-            let what = RequestKind::CreateNodes { pool: pool.clone(), count: decision.create };
-            match self.ask("CreateNodes", what).await? {
-                Reply::Nodes { nodes } => tickets.extend(nodes),
-                other => return Err(unexpected("CreateNodes", &other)),
-            }
-        }
-        let mut made = vec![];
-        for some in tickets.chunks(PARALLEL) {
-            made.extend(join_all(some.iter().map(|ticket| self.provider.create(pool, ticket))).await);
-        }
-        first_error(made)
-    }
-
-    async fn drain(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
-        let Some(option) = decision.option else { return Ok(()) };
-        for node in &decision.drain {
-            tracing::info!(%pool, %node, reason = decision.reason, "pool shrinks");
-            let what = RequestKind::DrainNode { pool: pool.clone(), node: node.clone(), option };
-            self.done("DrainNode", what).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
-        let mut removed = vec![];
-        for some in decision.remove.chunks(PARALLEL) {
-            removed.extend(join_all(some.iter().map(|(node, reason)| self.remove_one(pool, node, reason))).await);
-        }
-        first_error(removed)
-    }
-
-    async fn power(&self, pool: &PoolId, decision: &Decision) -> Result<(), Error> {
-        let mut done = vec![];
-        for some in decision.stop.chunks(PARALLEL) {
-            done.extend(join_all(some.iter().map(|node| self.stop_one(pool, node))).await);
-        }
-        for some in decision.start.chunks(PARALLEL) {
-            done.extend(join_all(some.iter().map(|node| self.provider.start(pool, node))).await);
-        }
-        first_error(done)
-    }
-
-    async fn stop_one(&self, pool: &PoolId, node: &NodeId) -> Result<(), Error> {
-        self.provider.stop(pool, node).await?;
-        self.done("NodeStopped", RequestKind::NodeStopped { pool: pool.clone(), node: node.clone() }).await
-    }
-
-    async fn remove_one(&self, pool: &PoolId, node: &NodeId, reason: &str) -> Result<(), Error> {
-        self.provider.delete(pool, node).await?;
-        let what = RequestKind::NodeGone { pool: pool.clone(), node: node.clone(), reason: reason.to_owned() };
-        self.done("NodeGone", what).await
-    }
-
-    async fn tell(&mut self, pool: &PoolId, decision: Decision, fault: Option<Fault>) {
-        let told = Told { target: decision.target, reason: decision.reason, fault };
-        if self.told.get(pool) == Some(&told) {
+    fn delete_orphans(&mut self, listed: &[Instance], pools: &[PoolSnapshot], busy: &HashSet<Work>) {
+        let mut places = ORPHANS_MAX - self.names.values().filter(|work| work.pool().is_none()).count();
+        if places == 0 {
             return;
         }
-        let what =
-            RequestKind::Decision { pool: pool.clone(), target: told.target, reason: told.reason.clone(), fault: told.fault.clone() };
-        match self.done("Decision", what).await {
-            Ok(()) => drop(self.told.insert(pool.clone(), told)),
-            Err(error) => tracing::debug!(%pool, error = error.fault().message, "decision not told, the next look tries again"),
+        for orphan in self.sweep.orphans(listed, pools) {
+            let work = Work::Orphan(orphan.pool.clone(), orphan.node.clone());
+            if busy.contains(&work) {
+                continue;
+            }
+            if places == 0 {
+                return self.sweep.again();
+            }
+            places -= 1;
+            let executor = self.executor.clone();
+            self.begin(work, async move {
+                executor.delete_orphan(&orphan).await;
+                None
+            });
         }
     }
 
-    async fn done(&self, asked: &'static str, what: RequestKind) -> Result<(), Error> {
-        match self.ask(asked, what).await? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected(asked, &other)),
-        }
+    fn begin(&mut self, work: Work, doing: impl Future<Output = Option<Reported>> + Send + 'static) {
+        let task = self.running.spawn(doing);
+        self.names.insert(task.id(), work);
     }
 
-    async fn ask(&self, asked: &'static str, what: RequestKind) -> Result<Reply, Error> {
-        tracing::trace!(asked, "asking the dispatcher");
-        let request = Request { v: VERSION, what };
-        let reply: ReplyMessage = self.caller.call(REQUESTS, KEY.to_owned(), &request, CALL_TIMEOUT).await?;
-        match reply.what {
-            Reply::Refused(fault) => Err(Error::Refused { fault }),
-            other => Ok(other),
+    /// All instances; `None` when the provider fails or takes too long.
+    async fn list(&mut self) -> Option<Vec<Instance>> {
+        let executor = self.executor.clone();
+        if self.listing.is_none() {
+            self.changed = self.names.values().filter_map(Work::pool).cloned().collect();
+        }
+        let listing = self.listing.get_or_insert_with(|| tokio::spawn(async move { executor.provider.list().await }));
+        let Ok(listed) = tokio::time::timeout(LIST_WAIT, &mut *listing).await else {
+            tracing::debug!("the provider has not listed its nodes yet; no node counts as gone");
+            return None;
+        };
+        self.listing = None;
+        match listed {
+            Ok(Ok(listed)) => Some(listed),
+            Ok(Err(error)) => {
+                tracing::warn!(error = error.fault().message, "the provider cannot list its nodes; no node counts as gone until it can");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "listing the provider's nodes failed inside the autoscaler; no node counts as gone");
+                None
+            }
         }
     }
 }
 
 fn instances_of(pool: &PoolId, listed: &[Instance]) -> BTreeMap<NodeId, Instance> {
     listed.iter().filter(|instance| instance.pool == *pool).map(|instance| (instance.node.clone(), instance.clone())).collect()
-}
-
-fn first_error(results: Vec<Result<(), Error>>) -> Result<(), Error> {
-    results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
-}
-
-fn unexpected(asked: &'static str, reply: &Reply) -> Error {
-    let found = match reply {
-        Reply::Joined(_) => "Joined",
-        Reply::Answer(_) => "Answer",
-        Reply::MayPublish { .. } => "MayPublish",
-        Reply::Snapshot { .. } => "Snapshot",
-        Reply::Nodes { .. } => "Nodes",
-        Reply::Done => "Done",
-        Reply::Refused(_) => "Refused",
-    };
-    Error::Answer { asked, found }
 }

@@ -1,30 +1,34 @@
-//! Finds instances that no pool knows: at the start and then every thirty seconds.
+//! Finds instances that have no row in any pool: at the start and then every thirty seconds.
 
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
 
-use broker_config::{
+use contract::{
     ids::{NodeId, PoolId},
     message::PoolSnapshot,
 };
-
-use crate::provider::Instance;
+use providers::Instance;
 
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// When was swept last, and whether there was anything to see.
+/// Time of the last sweep, and whether the pools could be read.
 #[derive(Default)]
 pub(crate) struct Sweep {
     last: Option<Instant>,
-    /// Whether the last look at the pools failed.
-    pub(crate) is_blind: bool,
+    /// Set while the pools cannot be read.
+    pub(crate) is_failing: bool,
 }
 
 impl Sweep {
-    /// Instances without a row, when a sweep is due. They must have been listed before the pools were asked for.
+    /// Makes the next poll sweep again, because this one left orphans.
+    pub(crate) fn again(&mut self) {
+        self.last = None;
+    }
+
+    /// Instances without a row, when a sweep is due. They must have been listed before the pools were read.
     pub(crate) fn orphans(&mut self, listed: &[Instance], pools: &[PoolSnapshot]) -> Vec<Instance> {
         if self.last.is_some_and(|last| last.elapsed() < SWEEP) {
             return vec![];

@@ -1,29 +1,35 @@
-//! The whole loop over a real broker, with the dispatcher's side played by hand.
+//! The whole loop against a real broker, with a scripted dispatcher.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use autoscaler::{Error, Instance, NodeProvider, Settings};
+use autoscaler::Settings;
 use broker_config::{
-    amqp::{Link, Outgoing, Subscription},
-    ids::{NodeId, PoolId},
-    message::{NodeSnapshot, NodeTicket, PoolSnapshot, Reply, ReplyMessage, Request, RequestKind, VERSION},
     settings::{BrokerSettings, Secret},
-    state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
     topology::{self, SCALE_QUEUE},
 };
-use tokio::sync::{mpsc, oneshot};
+use clients::amqp::{Link, Outgoing, Subscription};
+use contract::{
+    ids::{NodeId, PoolId},
+    message::{NodeSnapshot, NodeTicket, PoolSnapshot, Reply, ReplyMessage, Request, RequestKind, VERSION},
+    state::{AllocationState, DeallocationOption, NodeState, PoolState, SchedulingState},
+};
+use providers::{Instance, NodeProvider, ProviderError};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Far longer than anything here takes; only a test that fails gets there.
+/// Fails a test that waits forever; nothing in here takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the loop did, in order.
+/// An action of the loop, in order.
 #[derive(Debug, PartialEq, Eq)]
-enum Deed {
+enum Action {
     Asked(u32),
     Created(String),
     Drained(String),
@@ -33,56 +39,96 @@ enum Deed {
     Gone(String),
 }
 
-/// Nodes in memory, and a note of every deed.
-struct Notes {
+/// A provider with nodes in memory that records every action.
+struct RecordingProvider {
     nodes: Mutex<BTreeSet<String>>,
-    deeds: mpsc::UnboundedSender<Deed>,
+    actions: mpsc::UnboundedSender<Action>,
+    /// Holds back the nodes of the pool `slow`.
+    gate: Semaphore,
+    /// Calls that hang: nodes of the pools `hung…` are never made, and instances `stuck…` are deleted when `gate` is
+    /// opened.
+    hanging: AtomicUsize,
 }
 
 #[async_trait]
-impl NodeProvider for Notes {
-    async fn create(&self, _pool: &PoolId, ticket: &NodeTicket) -> Result<(), Error> {
+impl NodeProvider for RecordingProvider {
+    async fn create(&self, pool: &PoolId, ticket: &NodeTicket) -> Result<(), ProviderError> {
+        if pool.as_str() == "slow" {
+            self.gate.acquire().await.unwrap().forget();
+            self.actions.send(Action::Created("slow".to_owned())).unwrap();
+            return Ok(());
+        }
+        if pool.as_str().starts_with("hung") {
+            self.hanging.fetch_add(1, Ordering::Relaxed);
+            return std::future::pending().await;
+        }
         self.nodes.lock().unwrap().insert(ticket.node.to_string());
-        self.deeds.send(Deed::Created(ticket.node.to_string())).unwrap();
+        self.actions.send(Action::Created(ticket.node.to_string())).unwrap();
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<Instance>, Error> {
+    async fn list(&self) -> Result<Vec<Instance>, ProviderError> {
         let instance =
             |node: &String| Instance { pool: "p".parse().unwrap(), node: node.parse().unwrap(), is_running: true, is_stopped: false };
         Ok(self.nodes.lock().unwrap().iter().map(instance).collect())
     }
 
-    async fn stop(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
-        self.deeds.send(Deed::Stopped(node.to_string())).unwrap();
+    async fn stop(&self, _pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+        self.actions.send(Action::Stopped(node.to_string())).unwrap();
         Ok(())
     }
 
-    async fn start(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
-        self.deeds.send(Deed::Started(node.to_string())).unwrap();
+    async fn start(&self, _pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+        self.actions.send(Action::Started(node.to_string())).unwrap();
         Ok(())
     }
 
-    async fn delete(&self, _pool: &PoolId, node: &NodeId) -> Result<(), Error> {
+    async fn delete(&self, _pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+        if node.as_str().starts_with("stuck") {
+            self.hanging.fetch_add(1, Ordering::Relaxed);
+            self.gate.acquire().await.unwrap().forget();
+        }
         self.nodes.lock().unwrap().remove(node.as_str());
-        self.deeds.send(Deed::Deleted(node.to_string())).unwrap();
+        self.actions.send(Action::Deleted(node.to_string())).unwrap();
         Ok(())
     }
 }
 
-/// The dispatcher's rows: one pool that is set by hand.
+/// The dispatcher's rows: one pool whose size the test sets.
 struct Rows {
     target: u32,
     nodes: Vec<NodeSnapshot>,
-    deeds: mpsc::UnboundedSender<Deed>,
+    /// Requests for nodes of the pool `slow`, which always wants one; absent without that pool.
+    slow: Option<u32>,
+    /// Pools that always want eight nodes.
+    hung: usize,
+    actions: mpsc::UnboundedSender<Action>,
 }
 
 impl Rows {
     fn answer(&mut self, what: RequestKind) -> Reply {
         match what {
-            RequestKind::Snapshot => Reply::Snapshot { boot: 1, pools: vec![self.pool()] },
+            RequestKind::Snapshot => {
+                let greedy = |pool: String, target_dedicated| PoolSnapshot {
+                    pool: pool.parse().unwrap(),
+                    target_dedicated,
+                    nodes: vec![],
+                    ..self.pool()
+                };
+                let slow = self.slow.map(|_| greedy("slow".to_owned(), 1));
+                let hung = (0..self.hung).map(|number| greedy(format!("hung{number}"), 8));
+                Reply::Snapshot { boot: 1, pools: slow.into_iter().chain(hung).chain([self.pool()]).collect() }
+            }
+            RequestKind::CreateNodes { pool, count } if pool.as_str().starts_with("hung") => {
+                let nodes = (0..count).map(|number| format!("n{number}").parse().unwrap());
+                Reply::Nodes { nodes: nodes.map(|node| NodeTicket { node, token: "t".into() }).collect() }
+            }
+            RequestKind::CreateNodes { pool, .. } if pool.as_str() == "slow" => {
+                *self.slow.as_mut().unwrap() += 1;
+                Reply::Nodes { nodes: vec![NodeTicket { node: "s".parse().unwrap(), token: "t".into() }] }
+            }
             RequestKind::CreateNodes { count, .. } => {
-                self.deeds.send(Deed::Asked(count)).unwrap();
+                self.actions.send(Action::Asked(count)).unwrap();
                 let nodes: Vec<_> = (0..count).map(|number| format!("n{number}").parse::<NodeId>().unwrap()).collect();
                 self.nodes.extend(nodes.iter().cloned().map(idle));
                 Reply::Nodes { nodes: nodes.into_iter().map(|node| NodeTicket { node, token: "t".into() }).collect() }
@@ -90,12 +136,12 @@ impl Rows {
             RequestKind::DrainNode { node, .. } => {
                 let row = self.nodes.iter_mut().find(|row| row.node == node).unwrap();
                 (row.is_draining, row.is_drained) = (true, true);
-                self.deeds.send(Deed::Drained(node.to_string())).unwrap();
+                self.actions.send(Action::Drained(node.to_string())).unwrap();
                 Reply::Done
             }
             RequestKind::NodeGone { node, .. } => {
                 self.nodes.retain(|row| row.node != node);
-                self.deeds.send(Deed::Gone(node.to_string())).unwrap();
+                self.actions.send(Action::Gone(node.to_string())).unwrap();
                 Reply::Done
             }
             _ => Reply::Done,
@@ -115,6 +161,9 @@ impl Rows {
             waiting_slots: 0,
             running_slots: 0,
             waiting_for_ms: 0,
+            reason: String::new(),
+            failed_creations: 0,
+            creation_rests_ms: 0,
             nodes: self.nodes.clone(),
         }
     }
@@ -131,7 +180,6 @@ fn idle(node: NodeId) -> NodeSnapshot {
         is_draining: false,
         is_drained: false,
         is_dedicated: true,
-        token: None,
         power: None,
     }
 }
@@ -148,37 +196,122 @@ async fn play(link: Link, rows: Arc<Mutex<Rows>>) {
     }
 }
 
+/// The loop over a broker of its own.
+struct Stage {
+    _folder: tempfile::TempDir,
+    broker: embedded_broker::Broker,
+    link: Link,
+    rows: Arc<Mutex<Rows>>,
+    provider: Arc<RecordingProvider>,
+    done: mpsc::UnboundedReceiver<Action>,
+    player: tokio::task::JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    scaler: tokio::task::JoinHandle<Result<(), autoscaler::Error>>,
+}
+
+impl Stage {
+    async fn set(nodes: BTreeSet<String>, slow: Option<u32>) -> Stage {
+        let folder = tempfile::tempdir().unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let broker = embedded_broker::Broker::start(embedded_broker::Settings::new(listen, folder.path(), "u", "p")).await.unwrap();
+        let settings = BrokerSettings { url: Secret::new(broker.url()), name: "test".into() };
+        let link = Link::open(settings.clone()).await.unwrap();
+        link.declare(&topology::base()).await.unwrap();
+        let (actions, done) = mpsc::unbounded_channel();
+        let rows = Arc::new(Mutex::new(Rows { target: 1, nodes: vec![], slow, hung: 0, actions: actions.clone() }));
+        let player = tokio::spawn(play(link.clone(), rows.clone()));
+        let provider =
+            Arc::new(RecordingProvider { nodes: Mutex::new(nodes), actions, gate: Semaphore::new(0), hanging: AtomicUsize::new(0) });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let settings = Settings { tick: Duration::from_millis(5), broker: settings };
+        let scaler = tokio::spawn(autoscaler::run(settings, provider.clone(), async move {
+            let _ = stopped.await;
+        }));
+        Stage { _folder: folder, broker, link, rows, provider, done, player, stop, scaler }
+    }
+
+    async fn next(&mut self) -> Action {
+        tokio::time::timeout(PATIENCE, self.done.recv()).await.unwrap().unwrap()
+    }
+
+    async fn hanging(&self, count: usize) {
+        let looking = async {
+            while self.provider.hanging.load(Ordering::Relaxed) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never {count} calls"));
+    }
+
+    async fn strike(self) {
+        self.stop.send(()).unwrap();
+        self.scaler.await.unwrap().unwrap();
+        self.link.close().await;
+        self.player.await.unwrap();
+        self.broker.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn nodes_are_rows_before_they_are_made_drained_before_they_are_deleted_and_orphans_go() {
-    let folder = tempfile::tempdir().unwrap();
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let broker = embedded_broker::Broker::start(embedded_broker::Settings::new(listen, folder.path(), "u", "p")).await.unwrap();
-    let settings = BrokerSettings { url: Secret::new(broker.url()), name: "test".into() };
-    let link = Link::open(settings.clone()).await.unwrap();
-    link.declare(&topology::base()).await.unwrap();
+    let mut stage = Stage::set(["orphan".to_owned()].into(), None).await;
+    // The orphan is deleted while the pool is scaled.
+    let mut actions = [stage.next().await, stage.next().await, stage.next().await];
+    actions.sort_by_key(|action| matches!(action, Action::Deleted(_)));
+    assert_eq!(actions, [Action::Asked(1), Action::Created("n0".into()), Action::Deleted("orphan".into())]);
+    stage.rows.lock().unwrap().target = 0;
+    assert_eq!(stage.next().await, Action::Drained("n0".into()));
+    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
+    assert_eq!(stage.next().await, Action::Gone("n0".into()));
+    stage.strike().await;
+}
 
-    let (deeds, mut done) = mpsc::unbounded_channel();
-    let rows = Arc::new(Mutex::new(Rows { target: 1, nodes: vec![], deeds: deeds.clone() }));
-    let player = tokio::spawn(play(link.clone(), rows.clone()));
-    let provider = Notes { nodes: Mutex::new(["orphan".to_owned()].into()), deeds };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let settings = Settings { tick: Duration::from_millis(5), broker: settings };
-    let scaler = tokio::spawn(autoscaler::run(settings, provider, async move {
-        let _ = stopped.await;
-    }));
+#[tokio::test]
+async fn a_pool_whose_provider_takes_for_ever_holds_up_no_other() {
+    let mut stage = Stage::set(BTreeSet::new(), Some(0)).await;
+    assert_eq!(stage.next().await, Action::Asked(1));
+    assert_eq!(stage.next().await, Action::Created("n0".into()));
+    stage.rows.lock().unwrap().target = 0;
+    assert_eq!(stage.next().await, Action::Drained("n0".into()));
+    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
+    assert_eq!(stage.next().await, Action::Gone("n0".into()));
+    assert_eq!(stage.rows.lock().unwrap().slow, Some(1), "what is under way is not asked for again");
+    stage.provider.gate.add_permits(1);
+    assert_eq!(stage.next().await, Action::Created("slow".into()));
+    stage.strike().await;
+}
 
-    let mut next = async || tokio::time::timeout(PATIENCE, done.recv()).await.unwrap().unwrap();
-    assert_eq!(next().await, Deed::Asked(1));
-    assert_eq!(next().await, Deed::Created("n0".into()));
-    assert_eq!(next().await, Deed::Deleted("orphan".into()));
-    rows.lock().unwrap().target = 0;
-    assert_eq!(next().await, Deed::Drained("n0".into()));
-    assert_eq!(next().await, Deed::Deleted("n0".into()));
-    assert_eq!(next().await, Deed::Gone("n0".into()));
+#[tokio::test]
+async fn pools_whose_calls_all_hang_leave_every_other_its_place() {
+    let mut stage = Stage::set(BTreeSet::new(), None).await;
+    assert_eq!((stage.next().await, stage.next().await), (Action::Asked(1), Action::Created("n0".into())));
+    stage.rows.lock().unwrap().hung = 12;
+    // One call on each pool's own permit, and one on every shared permit.
+    stage.hanging(12 + 64).await;
+    stage.rows.lock().unwrap().target = 0;
+    assert_eq!(stage.next().await, Action::Drained("n0".into()));
+    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
+    assert_eq!(stage.next().await, Action::Gone("n0".into()));
+    assert_eq!(stage.provider.hanging.load(Ordering::Relaxed), 12 + 64, "and no more than that");
+    stage.strike().await;
+}
 
-    stop.send(()).unwrap();
-    scaler.await.unwrap().unwrap();
-    link.close().await;
-    player.await.unwrap();
-    broker.stop().await;
+#[tokio::test]
+async fn orphans_whose_deletion_hangs_are_bounded_and_hold_up_no_pool() {
+    let mut stage = Stage::set((0..40).map(|number| format!("stuck{number}")).collect(), None).await;
+    stage.hanging(16).await;
+    assert_eq!((stage.next().await, stage.next().await), (Action::Asked(1), Action::Created("n0".into())));
+    stage.rows.lock().unwrap().target = 0;
+    assert_eq!(stage.next().await, Action::Drained("n0".into()));
+    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
+    assert_eq!(stage.next().await, Action::Gone("n0".into()));
+    assert_eq!(stage.provider.hanging.load(Ordering::Relaxed), 16);
+    stage.provider.gate.add_permits(40);
+    let mut left: BTreeSet<String> = (0..40).map(|number| format!("stuck{number}")).collect();
+    while !left.is_empty() {
+        let action = stage.next().await;
+        let Action::Deleted(node) = &action else { panic!("{action:?}") };
+        left.remove(node);
+    }
+    stage.strike().await;
 }

@@ -1,4 +1,4 @@
-//! One job with a million tasks: pages, counts, adds and memory, through the door over HTTP.
+//! One job with a million tasks: pages, counts, adds and memory, through the API over HTTP.
 //!
 //! `cargo run --release -p dispatcher --example million -- [tasks] [percent completed]`
 //! Every page stands beside the same SELECT on the same file; adds take turns with a job of a thousand tasks.
@@ -57,18 +57,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fill(big.path(), tasks, percent)?;
     println!("filled with {tasks} tasks, {percent} % completed, in {:.0} s", started.elapsed().as_secs_f64());
     let started = Instant::now();
-    let door = Served::open(big.path())?;
+    let api = Served::open(big.path())?;
     println!("started in {:.1} s", started.elapsed().as_secs_f64());
     for (select, columns, join) in LISTS {
-        pages(&door, big.path(), select, columns, join)?;
+        pages(&api, big.path(), select, columns, join)?;
     }
     for filter in SLOW {
-        slow(&door, filter);
+        slow(&api, filter);
     }
-    counts(&door, tasks);
+    counts(&api, tasks);
     println!("resident: {}", memory()?);
     fill(small.path(), SMALL, percent)?;
-    adds(&door, &Served::open(small.path())?, tasks);
+    adds(&api, &Served::open(small.path())?, tasks);
     println!("resident with two of each: {}", memory()?);
     Ok(())
 }
@@ -84,12 +84,12 @@ fn first_page(select: &str, filter: &str) -> String {
 }
 
 /// Where the next page is, as path and query.
-fn next(page: &Value, door: &Served) -> Option<String> {
-    page["odata.nextLink"].as_str().and_then(|link| link.strip_prefix(&door.account.url)).map(str::to_owned)
+fn next(page: &Value, api: &Served) -> Option<String> {
+    page["odata.nextLink"].as_str().and_then(|link| link.strip_prefix(&api.account.url)).map(str::to_owned)
 }
 
 /// Walks a list and times each page beside the bare SELECT of its rows.
-fn pages(door: &Served, folder: &Path, select: &str, columns: &str, join: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn pages(api: &Served, folder: &Path, select: &str, columns: &str, join: &str) -> Result<(), Box<dyn std::error::Error>> {
     let bare = Connection::open_with_flags(folder.join("store.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let sql = format!(
         "SELECT {columns} FROM tasks t {join} WHERE t.job = (SELECT uid FROM jobs WHERE id = 'Job') AND t.state = 3 AND t.id > ?1 \
@@ -101,7 +101,7 @@ fn pages(door: &Served, folder: &Path, select: &str, columns: &str, join: &str) 
     let mut target = Some(first_page(select, "state eq 'completed'"));
     while let Some(wanted) = target.take().filter(|_| ours.len() < PAGES) {
         let started = Instant::now();
-        let answer = door.ask("GET", &wanted, "");
+        let answer = api.ask("GET", &wanted, "");
         ours.push(started.elapsed());
         let page = answer.json();
         let started = Instant::now();
@@ -113,7 +113,7 @@ fn pages(door: &Served, folder: &Path, select: &str, columns: &str, join: &str) 
         if let Some(id) = page["value"].as_array().and_then(|tasks| tasks.last()).and_then(|task| task["id"].as_str()) {
             id.clone_into(&mut after);
         }
-        target = next(&page, door);
+        target = next(&page, api);
     }
     let (count, ours, theirs) = (ours.len(), p50(ours), p50(theirs));
     println!("page of {PAGE_ROWS} by state, {select}: p50 of {count} {ours:.2} ms, bare SELECT {theirs:.2} ms, ratio {:.2}", ours / theirs);
@@ -121,27 +121,27 @@ fn pages(door: &Served, folder: &Path, select: &str, columns: &str, join: &str) 
 }
 
 /// Walks a whole list that holds little or nothing.
-fn slow(door: &Served, filter: &str) {
+fn slow(api: &Served, filter: &str) {
     let (mut times, mut rows) = (Vec::new(), 0);
     let mut target = Some(first_page("id", filter));
     while let Some(wanted) = target.take() {
         let started = Instant::now();
-        let answer = door.ask("GET", &wanted, "");
+        let answer = api.ask("GET", &wanted, "");
         times.push(started.elapsed());
         let page = answer.json();
         rows += page["value"].as_array().map_or(0, Vec::len);
-        target = next(&page, door);
+        target = next(&page, api);
     }
     let (count, all) = (times.len(), times.iter().sum::<Duration>().as_secs_f64() * 1_000.0);
     let most = times.iter().max().map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
     println!("{filter}: {rows} rows in {count} pages, p50 {:.1} ms, longest {most:.1} ms, together {all:.0} ms", p50(times));
 }
 
-fn counts(door: &Served, tasks: usize) {
+fn counts(api: &Served, tasks: usize) {
     let mut times = Vec::new();
     for _ in 0..COUNTS {
         let started = Instant::now();
-        let counts = door.ask("GET", "/jobs/Job/taskcounts?api-version=2024-02-01.19.0", "").json();
+        let counts = api.ask("GET", "/jobs/Job/taskcounts?api-version=2024-02-01.19.0", "").json();
         times.push(started.elapsed());
         let of = |name: &str| counts["taskCounts"][name].as_u64().unwrap_or_default();
         assert_eq!(of("active") + of("running") + of("completed"), tasks as u64, "exact counts");
@@ -149,15 +149,15 @@ fn counts(door: &Served, tasks: usize) {
     println!("task counts: p50 of {COUNTS} {:.2} ms", p50(times));
 }
 
-/// Adds a hundred tasks to each of two doors, turn by turn.
+/// Adds a hundred tasks to each of two API handlers, turn by turn.
 fn adds(big: &Served, small: &Served, tasks: usize) {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..ADDS {
         let value: Vec<_> = (0..100).map(|n| json!({"id": format!("added-{round:03}-{n:03}"), "commandLine": "/bin/true"})).collect();
         let body = json!({"value": value}).to_string();
-        for (door, times) in [big, small].into_iter().zip(&mut times) {
+        for (api, times) in [big, small].into_iter().zip(&mut times) {
             let started = Instant::now();
-            let added = door.ask("POST", "/jobs/Job/addtaskcollection?api-version=2024-02-01.19.0", &body);
+            let added = api.ask("POST", "/jobs/Job/addtaskcollection?api-version=2024-02-01.19.0", &body);
             times.push(started.elapsed());
             let is_added = |result: &Value| result["status"] == "success";
             assert!(added.json()["value"].as_array().is_some_and(|results| results.iter().all(is_added)), "all are added");

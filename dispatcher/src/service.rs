@@ -1,29 +1,51 @@
 //! Starts the dispatcher's parts and keeps an eye on their health; ends them in the right order.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use api::{ApiState, Gate, Key, Keys, KeysError, Oidc, OidcSettings, TlsError, TlsFiles};
 use broker_config::{
-    amqp::{AmqpError, Link, LinkState},
-    blobs::{BlobError, Blobs},
+    metrics::install,
+    private,
     settings::{BlobSettings, BrokerSettings, Secret},
     topology,
 };
+use clients::{
+    amqp::{Acker, AmqpError, Link, LinkState},
+    blobs::{BlobError, Blobs},
+};
+use contract::clock::Clock;
+use engine::{
+    Engine, Identity, Input,
+    messaging::{self, Files, Queues},
+    task_token::TaskTokens,
+};
+use model::health::{Health, Problem};
+use scheduler::Timers;
+use store::{
+    StoreError,
+    sqlite::{SqliteReader, SqliteStore},
+};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::oneshot, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 use tracing::{info, warn};
 
 use crate::{
-    core::Timers,
-    engine::{Engine, Identity, Input},
-    http::{self, Door, Gate, Health, Key, Keys, KeysError, Oidc, OidcSettings, Problem, TlsError, TlsFiles},
-    road::{self, Files, Queues},
-    store::{
-        StoreError,
-        sqlite::{SqliteReader, SqliteStore},
-    },
-    task_token::TaskTokens,
+    disk_space::{self, make_room},
+    metrics::{Sources, metrics_page},
 };
 
+/// A dispatcher that ended a moment ago may still seem to consume for this long.
+const PREDECESSOR_MAX: Duration = Duration::from_secs(20);
+const PREDECESSOR_PAUSE: Duration = Duration::from_secs(2);
 /// Connections for readers.
 const READERS: usize = 4;
 /// Between two looks at the parts.
@@ -34,14 +56,18 @@ const HEALTH_FIRST_INTERVAL: Duration = Duration::from_millis(100);
 const LOOKS_PER_BLOB_CHECK: u32 = 15;
 /// How long a look may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events that are not stored after this long are a problem.
+const UNSETTLED_MAX: Duration = Duration::from_secs(15);
 /// How long the engine may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the dispatcher needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the door listens; port 0 picks one.
+    /// Where the API listens; port 0 picks one.
     pub listen: SocketAddr,
+    /// Where the metrics are served; with the API when absent.
+    pub metrics_listen: Option<SocketAddr>,
     /// The URL that people and nodes are told; made from the address when absent.
     pub public_url: Option<String>,
     /// The folder of the store.
@@ -58,8 +84,8 @@ pub struct Settings {
     pub join_secret: Option<Secret>,
     /// The rules' times.
     pub timers: Timers,
-    /// Time between an agent's beats.
-    pub beat_ms: u64,
+    /// Time between an agent's heartbeats.
+    pub heartbeat_ms: u64,
     /// How people come in.
     pub access: Access,
 }
@@ -130,6 +156,17 @@ pub enum DispatcherError {
     /// The broker.
     #[error("the broker cannot be used")]
     Broker(#[from] AmqpError),
+    /// Another dispatcher takes messages from the same queues.
+    #[error(
+        "another dispatcher serves from this broker: its queue {queue} has {consumers} consumers; stop that one, or use another broker or \
+         virtual host"
+    )]
+    BrokerInUse {
+        /// The queue.
+        queue: &'static str,
+        /// Consumers.
+        consumers: u32,
+    },
     /// The blob store.
     #[error("the blob store cannot be used")]
     Blobs(#[from] BlobError),
@@ -138,29 +175,50 @@ pub enum DispatcherError {
     Engine,
 }
 
-/// Runs until `shutdown` is ready. `ready` is told the door's address once everything is well.
+/// Waits until nobody else consumes the events: two dispatchers on one broker would take each other's messages.
+async fn be_alone(link: &Link) -> Result<(), DispatcherError> {
+    let deadline = Instant::now() + PREDECESSOR_MAX;
+    loop {
+        let consumers = link.depth(topology::EVENT_QUEUE).await?.map_or(0, |depth| depth.consumers);
+        if consumers == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(DispatcherError::BrokerInUse { queue: topology::EVENT_QUEUE, consumers });
+        }
+        warn!(queue = topology::EVENT_QUEUE, consumers, "another dispatcher still serves from this broker; waiting for its end");
+        tokio::time::sleep(PREDECESSOR_PAUSE).await;
+    }
+}
+
+/// Runs until `shutdown` is ready. `ready` is told the API's address once everything is well.
 pub async fn run(
     settings: Settings,
     ready: oneshot::Sender<SocketAddr>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), DispatcherError> {
-    std::fs::create_dir_all(&settings.data).map_err(|source| DispatcherError::Data { path: settings.data.clone(), source })?;
+    install();
+    let failed = |source| DispatcherError::Data { path: settings.data.clone(), source };
+    private::folder(&settings.data).map_err(failed)?;
+    make_room(&settings.data).map_err(failed)?;
     let access = settings.access;
     if access.tls.is_none() && !access.allows_http && !settings.listen.ip().is_loopback() {
         return Err(DispatcherError::PlainHttp { address: settings.listen });
     }
     let given: Keys = settings.keys.iter().map(|key| Key::parse(key.expose()).ok_or(DispatcherError::Key)).collect::<Result<_, _>>()?;
     let keys = match &access.keys_file {
-        Some(path) => http::read_keys(path).map_err(|source| DispatcherError::KeysFile { path: path.clone(), source })?,
+        Some(path) => api::read_keys(path).map_err(|source| DispatcherError::KeysFile { path: path.clone(), source })?,
         None => given,
     };
     let tls = access.tls.map(TlsFiles::open).transpose()?;
     let oidc = access.oidc.map(Oidc::new).transpose().map_err(|error| DispatcherError::Oidc { reason: error.to_string() })?;
     let secret = settings.data.join("token-secret");
     let tokens = TaskTokens::open(&secret).map_err(|source| DispatcherError::Data { path: secret.clone(), source })?;
-    let listener =
-        TcpListener::bind(settings.listen).await.map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
-    let address = listener.local_addr().map_err(|source| DispatcherError::Listen { address: settings.listen, source })?;
+    let (listener, address) = listen(settings.listen).await?;
+    let metrics_listener = match settings.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let account_url =
         settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", if tls.is_some() { "https" } else { "http" }));
 
@@ -168,34 +226,59 @@ pub async fn run(
     let store = SqliteStore::open(&path)?;
     let read = Arc::new(SqliteReader::open(&path, READERS)?);
     let blobs = Blobs::new(settings.blobs.clone())?;
-    let link = Link::open(settings.broker.clone()).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let link = tokio::select! {
+        link = Link::open(settings.broker.clone()) => link?,
+        // A broker that does not answer holds up no end.
+        () = &mut shutdown => return Ok(()),
+    };
 
+    tokio::select! {
+        alone = be_alone(&link) => alone?,
+        () = &mut shutdown => return Ok(()),
+    }
     let identity = Identity {
         account: settings.account.clone(),
         account_url,
         join_secret: settings.join_secret.clone(),
-        beat_ms: settings.beat_ms,
+        heartbeat_ms: settings.heartbeat_ms,
         tokens: tokens.clone(),
     };
-    let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers)?;
+    let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers, Clock::system())?;
     let (stop, stopped) = watch::channel(false);
-    let mut loops = road::run(&link, &engine, outlets, stopped.clone()).await?;
+    let (tell_shortage, shortage) = watch::channel(None);
+    let engine = engine.unless_short(shortage);
+    let (mut loops, events) =
+        messaging::run(&link, (&blobs, read.clone(), tokens.fingerprint()), &engine, outlets, stopped.clone()).await?;
+    loops.spawn(disk_space::watch(settings.data.clone(), tell_shortage, stopped.clone()));
     let files = Files::open(&link).await?;
     let (health, seen) = watch::channel(Health::problem("start", "the dispatcher is starting"));
-    loops.spawn(watch_health(link.clone(), blobs.clone(), engine.clone(), health, stopped.clone()));
+    let sources =
+        Sources { engine: engine.clone(), read: read.clone(), events: events.clone(), health: seen.clone(), data: settings.data.clone() };
+    let metrics = metrics_page(sources);
+    loops.spawn(watch_health(link.clone(), blobs.clone(), (engine.clone(), events), health, stopped.clone()));
 
-    // Readers of the files leave with the door, when nobody listens to them any more.
+    // Readers of the files leave with the API, when nobody listens to them any more.
     let mut watchers = tokio::task::JoinSet::new();
     let (tell_keys, keys) = watch::channel(keys);
     if let Some(path) = access.keys_file {
-        watchers.spawn(http::watch_file(path, tell_keys));
+        watchers.spawn(api::watch_file(path, tell_keys));
     }
     let tls = tls.map(|(current, watching)| {
         watchers.spawn(watching);
         current
     });
+    // Without an address of their own, metrics are served with the API.
+    let metrics = match metrics_listener {
+        Some((listener, address)) => {
+            info!(%address, "metrics are served at /metrics");
+            watchers.spawn(api::serve_metrics(listener, metrics));
+            None
+        }
+        None => Some(metrics),
+    };
     let gate = Gate::new(settings.account, keys, oidc, tokens);
-    let door = Door {
+    let api = ApiState {
         gate,
         engine: engine.clone(),
         read,
@@ -203,25 +286,26 @@ pub async fn run(
         queues: Queues::new(link.clone()),
         blobs,
         health: seen.clone(),
+        metrics,
         is_tls: tls.is_some(),
     };
     let mut well = seen;
     let announce = async move {
-        if well.wait_for(Health::is_ok).await.is_ok() && ready.send(address).is_err() {
+        if well.wait_for(Health::is_up).await.is_ok() && ready.send(address).is_err() {
             warn!("nobody waits for the dispatcher to be ready");
         }
         std::future::pending::<()>().await
     };
     let mut closed = stopped;
-    let serve = http::serve(listener, http::router(door), tls, async move {
-        // The sender lives longer than the door.
+    let serve = api::serve(listener, api::router(api), tls, async move {
+        // The sender lives longer than the API.
         let _ = closed.wait_for(|stop| *stop).await;
     });
     let (serve, announce) = (std::pin::pin!(serve), std::pin::pin!(announce));
     info!(%address, "dispatcher started");
     let mut serve = serve;
     let result = tokio::select! {
-        () = shutdown => Ok(()),
+        () = &mut shutdown => Ok(()),
         () = &mut serve => Ok(()),
         () = announce => Ok(()),
         _ = loops.join_next() => Err(DispatcherError::Engine),
@@ -236,13 +320,31 @@ pub async fn run(
             warn!("the engine did not end cleanly; the store recovers by itself");
         }
     }
+    // What the engine said last still goes out, such as queues to be deleted.
+    let rest = async { while loops.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, rest).await.is_err() {
+        warn!("messages were still on their way at the end; agents ask for what they miss");
+    }
     link.close().await;
     info!("dispatcher ended");
     result
 }
 
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), DispatcherError> {
+    let failed = |source| DispatcherError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 /// Looks at every part that a task needs; no node is needed.
-async fn watch_health(link: Link, blobs: Blobs, engine: Engine, health: watch::Sender<Health>, mut stop: watch::Receiver<bool>) {
+async fn watch_health(
+    link: Link,
+    blobs: Blobs,
+    (engine, events): (Engine, Acker),
+    health: watch::Sender<Health>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut count: u32 = 0;
     let mut blob_problem: Option<Problem> = None;
     loop {
@@ -267,6 +369,16 @@ async fn watch_health(link: Link, blobs: Blobs, engine: Engine, health: watch::S
             };
             blob_problem = reason.map(|reason| Problem { part: "blobs".to_owned(), reason });
         }
+        if let Some(reason) = engine.refusal() {
+            problem("store", format!("changes cannot be stored and are refused; what nodes tell is kept until they can: {reason}"));
+        }
+        let oldest = events.oldest().unwrap_or_default();
+        if oldest > UNSETTLED_MAX {
+            problem("events", format!("what nodes told {} s ago is not stored yet; the log says why", oldest.as_secs()));
+        }
+        if let Some(reason) = engine.shortage() {
+            problem(model::health::DISK, reason);
+        }
         if engine.load() > 0.99 {
             problem("engine", "too many changes wait to be stored".to_owned());
         }
@@ -274,7 +386,7 @@ async fn watch_health(link: Link, blobs: Blobs, engine: Engine, health: watch::S
         count = count.wrapping_add(1);
         let is_well = problems.is_empty();
         health.send_if_modified(|health| {
-            let next = Health { problems };
+            let next = Health { problems, oldest_event_ms: oldest.as_millis() as u64, unreadable: engine.unreadable() };
             let changed = *health != next;
             *health = next;
             changed

@@ -1,9 +1,10 @@
-//! A folder from which nothing leads out: every open stays below it, whatever symbolic links tasks have made.
+//! Folders confined by the kernel: every open stays below the folder, whatever symbolic links tasks have made.
 //!
 //! The kernel's `openat2` does the resolving; where it is missing, links are not followed at all.
-//! Staging, outputs and file requests open everything through it.
+//! Staging, outputs, streams and file requests open everything through it, and never wait for a FIFO's other side.
 
 use std::{
+    ffi::CStr,
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -28,9 +29,9 @@ impl Folder {
         Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// Opens what is there, links followed as long as they stay inside.
+    /// Opens an entry; links are followed as long as they stay inside.
     pub fn open_entry(&self, path: &RelativePath, flags: OFlags) -> io::Result<OwnedFd> {
-        // A pure path takes no flags about reading: openat2 refuses what openat ignores.
+        // `O_PATH` takes no flags about reading: openat2 refuses what openat ignores.
         let reading = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
         let flags = flags | OFlags::CLOEXEC | reading;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -53,44 +54,109 @@ impl Folder {
         Ok(File::from(file))
     }
 
+    /// Opens a regular file of this folder for reading; a link of that name is refused.
+    pub fn open_plain(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        Ok(File::from(file))
+    }
+
+    /// Creates a regular file of this name in place of whatever has it: a file, a link, a FIFO.
+    pub fn create_anew(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?))
+    }
+
+    /// Opens a regular file for reading and appending; an entry of another type is replaced.
+    pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode)) {
+            Ok(file) if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile => {
+                rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+                Ok(File::from(file))
+            }
+            // The entry is a link, a FIFO or another special file.
+            Ok(_) | Err(Errno::LOOP | Errno::NXIO) => {
+                let file = self.create_anew(name, mode)?;
+                rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+                Ok(file)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a folder inside.
     pub fn open_folder(&self, path: &RelativePath) -> io::Result<Folder> {
         self.open_entry(path, OFlags::RDONLY | OFlags::DIRECTORY).map(Folder)
     }
 
-    /// Properties of the entry itself, or of what it links to inside.
+    /// Opens a subfolder by the bytes of its name; a link of that name is refused.
+    pub fn enter_name(&self, name: &CStr) -> io::Result<Folder> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Folder(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Opens a folder below without following any link.
+    pub fn enter(&self, path: &RelativePath) -> io::Result<Folder> {
+        self.descend(Some(path), false).map(Folder)
+    }
+
+    /// Properties of an entry, or of the link's target where that lies inside.
     pub fn stat(&self, path: &RelativePath) -> io::Result<Stat> {
         let entry = self.open_entry(path, OFlags::PATH)?;
         Ok(rustix::fs::fstat(&entry)?)
     }
 
-    /// Makes the folders on the way, following no link, and opens the last one.
+    /// Creates the folders of a path without following links, and opens the last one.
     pub fn create_folders(&self, path: Option<&RelativePath>) -> io::Result<Folder> {
         self.descend(path, true).map(Folder)
     }
 
-    /// A path for code that takes paths; valid while this folder is open.
+    /// A path for code that takes paths; it is valid while this folder is open.
     pub fn path_of(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
     }
 
-    /// Names and properties of the entries; a link is shown as itself.
-    pub fn entries(&self) -> io::Result<Vec<(String, Stat)>> {
-        let mut entries = Vec::new();
+    /// Properties of an entry, `None` when it does not exist; a link is not followed.
+    pub fn stat_entry(&self, name: impl rustix::path::Arg) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Calls with the name and kind of every entry whose name is UTF-8, until the call fails; links are not followed.
+    pub fn each_entry(&self, mut call: impl FnMut(&str, FileType) -> io::Result<()>) -> io::Result<()> {
+        self.each_name(|name, kind| name.to_str().map_or(Ok(()), |name| call(name, kind)))
+    }
+
+    /// Like [`Folder::each_entry`], for names of any bytes.
+    pub fn each_name(&self, mut call: impl FnMut(&CStr, FileType) -> io::Result<()>) -> io::Result<()> {
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if matches!(name, "." | "..") {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => entries.push((name.to_owned(), stat)),
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            }
+            let kind = match entry.file_type() {
+                // Some file systems do not report the type.
+                FileType::Unknown => match self.stat_entry(name)? {
+                    Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                    None => continue,
+                },
+                kind => kind,
+            };
+            call(name, kind)?;
         }
-        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(entries)
+        Ok(())
     }
 
     /// Removes one entry; a folder only when it is empty.
@@ -146,6 +212,34 @@ mod tests {
         let mut text = String::new();
         folder.open_file(&path("fine")).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "f");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_fifo_and_a_new_file_takes_its_place() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("secret"), "s").unwrap();
+        let inside = root.path().join("inside");
+        fs::create_dir(&inside).unwrap();
+        let fifo = |name: &str| rustix::fs::mknodat(rustix::fs::CWD, inside.join(name), FileType::Fifo, Mode::from_raw_mode(0o600), 0);
+        fifo("fifo").unwrap();
+        symlink("../secret", inside.join("link")).unwrap();
+        let folder = Folder::open(&inside).unwrap();
+        for name in ["fifo", "link"] {
+            assert!(folder.open_plain(name).is_err() && folder.open_file(&path(name)).is_err(), "{name}");
+            io::Write::write_all(&mut folder.create_anew(name, 0o640).unwrap(), b"new").unwrap();
+            io::Write::write_all(&mut folder.append(name, 0o640).unwrap(), b"er").unwrap();
+            assert_eq!(fs::read_to_string(inside.join(name)).unwrap(), "newer");
+            fs::remove_file(inside.join(name)).unwrap();
+        }
+        fifo("fifo").unwrap();
+        symlink("../secret", inside.join("link")).unwrap();
+        for name in ["fifo", "link", "none"] {
+            io::Write::write_all(&mut folder.append(name, 0o640).unwrap(), b"new").unwrap();
+            assert_eq!(fs::read_to_string(inside.join(name)).unwrap(), "new");
+        }
+        assert_eq!(fs::read_to_string(root.path().join("secret")).unwrap(), "s");
+        fs::create_dir(inside.join("folder")).unwrap();
+        assert!(folder.create_anew("folder", 0o640).is_err());
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Slots as pure bookkeeping: which consumers may deliver, so that never more arrives than can start.
+//! Bookkeeping of slots, pure: decides which consumers may deliver, so that never more arrives than can start.
 //!
-//! Every slot is one consumer with one delivery in hand at most. A run takes units, a hand that waits for
-//! its answer or its settlement takes one too; consumers are paused until open ones and hands fit.
+//! Every slot is one consumer with at most one unacknowledged delivery (its hand). A run takes units, and so does a
+//! delivery that waits for an answer or its settlement; consumers are paused until open consumers and deliveries fit.
 //!
 //! ```text
 //! open ──delivered──► waiting hand ──started──► hand of a run ──ended──► waiting hand ──settled──► open
 //!   ⇅ paused / resumed by `balance`
 //! ```
 
-use broker_config::amqp::Tag;
+use clients::amqp::Tag;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hand {
@@ -23,7 +23,7 @@ struct Slot {
     hand: Hand,
 }
 
-/// The slots of a node.
+/// Slots of a node, and the units that runs and deliveries take.
 #[derive(Debug)]
 pub struct Capacity {
     slots: Vec<Slot>,
@@ -35,18 +35,18 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// So many slots, all free and open.
+    /// Makes slots that are all free and open.
     pub fn new(slots: u32) -> Capacity {
         let slots_free = vec![Slot { is_paused: false, hand: Hand::Empty }; slots as usize];
         Capacity { slots: slots_free, free: slots, reserved: 0, open: slots, waiting: 0, is_accepting: true }
     }
 
-    /// Slots without a run.
+    /// Slots that no run takes.
     pub fn free(&self) -> u32 {
         self.free
     }
 
-    /// Slots in all.
+    /// All slots of the node.
     pub fn total(&self) -> u32 {
         self.slots.len() as u32
     }
@@ -56,12 +56,12 @@ impl Capacity {
         self.is_accepting
     }
 
-    /// Opens or closes the node as a whole; `balance` follows.
+    /// Opens or closes the node as a whole; takes effect with the next `balance`.
     pub fn accept(&mut self, is_accepting: bool) {
         self.is_accepting = is_accepting;
     }
 
-    /// A slot was given a delivery.
+    /// Records a delivery to a slot.
     pub fn delivered(&mut self, slot: u32, tag: Tag) {
         self.put(slot, Hand::Waiting(tag));
     }
@@ -76,20 +76,20 @@ impl Capacity {
         self.is_accepting && self.waiting <= self.free.saturating_sub(self.reserved)
     }
 
-    /// A run begins, with the delivery in this slot's hand if it has one.
+    /// Records the start of a run, with the delivery in this slot's hand if it has one.
     pub fn start(&mut self, hand: Option<(u32, Tag)>, units: u32) {
         self.free = self.free.saturating_sub(units);
         self.adopt(hand);
     }
 
-    /// A run's delivery came again into this hand.
+    /// Records that the delivery of a live run came again to this slot.
     pub fn adopt(&mut self, hand: Option<(u32, Tag)>) {
         if let Some((slot, tag)) = hand.filter(|(slot, tag)| self.holds(*slot, *tag)) {
             self.put(slot, Hand::Running(tag));
         }
     }
 
-    /// A run ended; its delivery, if it is in a hand, waits to be settled.
+    /// Records the end of a run; its delivery, if it has one, waits to be settled.
     pub fn end(&mut self, hand: Option<(u32, Tag)>, units: u32) {
         self.free = (self.free + units).min(self.total());
         if let Some((slot, tag)) = hand.filter(|(slot, tag)| self.holds(*slot, *tag)) {
@@ -97,35 +97,35 @@ impl Capacity {
         }
     }
 
-    /// A delivery was settled; stale ones change nothing.
+    /// Records a settled delivery; the tags of older channels change nothing.
     pub fn settled(&mut self, slot: u32, tag: Tag) {
         if self.holds(slot, tag) {
             self.put(slot, Hand::Empty);
         }
     }
 
-    /// The channel was made anew: every hand is empty.
+    /// Empties every hand, because the broker delivers again on a new channel.
     pub fn lost_channel(&mut self) {
         for slot in 0..self.total() {
             self.put(slot, Hand::Empty);
         }
     }
 
-    /// Sets slots aside for a wide task; whether so many are free now.
+    /// Reserves slots for a wide task; returns whether that many are free now.
     pub fn reserve(&mut self, units: u32) -> bool {
         self.reserved = units;
         self.free >= units && self.open + self.waiting + units <= self.free
     }
 
-    /// Consumers to pause (true) and to resume (false), so that what may arrive fits.
+    /// Consumers to pause (true) and to resume (false), so that deliveries fit the free slots.
     pub fn balance(&mut self) -> Vec<(u32, bool)> {
-        let room = if self.is_accepting { self.free.saturating_sub(self.reserved) } else { 0 };
-        if self.open + self.waiting == room || (self.open == 0 && self.open + self.waiting > room) {
+        let context = if self.is_accepting { self.free.saturating_sub(self.reserved) } else { 0 };
+        if self.open + self.waiting == context || (self.open == 0 && self.open + self.waiting > context) {
             return Vec::new();
         }
         let mut changes = Vec::new();
         for index in (0..self.slots.len()).rev() {
-            if self.open + self.waiting <= room {
+            if self.open + self.waiting <= context {
                 break;
             }
             let slot = &mut self.slots[index];
@@ -136,7 +136,7 @@ impl Capacity {
             }
         }
         for index in 0..self.slots.len() {
-            if self.open + self.waiting >= room {
+            if self.open + self.waiting >= context {
                 break;
             }
             let slot = &mut self.slots[index];
@@ -200,7 +200,7 @@ mod tests {
         }
         capacity.lost_channel();
         assert_eq!(capacity.balance(), vec![(2, true), (1, true)]);
-        // A run ends whose delivery is gone with the channel: its slot opens again at once.
+        // The run's delivery is gone with its channel, so its slot opens again at once.
         capacity.end(Some((0, tag(0))), 1);
         assert_eq!(capacity.balance(), vec![(1, false)]);
     }

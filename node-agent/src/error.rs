@@ -1,49 +1,37 @@
-//! Why an agent cannot start, or must stop.
+//! Reasons why an agent cannot start, or must stop.
 
 use std::{io, path::PathBuf};
 
-use broker_config::{amqp::AmqpError, message::Fault};
+use clients::amqp::AmqpError;
+use contract::outcome::Fault;
 use thiserror::Error;
 
-/// Why an agent cannot start, or must stop.
+/// Reasons why an agent cannot start, or must stop.
 #[derive(Debug, Error)]
 pub enum AgentError {
-    /// The node's folder cannot be used.
     #[error("cannot use the node's folder at {path}")]
-    Root {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another agent holds the folder.
+    Root { path: PathBuf, source: io::Error },
     #[error("another agent uses the node's folder {path}")]
-    RootInUse {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Processes of an earlier agent would not die.
+    RootInUse { path: PathBuf },
     #[error("{count} processes of an earlier agent cannot be ended")]
-    Leftovers {
-        /// How many.
-        count: usize,
-    },
-    /// The process that cleans up after a crash cannot be started.
+    Leftovers { count: usize },
     #[error("cannot start the guardian process")]
     Guardian(#[source] io::Error),
-    /// The broker cannot be used.
+    #[error("cannot start the thread for heartbeats")]
+    HeartbeatThread(#[source] io::Error),
+    /// The system does not let the agent become a subreaper, which adopts the daemons of tasks.
+    #[error("cannot adopt the processes that tasks leave behind")]
+    Orphans(#[source] io::Error),
     #[error("cannot use the broker")]
     Broker(#[from] AmqpError),
-    /// The blob store cannot be used.
     #[error("cannot use the blob store")]
-    Blobs(#[from] broker_config::blobs::BlobError),
-    /// The dispatcher does not want this node.
+    Blobs(#[from] clients::blobs::BlobError),
+    /// The dispatcher refused to let this node join.
     #[error("the dispatcher refused the node: {} ({})", .0.message, .0.code)]
     Refused(Fault),
-    /// The dispatcher wants the node to start again; its supervisor does that.
-    #[error("the node was told to start again")]
+    /// The dispatcher ordered a restart; the agent ends, and its supervisor starts it again.
+    #[error("the dispatcher ordered this node to restart")]
     Restarts,
-    /// A newer agent has this node's name, or the node was removed.
-    #[error("the node was removed, or a newer agent has its name")]
+    #[error("the node was removed, or a newer agent of the same name has joined")]
     Dismissed,
 }

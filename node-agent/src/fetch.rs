@@ -1,6 +1,7 @@
 //! Fetching one file by HTTP: no other scheme, no metadata service, bounded in redirects, size, time and tries.
 
 use std::{
+    error::Error,
     io,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -8,13 +9,19 @@ use std::{
     time::Duration,
 };
 
-use broker_config::message::Fault;
+use clients::blobs::Partial;
+use contract::{
+    outcome::{DISK_FULL, Fault},
+    url::user_of,
+};
 use reqwest::{
     Client, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
 use tokio::{fs::File, io::AsyncWriteExt, time::sleep};
+
+use crate::shortage::{SHORTAGE, blame, is_shortage};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,7 +31,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// The largest file that is fetched.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
 
-/// A client that only does what resource files need.
+/// A client restricted to what resource files need.
 pub fn client() -> reqwest::Result<Client> {
     let policy = redirect::Policy::custom(|attempt| {
         if attempt.previous().len() > REDIRECTS_MAX {
@@ -46,7 +53,7 @@ pub fn client() -> reqwest::Result<Client> {
         .build()
 }
 
-/// Fetches a URL into a fresh file; how many bytes it has.
+/// Fetches a URL into a new file that gets its name once it is complete; returns its bytes.
 pub async fn fetch(client: &Client, url: &str, path: &Path) -> Result<u64, Fault> {
     let refused = |message: &str| fault("BlobDownloadMiscError", message, url, None);
     let parsed = Url::parse(url).map_err(|_| refused("the URL cannot be read"))?;
@@ -56,10 +63,14 @@ pub async fn fetch(client: &Client, url: &str, path: &Path) -> Result<u64, Fault
     let mut pause = PAUSE_FIRST;
     let mut tries = 1;
     loop {
-        match attempt(client, parsed.clone(), path).await {
-            Ok(bytes) => return Ok(bytes),
+        let partial = Partial::beside(path);
+        match attempt(client, parsed.clone(), partial.path()).await {
+            Ok(bytes) => match partial.rename(path).await {
+                Ok(()) => return Ok(bytes),
+                Err(error) => return Err(Failure::Local(error).into_fault(url)),
+            },
             Err(failure) if failure.is_passing() && tries < TRIES_MAX => {
-                tracing::debug!(tries, ?failure, "fetching again");
+                tracing::debug!(tries, ?failure, "a download failed; trying again");
                 sleep(pause).await;
                 pause *= 2;
                 tries += 1;
@@ -75,6 +86,8 @@ enum Failure {
     TooLarge,
     Timeout,
     Transfer(String),
+    /// The node lacks resources for a connection.
+    Short(String),
     Local(io::Error),
 }
 
@@ -83,7 +96,7 @@ impl Failure {
         match self {
             Failure::Status(status) => status.is_server_error() || matches!(status.as_u16(), 408 | 429),
             Failure::Timeout | Failure::Transfer(_) => true,
-            Failure::TooLarge | Failure::Local(_) => false,
+            Failure::TooLarge | Failure::Short(_) | Failure::Local(_) => false,
         }
     }
 
@@ -101,9 +114,11 @@ impl Failure {
             Failure::TooLarge => fault("BlobDownloadMiscError", "the file is too large", url, None),
             Failure::Timeout => fault("BlobDownloadTimedOut", "the server did not answer in time", url, None),
             Failure::Transfer(reason) => fault("BlobDownloadMiscError", "the transfer failed", url, Some(("Reason", reason))),
-            Failure::Local(error) if error.kind() == io::ErrorKind::StorageFull => fault("DiskFull", "the node's disk is full", url, None),
+            Failure::Short(reason) => fault(SHORTAGE, "no connection can be made", url, Some(("Reason", reason))),
+            Failure::Local(error) if error.kind() == io::ErrorKind::StorageFull => fault(DISK_FULL, "the node's disk is full", url, None),
             Failure::Local(error) => {
-                fault("ResourceFileWriteFailed", "the file cannot be written", url, Some(("Reason", error.to_string())))
+                let reason = Some(("Reason", error.to_string()));
+                blame(fault("ResourceFileWriteFailed", "the file cannot be written", url, reason), &error)
             }
         }
     }
@@ -111,7 +126,13 @@ impl Failure {
 
 async fn attempt(client: &Client, url: Url, path: &Path) -> Result<u64, Failure> {
     let transfer = |error: reqwest::Error| {
-        if error.is_timeout() { Failure::Timeout } else { Failure::Transfer(error.without_url().to_string()) }
+        let (is_timeout, is_short, error) = (error.is_timeout(), is_shortage(&error), error.without_url());
+        let reason = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        match (is_timeout, is_short) {
+            (_, true) => Failure::Short(reason),
+            (true, _) => Failure::Timeout,
+            _ => Failure::Transfer(reason),
+        }
     };
     let mut response = client.get(url).send().await.map_err(transfer)?;
     if !response.status().is_success() {
@@ -120,7 +141,7 @@ async fn attempt(client: &Client, url: Url, path: &Path) -> Result<u64, Failure>
     if response.content_length().is_some_and(|length| length > FILE_BYTES_MAX) {
         return Err(Failure::TooLarge);
     }
-    let mut file = File::options().write(true).create(true).truncate(true).open(path).await.map_err(Failure::Local)?;
+    let mut file = File::options().write(true).create_new(true).open(path).await.map_err(Failure::Local)?;
     let mut bytes = 0;
     while let Some(chunk) = response.chunk().await.map_err(transfer)? {
         bytes += chunk.len() as u64;
@@ -133,9 +154,14 @@ async fn attempt(client: &Client, url: Url, path: &Path) -> Result<u64, Failure>
     Ok(bytes)
 }
 
-/// A fault that names the URL without its query, which may hold a signature.
+/// A fault that names the URL without its query, which may hold a signature, and without its user and password.
 pub fn fault(code: &str, message: &str, url: &str, more: Option<(&str, String)>) -> Fault {
-    let mut details = vec![("Url".to_owned(), url.split(['?', '#']).next().unwrap_or_default().to_owned())];
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let shown = match user_of(url) {
+        Some(user) => format!("{}{}", &url[..user.start], &url[user.end..]),
+        None => url.to_owned(),
+    };
+    let mut details = vec![("Url".to_owned(), shown)];
     details.extend(more.map(|(name, value)| (name.to_owned(), value)));
     Fault { code: code.to_owned(), message: message.to_owned(), details }
 }
@@ -196,6 +222,8 @@ mod tests {
 
     #[test]
     fn a_fault_does_not_repeat_a_signature() {
+        let named = fault("BlobNotFound", "m", "http://me:secret@h/x@y", None);
+        assert_eq!(named.details, [("Url".to_owned(), "http://h/x@y".to_owned())]);
         let fault = fault("BlobNotFound", "m", "http://h/x?sig=secret", None);
         assert_eq!(fault.details, [("Url".to_owned(), "http://h/x".to_owned())]);
     }

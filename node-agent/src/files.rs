@@ -1,45 +1,64 @@
 //! File requests: listing, reading, uploading and deleting below the node's public folders.
 //!
-//! Requests come over the road from the dispatcher; the node's own secrets lie outside these folders.
+//! Requests come over the broker from the dispatcher; the node's own secrets lie outside these folders.
 
 use std::{
     io,
     os::{fd::AsRawFd, unix::fs::FileExt},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use broker_config::{
-    message::{FILE_CHUNK_BYTES_MAX, Fault, FileEntry, FileReply, FileRequest},
+use broker_config::removal::Mounts;
+use contract::{
+    message::{FileEntry, FileReply, FileRequest},
+    outcome::{FILE_CHUNK_BYTES_MAX, Fault},
     time::Timestamp,
 };
 use rustix::fs::{FileType, Stat};
 
-use crate::{beneath::Folder, logs, path::RelativePath, room::Room, root::PUBLIC};
+use crate::{
+    beneath::Folder,
+    context::NodeContext,
+    listing::{self, Wanted},
+    logs,
+    off_loop::try_off_loop,
+    path::RelativePath,
+    root::PUBLIC,
+};
 
-/// Entries of one answer at most.
-const ENTRIES_MAX: usize = 1000;
-/// Entries looked at for one listing.
-const SEEN_MAX: usize = 200_000;
-/// Folders within folders at most.
+/// Longest wait of a request for its turn; the sender has given up by then.
+const TURN_MAX: Duration = Duration::from_secs(10);
+/// Longest wait of an upload on request for its turn.
+const UPLOAD_TURN_MAX: Duration = Duration::from_secs(600);
+
+/// Nested folders at most; a removal holds one descriptor for each.
 const DEPTH_MAX: usize = 128;
 
-/// Answers one request.
-pub async fn answer(room: Arc<Room>, request: FileRequest) -> FileReply {
+/// Answers one request once a turn is free.
+pub async fn answer(context: Arc<NodeContext>, request: FileRequest) -> FileReply {
+    let (turns, patience) = match &request {
+        FileRequest::Upload { .. } => (&context.upload_turns, UPLOAD_TURN_MAX),
+        _ => (&context.file_turns, TURN_MAX),
+    };
+    let turn = match tokio::time::timeout(patience, turns.acquire()).await {
+        Ok(Ok(turn)) => turn,
+        Ok(Err(_)) | Err(_) => return refused("OperationTimedOut", "the node is busy with other requests for files"),
+    };
+    let reply = answer_in_turn(context.clone(), request).await;
+    drop(turn);
+    reply
+}
+
+async fn answer_in_turn(context: Arc<NodeContext>, request: FileRequest) -> FileReply {
     if let FileRequest::Upload { path, key } = &request {
-        return upload(&room, path, key).await.unwrap_or_else(reply_to_error);
+        return upload(&context, path, key).await.unwrap_or_else(reply_to_error);
     }
     if let FileRequest::UploadLogs { container_url, directory, from, until } = &request {
-        return logs::upload(room, container_url, directory, *from, *until);
+        return logs::upload(context, container_url, directory, *from, *until).await;
     }
-    let answered = tokio::task::spawn_blocking(move || answer_blocking(room.root.path(), request)).await;
-    match answered {
-        Ok(result) => result.unwrap_or_else(reply_to_error),
-        Err(error) => {
-            tracing::error!(%error, "a file request was lost");
-            refused("IOError", "the request was lost")
-        }
-    }
+    try_off_loop(move || answer_blocking(context.root.path(), request)).await.unwrap_or_else(reply_to_error)
 }
 
 fn answer_blocking(root: &Path, request: FileRequest) -> io::Result<FileReply> {
@@ -88,50 +107,19 @@ fn place(root: &Path, path: &str) -> io::Result<(Folder, Option<RelativePath>)> 
 }
 
 fn list(root: &Path, path: &str, recursive: bool, entries_max: usize, after: Option<&str>) -> io::Result<FileReply> {
-    let mut found: Vec<FileEntry> = Vec::new();
-    let mut left: Vec<(Option<String>, Folder, usize)> = Vec::new();
-    if matches!(path.trim_matches('/'), "" | ".") {
-        for name in PUBLIC {
-            let folder = Folder::open(&root.join(name))?;
-            found.push(entry(name.to_owned(), &rustix::fs::stat(root.join(name))?));
-            if recursive {
-                left.push((Some(name.to_owned()), folder, 0));
-            }
-        }
+    let wanted = Wanted { recursive, entries_max, after };
+    let page = if matches!(path.trim_matches('/'), "" | ".") {
+        listing::list(&Folder::open(root)?, Some(&PUBLIC), wanted)?
     } else {
         let (folder, rest) = place(root, path)?;
         let folder = match rest {
             Some(rest) => folder.open_folder(&rest)?,
             None => folder,
         };
-        left.push((None, folder, 0));
-    }
-    let mut seen = 0;
-    while let Some((at, folder, depth)) = left.pop() {
-        for (name, stat) in folder.entries()? {
-            seen += 1;
-            if seen > SEEN_MAX {
-                return Ok(refused("InvalidInput", "there are too many files to list"));
-            }
-            let full = at.as_ref().map_or_else(|| name.clone(), |at| format!("{at}/{name}"));
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            found.push(entry(full.clone(), &stat));
-            if is_folder && recursive && depth < DEPTH_MAX {
-                let one = RelativePath::parse(&name).map_err(io::Error::other)?;
-                match folder.open_folder(&one) {
-                    Ok(inner) => left.push((Some(full), inner, depth + 1)),
-                    // Gone since, or closed to the agent.
-                    Err(error) => tracing::debug!(%error, name, "cannot list a folder"),
-                }
-            }
-        }
-    }
-    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut entries: Vec<FileEntry> = found.into_iter().filter(|entry| after.is_none_or(|after| entry.name.as_str() > after)).collect();
-    let entries_max = entries_max.clamp(1, ENTRIES_MAX);
-    let has_more = entries.len() > entries_max;
-    entries.truncate(entries_max);
-    Ok(FileReply::Entries { entries, has_more })
+        listing::list(&folder, None, wanted)?
+    };
+    let Some((entries, has_more)) = page else { return Ok(refused("InvalidInput", "there are too many files to list")) };
+    Ok(FileReply::Entries { entries: entries.into_iter().map(|(name, stat)| entry(name, &stat)).collect(), has_more })
 }
 
 fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
@@ -143,8 +131,10 @@ fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
         None => folder,
     };
     let one = RelativePath::parse(name).map_err(io::Error::other)?;
-    let found = parent.entries()?.into_iter().find(|(other, _)| other == name);
-    let Some((_, stat)) = found else { return Ok(FileReply::NotFound) };
+    let Some(stat) = parent.stat_entry(name)? else { return Ok(FileReply::NotFound) };
+    if recursive {
+        Mounts::now()?.refuse(&root.join(&path))?;
+    }
     remove(&parent, &one, &stat, recursive, 0)?;
     Ok(FileReply::Entry(entry(path, &stat)))
 }
@@ -152,21 +142,30 @@ fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
 fn remove(parent: &Folder, name: &RelativePath, stat: &Stat, recursive: bool, depth: usize) -> io::Result<()> {
     let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if is_folder && recursive && depth < DEPTH_MAX {
-        let folder = parent.open_folder(name)?;
-        for (inner, stat) in folder.entries()? {
-            let inner = RelativePath::parse(&inner).map_err(io::Error::other)?;
-            remove(&folder, &inner, &stat, true, depth + 1)?;
+        let folder = parent.enter(name)?;
+        let mut inner = Vec::new();
+        folder.each_entry(|name, _| {
+            inner.push(name.to_owned());
+            Ok(())
+        })?;
+        for name in inner {
+            let Some(stat) = folder.stat_entry(&name)? else { continue };
+            let name = RelativePath::parse(&name).map_err(io::Error::other)?;
+            remove(&folder, &name, &stat, true, depth + 1)?;
         }
     }
     parent.remove(name, is_folder)
 }
 
-async fn upload(room: &Room, path: &str, key: &str) -> io::Result<FileReply> {
-    let Some(blobs) = &room.blobs else { return Ok(refused("IOError", "this node has no blob store")) };
-    let (folder, rest) = place(room.root.path(), path)?;
-    let Some(rest) = rest else { return Ok(refused("InvalidInput", "the path is a folder")) };
-    let file = folder.open_file(&rest)?;
-    let stat = rustix::fs::fstat(&file)?;
+async fn upload(context: &Arc<NodeContext>, path: &str, key: &str) -> io::Result<FileReply> {
+    let Some(blobs) = &context.blobs else { return Ok(refused("IOError", "this node has no blob store")) };
+    let (root, wanted) = (context.root.clone(), path.to_owned());
+    let opened = try_off_loop(move || {
+        let (folder, rest) = place(root.path(), &wanted)?;
+        let file = folder.open_file(&rest.ok_or(io::ErrorKind::IsADirectory)?)?;
+        Ok((rustix::fs::fstat(&file)?, file))
+    });
+    let (stat, file) = opened.await?;
     let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
     match blobs.upload_file(&blobs.settings().own_bucket, key, Path::new(&handle)).await {
         Ok(bytes) => Ok(FileReply::Entry(FileEntry { length: bytes, ..entry(path.to_owned(), &stat) })),
@@ -196,7 +195,7 @@ fn reply_to_error(error: io::Error) -> FileReply {
         io::ErrorKind::IsADirectory => refused("InvalidInput", "the path is a folder"),
         io::ErrorKind::DirectoryNotEmpty => refused("InvalidInput", "the folder is not empty"),
         io::ErrorKind::InvalidInput => refused("InvalidInput", &error.to_string()),
-        // Most often a link that leaves the node's folders.
+        // Most often a link that leads out of the node's folders.
         _ => refused("IOError", &error.to_string()),
     }
 }

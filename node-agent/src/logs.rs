@@ -1,29 +1,34 @@
-//! The agent's own log, on its way to people: uploaded on request, in the background.
+//! Uploads the agent's own log on request, in the background.
 //!
-//! The log is what stderr is bound to, when that is a file, as it is below the `process` provider.
+//! The log is the file that stderr is redirected to, as the `process` provider does.
 
 use std::{fs, path::Path, sync::Arc, time::SystemTime};
 
-use broker_config::{
-    message::{Fault, FileReply},
-    time::Timestamp,
-};
+use contract::{message::FileReply, outcome::Fault, time::Timestamp};
 
-use crate::room::Room;
+use crate::{context::NodeContext, off_loop::off_loop};
 
-/// What the log is called in the container.
+/// Name of the log in the container.
 const NAME: &str = "agent.log";
 const STDERR: &str = "/proc/self/fd/2";
 
-/// Begins to upload the log, if it has something of that time; says how many files are on their way.
-pub fn upload(room: Arc<Room>, container_url: &str, directory: &str, from: Timestamp, until: Option<Timestamp>) -> FileReply {
-    let Some(blobs) = room.blobs.clone() else { return refused("this node has no blob store".to_owned()) };
+/// Begins to upload the log, if it was written in that time; returns how many files are being uploaded.
+pub async fn upload(
+    context: Arc<NodeContext>,
+    container_url: &str,
+    directory: &str,
+    from: Timestamp,
+    until: Option<Timestamp>,
+) -> FileReply {
+    let Some(blobs) = context.blobs.clone() else { return refused("this node has no blob store".to_owned()) };
     let place = match blobs.locate(container_url) {
         Ok(place) => place,
         Err(error) => return refused(format!("the container cannot be used: {error}")),
     };
-    if !is_wanted(Path::new(STDERR), from, until) {
-        return FileReply::Uploading { files: 0 };
+    match off_loop(move || is_wanted(Path::new(STDERR), from, until)).await {
+        Ok(true) => {}
+        Ok(false) => return FileReply::Uploading { files: 0 },
+        Err(error) => return refused(format!("the log cannot be looked at: {error}")),
     }
     let parts = [place.prefix.as_str(), directory, NAME];
     let key = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
@@ -36,7 +41,7 @@ pub fn upload(room: Arc<Room>, container_url: &str, directory: &str, from: Times
     FileReply::Uploading { files: 1 }
 }
 
-/// Whether there is a log that was written to in that time.
+/// Whether the log exists and was written to in that time.
 fn is_wanted(path: &Path, from: Timestamp, until: Option<Timestamp>) -> bool {
     let Ok(file) = fs::metadata(path) else { return false };
     let at = |time: std::io::Result<SystemTime>| {

@@ -1,6 +1,6 @@
-//! The one type for paths that come from outside: relative, and never upwards.
+//! The type for paths from outside: relative, without `..`.
 //!
-//! Resource files, output names and file requests all pass through it; `beneath` opens what it names.
+//! Resource files, output names and file requests all pass through it; `beneath` opens these paths.
 
 use std::fmt;
 
@@ -11,22 +11,18 @@ pub const PATH_BYTES_MAX: usize = 4096;
 /// The longest component, in bytes.
 pub const COMPONENT_BYTES_MAX: usize = 255;
 
-/// Why a text is not such a path.
+/// Reasons why a text is not a valid path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// Nothing is left of it.
+    /// No component is left after parsing.
     #[error("path is empty")]
     Empty,
-    /// It starts at the root.
     #[error("path is absolute")]
     Absolute,
-    /// It has a `..`.
     #[error("path goes upwards")]
     Upwards,
-    /// It holds NUL or a backslash.
     #[error("path holds a NUL or a backslash")]
     Character,
-    /// It or a component of it is too long.
     #[error("path is longer than {PATH_BYTES_MAX} bytes, or a component than {COMPONENT_BYTES_MAX}")]
     TooLong,
 }
@@ -36,7 +32,7 @@ pub enum PathError {
 pub struct RelativePath(String);
 
 impl RelativePath {
-    /// Reads a path; `.` and doubled slashes fall away.
+    /// Parses a path; `.` and doubled slashes are dropped.
     pub fn parse(text: &str) -> Result<RelativePath, PathError> {
         if text.len() > PATH_BYTES_MAX {
             return Err(PathError::TooLong);
@@ -64,17 +60,17 @@ impl RelativePath {
         if clean.is_empty() { Err(PathError::Empty) } else { Ok(RelativePath(clean)) }
     }
 
-    /// With `/` between components.
+    /// The path with `/` between components.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// From the top down.
+    /// Components from the top down.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// Everything but the last component, and the last component.
+    /// The parent path, if any, and the last component.
     pub fn split_last(&self) -> (Option<RelativePath>, &str) {
         match self.0.rsplit_once('/') {
             Some((parent, name)) => (Some(RelativePath(parent.to_owned())), name),
@@ -82,7 +78,7 @@ impl RelativePath {
         }
     }
 
-    /// The first component, and the rest.
+    /// The first component, and the rest if any.
     pub fn split_first(&self) -> (&str, Option<RelativePath>) {
         match self.0.split_once('/') {
             Some((first, rest)) => (first, Some(RelativePath(rest.to_owned()))),

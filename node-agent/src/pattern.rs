@@ -1,20 +1,32 @@
-//! Patterns of output files, and the names their matches get in the store.
+//! Patterns of output files, and the blob names of their matches.
 //!
 //! `*` and `?` stay within a component, `[abc]`, `[a-c]`, `[!abc]` are one character, `[*]` is a plain star,
-//! `**` is any folders, and a leading dot is matched only by a dot. `outputs` walks the task's folder with it.
+//! `**` is any folders, and a leading dot is matched only by a dot. `search` walks the task's folder with many at once.
+//!
+//! A place in a pattern counts the components that the folders so far have used up. A walk carries the places of each
+//! pattern down with it, so that a name is matched against single components only.
 
-use crate::path::{PathError, RelativePath};
+use crate::{
+    glob::Component,
+    path::{PATH_BYTES_MAX, PathError, RelativePath},
+};
 
 /// A pattern below the task's folder (the parent of `wd`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    components: Vec<String>,
+    components: Vec<Component>,
     base: usize,
 }
 
+/// The places in a pattern that one folder can have, in ascending order.
+pub type Places = Vec<u16>;
+
 impl Pattern {
-    /// Reads a pattern that is relative to `wd`, or absolute below the task's folder.
+    /// Parses a pattern that is relative to `wd`, or absolute below the task's folder.
     pub fn parse(text: &str, task_folder: &str) -> Result<Pattern, PathError> {
+        if text.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong);
+        }
         if text.bytes().any(|byte| byte == 0) {
             return Err(PathError::Character);
         }
@@ -23,7 +35,7 @@ impl Pattern {
                 let below = text.strip_prefix(task_folder).and_then(|rest| rest.strip_prefix('/')).ok_or(PathError::Absolute)?;
                 (Vec::new(), below)
             }
-            None => (vec!["wd".to_owned()], text),
+            None => (vec!["wd"], text),
         };
         for component in rest.split('/') {
             match component {
@@ -33,44 +45,50 @@ impl Pattern {
                         return Err(PathError::Upwards);
                     }
                 }
-                _ => components.push(component.to_owned()),
+                _ => components.push(component),
             }
         }
         if components.is_empty() || rest.is_empty() {
             return Err(PathError::Empty);
         }
-        let base = components.iter().take_while(|component| !is_wild(component)).count().min(components.len() - 1);
+        let components: Vec<Component> = components.into_iter().map(Component::parse).collect();
+        let base = components.iter().take_while(|component| component.plain().is_some()).count().min(components.len() - 1);
         Ok(Pattern { components, base })
     }
 
-    /// Whether it can match more than one file.
+    /// Whether the pattern can match more than one file.
     pub fn is_wild(&self) -> bool {
-        self.components.iter().any(|component| is_wild(component))
+        self.components.iter().any(|component| component.plain().is_none())
     }
 
-    /// The folder all matches lie in, as deep as the pattern says it plainly.
-    pub fn base(&self) -> Option<RelativePath> {
-        let plain: Vec<String> = self.components[..self.base].iter().map(|component| unescape(component)).collect();
-        RelativePath::parse(&plain.join("/")).ok()
+    /// The places in the task's folder, where a walk begins.
+    pub fn start(&self) -> Places {
+        self.widen(vec![0])
     }
 
-    /// Whether a path relative to the task's folder matches.
-    pub fn matches(&self, path: &RelativePath) -> bool {
-        let path: Vec<&str> = path.components().collect();
-        components_match(&self.components, &path)
-    }
-
-    /// Whether matches may lie in this folder or below it.
-    pub fn may_match_below(&self, folder: &RelativePath) -> bool {
-        let mut patterns = self.components.iter();
-        for part in folder.components() {
-            match patterns.next() {
-                Some(pattern) if pattern == "**" => return true,
-                Some(pattern) if component_matches(pattern, part) => {}
-                _ => return false,
+    /// The places in the subfolder of this name, given those of its parent; empty when no match can lie below.
+    pub fn enter(&self, places: &[u16], name: &str) -> Places {
+        let last = self.components.len() - 1;
+        let mut next = Places::new();
+        for place in places {
+            match &self.components[usize::from(*place)] {
+                Component::Folders if !name.starts_with('.') => next.push(*place),
+                component if usize::from(*place) < last && component.matches(name) => next.push(place + 1),
+                _ => {}
             }
         }
-        patterns.next().is_some()
+        self.widen(next)
+    }
+
+    /// Whether a file of this name matches in a folder with these places.
+    pub fn takes(&self, places: &[u16], name: &str) -> bool {
+        let last = self.components.len() - 1;
+        places.iter().any(|place| usize::from(*place) == last && self.components[last].matches(name))
+    }
+
+    /// For each of these places the only name that can match there, `None` when the component has wildcards.
+    pub fn names<'a>(&'a self, places: &'a [u16]) -> impl Iterator<Item = Option<&'a str>> {
+        places.iter().map(|place| self.components[usize::from(*place)].plain())
     }
 
     /// The blob's name for a match, relative to the container.
@@ -86,145 +104,22 @@ impl Pattern {
             None => relative.join("/"),
         }
     }
-}
 
-fn is_wild(component: &str) -> bool {
-    let mut rest = component;
-    while let Some(at) = rest.find(['*', '?', '[']) {
-        if !rest[at..].starts_with('[') {
-            return true;
-        }
-        match class(&rest[at..]) {
-            Some((members, length)) if members.is_plain().is_some() => rest = &rest[at + length..],
-            Some(_) => return true,
-            None => rest = &rest[at + 1..],
-        }
-    }
-    false
-}
-
-fn unescape(component: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = component;
-    while let Some(c) = rest.chars().next() {
-        match class(rest) {
-            Some((members, length)) if let Some(only) = members.is_plain() => {
-                plain.push(only);
-                rest = &rest[length..];
-            }
-            _ => {
-                plain.push(c);
-                rest = &rest[c.len_utf8()..];
-            }
-        }
-    }
-    plain
-}
-
-struct Class<'a> {
-    is_negated: bool,
-    members: &'a str,
-}
-
-impl Class<'_> {
-    fn is_plain(&self) -> Option<char> {
-        let mut chars = self.members.chars();
-        match (self.is_negated, chars.next(), chars.next()) {
-            (false, Some(only), None) => Some(only),
-            _ => None,
-        }
-    }
-
-    fn holds(&self, c: char) -> bool {
-        let members: Vec<char> = self.members.chars().collect();
+    /// Adds the places after a `**` that stands for no folder; a final `**` matches every file below, not the folder
+    /// itself.
+    fn widen(&self, mut places: Places) -> Places {
         let mut at = 0;
-        let mut found = false;
-        while at < members.len() {
-            if at + 2 < members.len() && members[at + 1] == '-' {
-                found |= (members[at]..=members[at + 2]).contains(&c);
-                at += 3;
-            } else {
-                found |= members[at] == c;
-                at += 1;
+        while let Some(place) = places.get(at).copied() {
+            let is_last = usize::from(place) + 1 == self.components.len();
+            if self.components[usize::from(place)] == Component::Folders && !is_last && !places.contains(&(place + 1)) {
+                places.push(place + 1);
             }
+            at += 1;
         }
-        found != self.is_negated
+        places.sort_unstable();
+        places.dedup();
+        places
     }
-}
-
-/// The class at the start of the text, and its length in bytes.
-fn class(text: &str) -> Option<(Class<'_>, usize)> {
-    let inner = text.strip_prefix('[')?;
-    let (is_negated, members) = match inner.strip_prefix('!') {
-        Some(members) => (true, members),
-        None => (false, inner),
-    };
-    // A bracket that comes first is a member.
-    let first = members.chars().next()?.len_utf8();
-    let end = first + members[first..].find(']')?;
-    let length = text.len() - members.len() + end + 1;
-    Some((Class { is_negated, members: &members[..end] }, length))
-}
-
-fn components_match(patterns: &[String], path: &[&str]) -> bool {
-    // Positions of the path the patterns so far can reach: linear in both, no backtracking.
-    let mut reach = vec![false; path.len() + 1];
-    reach[0] = true;
-    for (index, pattern) in patterns.iter().enumerate() {
-        let mut next = vec![false; path.len() + 1];
-        for at in 0..=path.len() {
-            if !reach[at] {
-                continue;
-            }
-            if pattern == "**" {
-                next[at] = true;
-                let mut to = at;
-                while to < path.len() && !path[to].starts_with('.') {
-                    to += 1;
-                    next[to] = true;
-                }
-            } else if at < path.len() && component_matches(pattern, path[at]) {
-                next[at + 1] = true;
-            }
-        }
-        if pattern == "**" && index + 1 == patterns.len() {
-            // A last `**` is every file below, not the folder itself.
-            next.iter_mut().zip(&reach).for_each(|(to, from)| *to &= !from);
-        }
-        reach = next;
-    }
-    reach[path.len()]
-}
-
-fn component_matches(pattern: &str, name: &str) -> bool {
-    if name.starts_with('.') && !pattern.starts_with('.') {
-        return false;
-    }
-    let name: Vec<char> = name.chars().collect();
-    let mut reach = vec![false; name.len() + 1];
-    reach[0] = true;
-    let mut rest = pattern;
-    while let Some(c) = rest.chars().next() {
-        let mut next = vec![false; name.len() + 1];
-        let (length, step): (usize, Box<dyn Fn(char) -> bool + '_>) = match (c, class(rest)) {
-            ('*', _) => {
-                let from = reach.iter().position(|reached| *reached).unwrap_or(name.len() + 1);
-                next.iter_mut().skip(from).for_each(|to| *to = true);
-                reach = next;
-                rest = &rest[1..];
-                continue;
-            }
-            ('?', _) => (1, Box::new(|_| true)),
-            ('[', Some((class, length))) => (length, Box::new(move |c| class.holds(c))),
-            _ => (c.len_utf8(), Box::new(move |other| other == c)),
-        };
-        for at in 0..name.len() {
-            next[at + 1] = reach[at] && step(name[at]);
-        }
-        reach = next;
-        rest = &rest[length..];
-    }
-    reach[name.len()]
 }
 
 #[cfg(test)]
@@ -234,7 +129,10 @@ mod tests {
     const TASK: &str = "/node/workitems/j/job-1/t";
 
     fn matches(pattern: &str, path: &str) -> bool {
-        Pattern::parse(pattern, TASK).unwrap().matches(&RelativePath::parse(path).unwrap())
+        let (pattern, path) = (Pattern::parse(pattern, TASK).unwrap(), RelativePath::parse(path).unwrap());
+        let (folders, name) = path.split_last();
+        let places = folders.iter().flat_map(|path| path.components()).fold(pattern.start(), |places, name| pattern.enter(&places, name));
+        pattern.takes(&places, name)
     }
 
     #[test]
@@ -254,6 +152,13 @@ mod tests {
             ("a/**", "wd/a/b/c", true),
             ("a/**", "wd/b/c", false),
             ("a/**/c", "wd/a/c", true),
+            ("a/**/c", "wd/a/b/b/c", true),
+            ("a/**/c", "wd/a/.b/c", false),
+            ("**/**", "wd/a", true),
+            ("**/a/**/a", "wd/a/b/a", true),
+            ("**/a/**/a", "wd/a", false),
+            ("[.]x", "wd/.x", false),
+            ("?x", "wd/.x", false),
             ("?.bin", "wd/a.bin", true),
             ("?.bin", "wd/ab.bin", false),
             ("[abc].x", "wd/b.x", true),
@@ -306,15 +211,19 @@ mod tests {
 
     #[test]
     fn a_walk_enters_only_folders_that_can_hold_matches() {
-        let below =
-            |pattern: &str, folder: &str| Pattern::parse(pattern, TASK).unwrap().may_match_below(&RelativePath::parse(folder).unwrap());
+        let below = |pattern: &str, folder: &str| {
+            let pattern = Pattern::parse(pattern, TASK).unwrap();
+            let path = RelativePath::parse(folder).unwrap();
+            !path.components().fold(pattern.start(), |places, name| pattern.enter(&places, name)).is_empty()
+        };
         assert!(below("*.txt", "wd") && !below("*.txt", "wd/a"));
-        assert!(below("a/**/x", "wd/a/b/c") && !below("a/**/x", "wd/b"));
+        assert!(below("a/**/x", "wd/a/b/c") && !below("a/**/x", "wd/b") && !below("a/**/x", "wd/a/.b"));
     }
 
     #[test]
     fn hostile_patterns_end_at_once() {
         assert!(!matches(&format!("{}b", "*a".repeat(100)), &format!("wd/{}", "a".repeat(250))));
         assert!(!matches(&format!("{}x", "**/".repeat(60)), &format!("wd/{}y", "a/".repeat(60))));
+        assert_eq!(Pattern::parse(&"*/".repeat(PATH_BYTES_MAX), TASK), Err(PathError::TooLong));
     }
 }

@@ -1,16 +1,16 @@
-//! Attempts that must not start should they still be delivered; forgotten after a while.
+//! Attempts that must not start should they still be delivered; each is forgotten after a while.
 
 use std::{
     collections::{HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use broker_config::{ids::AttemptKey, message::REVOKE_MS};
+use contract::{ids::AttemptKey, message::REVOKE_MS};
 
-/// Attempts remembered at most; the oldest go first.
+/// Attempts remembered at most; the oldest are forgotten first.
 pub const REVOKED_MAX: usize = 65_536;
 
-/// The attempts.
+/// Attempts that the dispatcher has revoked, with the times of their orders.
 #[derive(Debug, Default)]
 pub struct Revoked {
     order: VecDeque<(Instant, AttemptKey)>,
@@ -53,7 +53,7 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
-    use broker_config::ids::{Fence, TaskUid};
+    use contract::ids::{Fence, TaskUid};
 
     use super::*;
 

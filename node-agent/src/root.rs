@@ -1,58 +1,61 @@
-//! The node's folder: who holds it, what stands in it, and the two things an agent remembers there.
+//! The node's folder: its lock, its layout, and the two values that an agent stores there (marker and credential).
 //!
 //! ```text
 //! workitems/<job>/job-1/<task>/{stdout.txt,stderr.txt,wd/}   shared/  startup/  applications/  fsmounts/
 //! workitems/<schedule>/job-<n>/<task>/{stdout.txt,stderr.txt,wd/}
-//! volatile/{lock,marker,trash/,retention/}                   credential (0600)
+//! volatile/{lock,marker,runs/,trash/,retention/,incoming/}             credential (0600)
 //! ```
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::{self, ErrorKind},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use broker_config::ids::{JobId, RunId, TaskId};
+use broker_config::private;
+use contract::ids::{JobId, RunId, TaskId};
 use rustix::fs::FlockOperation;
 
 use crate::error::AgentError;
 
-/// The folders people may read.
+/// Mode of the folders of jobs and tasks, before the umask.
+const SHARED_MODE: u32 = 0o777;
+/// The folders that users may read.
 pub const PUBLIC: [&str; 5] = ["workitems", "shared", "startup", "applications", "fsmounts"];
-/// How long an earlier agent's hold on the folder is waited for.
+/// The agent's own folders.
+const PRIVATE: [&str; 4] = ["volatile/trash", "volatile/retention", "volatile/runs", "volatile/incoming"];
+/// Tries to lock the folder while an earlier agent still holds it.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// The node's folder, held by this agent.
+/// The node's folder, locked by this agent.
 #[derive(Debug, Clone)]
 pub struct Root {
     path: Arc<Path>,
     marker: String,
-    trash: Arc<AtomicU64>,
     _lock: Arc<File>,
 }
 
 impl Root {
-    /// Makes what is missing and takes hold of the folder.
+    /// Creates missing folders and locks the folder.
     pub async fn open(path: &Path) -> Result<Root, AgentError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| AgentError::Root { path, source }
         };
-        let create = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed(path));
+        let create = |path: &Path| private::folder(path).map_err(failed(path));
         create(path)?;
         let path: Arc<Path> = path.canonicalize().map_err(failed(path))?.into();
-        for name in PUBLIC.iter().chain(&["volatile/trash", "volatile/retention"]) {
-            create(&path.join(name))?;
+        for name in PUBLIC.iter().chain(&PRIVATE) {
+            let folder = path.join(name);
+            own_folder(&path, Path::new(name), private::FOLDER_MODE).map_err(failed(&folder))?;
+            create(&folder)?;
         }
         let lock_path = path.join("volatile/lock");
-        let lock = File::options().create(true).append(true).mode(0o600).open(&lock_path).map_err(failed(&lock_path))?;
+        let lock = open_lock(&lock_path).map_err(failed(&lock_path))?;
         let mut tries = 0;
         while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             tries += 1;
@@ -62,46 +65,48 @@ impl Root {
             tokio::time::sleep(LOCK_PAUSE).await;
         }
         let marker_path = path.join("volatile/marker");
-        let marker = match fs::read_to_string(&marker_path) {
-            Ok(text) if text.trim().parse::<RunId>().is_ok() => text.trim().to_owned(),
-            _ => {
+        let identity = private::identity(&path).map_err(failed(&path))?;
+        let kept = private::read(&marker_path).ok().and_then(|text| String::from_utf8(text).ok());
+        let marker = match kept.and_then(|text| kept_marker(&text, &identity)) {
+            Some(marker) => marker,
+            None => {
                 let marker = RunId::random().to_string();
-                write_private(&marker_path, &marker).map_err(failed(&marker_path))?;
+                let text = format!("{marker}\n{identity}\n");
+                private::replace(&marker_path, text.as_bytes()).map_err(failed(&marker_path))?;
                 marker
             }
         };
-        Ok(Root { path, marker, trash: Arc::new(AtomicU64::new(0)), _lock: Arc::new(lock) })
+        Ok(Root { path, marker, _lock: Arc::new(lock) })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
-    /// What every process of this node carries in its environment.
+    /// The value that every process of this node carries in its environment.
     pub fn marker(&self) -> &str {
         &self.marker
     }
 
-    /// The credential of an earlier join.
+    /// The credential of an earlier join. It blocks.
     pub fn credential(&self) -> Option<String> {
         let path = self.path.join("credential");
-        match fs::read_to_string(&path) {
+        match private::read(&path).and_then(|text| String::from_utf8(text).map_err(io::Error::other)) {
             Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%error, "cannot read the node's credential");
+                tracing::warn!(%error, "cannot read the node's stored credential; joining with the token");
                 None
             }
         }
     }
 
-    /// Keeps the credential for the next join.
+    /// Stores the credential for the next join. It blocks.
     pub fn keep_credential(&self, credential: &str) -> io::Result<()> {
-        write_private(&self.path.join("credential"), credential)
+        private::replace(&self.path.join("credential"), credential.as_bytes())
     }
 
-    /// The folder of a job's tasks.
+    /// The folder that holds the folders of a job's tasks.
     pub fn job_folder(&self, job: &JobId) -> PathBuf {
         self.path.join("workitems").join(job.folder())
     }
@@ -111,14 +116,16 @@ impl Root {
         self.job_folder(job).join(task.as_str())
     }
 
-    /// Makes an empty task folder with its `wd`; what an earlier run left goes to the trash.
+    /// Makes a folder below the node's, with those on the way to it. What a task put in the place of one is removed.
+    pub fn own_folder(&self, folder: &Path, mode: u32) -> io::Result<()> {
+        let below = folder.strip_prefix(&self.path).map_err(|_| ErrorKind::InvalidInput)?;
+        own_folder(&self.path, below, mode)
+    }
+
+    /// Makes an empty task folder with its `wd`; an earlier folder is moved to the trash.
     pub fn make_empty(&self, folder: &Path) -> io::Result<()> {
+        self.own_folder(folder.parent().ok_or(ErrorKind::InvalidInput)?, SHARED_MODE)?;
         match make(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let parent = folder.parent().ok_or(ErrorKind::InvalidInput)?;
-                fs::create_dir_all(parent)?;
-                make(folder)
-            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 self.discard(folder)?;
                 make(folder)
@@ -127,37 +134,71 @@ impl Root {
         }
     }
 
-    /// Moves something out of the way at once; `empty_trash` removes it later.
+    /// Moves a file or folder to the trash at once; `empty_trash` removes it later.
     pub fn discard(&self, path: &Path) -> io::Result<()> {
-        let number = self.trash.fetch_add(1, Ordering::Relaxed);
-        let target = self.trash_folder().join(format!("{}-{number}", std::process::id()));
+        self.own_folder(&self.trash_folder(), private::FOLDER_MODE)?;
+        let target = self.trash_folder().join(RunId::random().to_string());
         match fs::rename(path, target) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
-    /// Where discarded things wait for their removal.
+    /// The folder of entries that wait for their removal.
     pub fn trash_folder(&self) -> PathBuf {
         self.path.join("volatile/trash")
+    }
+}
+
+/// The stored marker, unless this folder is a copy of the one that it was made for: processes that carry it belong to
+/// the original. Earlier builds did not store the folder; their marker is valid wherever it is found.
+fn kept_marker(text: &str, identity: &str) -> Option<String> {
+    let mut lines = text.lines();
+    let marker = lines.next().filter(|marker| marker.parse::<RunId>().is_ok())?;
+    lines.next().is_none_or(|noted| noted == identity).then(|| marker.to_owned())
+}
+
+/// Makes a folder and those on the way to it. Tasks may run as the agent's user, so what stands in the place of one and
+/// is no folder, a link for example, is not followed but removed.
+fn own_folder(root: &Path, below: &Path, mode: u32) -> io::Result<()> {
+    let mut path = root.to_owned();
+    for part in below.components() {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => continue,
+            Ok(_) => {
+                tracing::warn!(path = %path.display(), "something that is no folder stands in the place of one of the node's; it is removed");
+                match fs::remove_file(&path) {
+                    // Another run has removed it, or has made the folder already.
+                    Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => return Err(error),
+                    _ => {}
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match fs::DirBuilder::new().mode(mode).create(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && fs::symlink_metadata(&path)?.is_dir() => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The file whose lock holds the folder; what is no file in its place is removed.
+fn open_lock(path: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            tracing::warn!(path = %path.display(), "something that is no file stands in the place of the node's lock; it is removed");
+            private::create(path)
+        }
+        _ => private::open(private::options().create(true).append(true), path),
     }
 }
 
 fn make(folder: &Path) -> io::Result<()> {
     fs::create_dir(folder)?;
     fs::create_dir(folder.join("wd"))
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().create_new(true).write(true).mode(0o600).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
 }
 
 #[cfg(test)]
@@ -179,6 +220,82 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(root);
         assert_eq!(Root::open(folder.path()).await.unwrap().marker(), marker);
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_the_folder_has_a_marker_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, moved, copy) = (folder.path().join("first"), folder.path().join("moved"), folder.path().join("copy"));
+        let marker = Root::open(&first).await.unwrap().marker().to_owned();
+        fs::rename(&first, &moved).unwrap();
+        assert_eq!(Root::open(&moved).await.unwrap().marker(), marker);
+        fs::create_dir_all(copy.join("volatile")).unwrap();
+        fs::copy(moved.join("volatile/marker"), copy.join("volatile/marker")).unwrap();
+        let own = Root::open(&copy).await.unwrap().marker().to_owned();
+        assert_ne!(own, marker, "the processes of the original are not the copy's to end");
+        assert_eq!(Root::open(&copy).await.unwrap().marker(), own);
+        // The format of earlier builds.
+        fs::write(copy.join("volatile/marker"), &marker).unwrap();
+        assert_eq!(Root::open(&copy).await.unwrap().marker(), marker);
+    }
+
+    #[tokio::test]
+    async fn what_a_task_put_in_place_of_the_agents_files_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).await.unwrap();
+        let marker = root.marker().to_owned();
+        drop(root);
+        for name in ["volatile/marker", "credential"] {
+            fs::remove_file(folder.path().join(name)).ok();
+            let path = folder.path().join(name);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }
+        let root = Root::open(folder.path()).await.unwrap();
+        assert_ne!(root.marker(), marker);
+        assert_eq!(root.credential(), None);
+        root.keep_credential("c").unwrap();
+        assert_eq!(root.credential().as_deref(), Some("c"));
+    }
+
+    #[tokio::test]
+    async fn links_and_fifos_in_place_of_the_nodes_folders_are_removed_and_not_followed() {
+        let (scratch, victim) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(victim.path().join("trash")).unwrap();
+        fs::write(victim.path().join("trash/kept"), "x").unwrap();
+        let path = scratch.path().join("node");
+        for name in ["volatile", "workitems", "volatile/runs", "volatile/trash", "volatile/retention", "volatile/lock", "volatile/incoming"]
+        {
+            drop(Root::open(&path).await.unwrap());
+            for is_link in [true, false] {
+                let place = path.join(name);
+                if place.is_dir() {
+                    fs::remove_dir_all(&place).unwrap();
+                } else {
+                    fs::remove_file(&place).unwrap();
+                }
+                if is_link {
+                    std::os::unix::fs::symlink(victim.path(), &place).unwrap();
+                } else {
+                    rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+                }
+                let root = Root::open(&path).await.unwrap();
+                let task = root.task_folder(&"j".parse().unwrap(), &"t".parse().unwrap());
+                root.make_empty(&task).unwrap();
+                root.discard(&task).unwrap();
+                assert!(!fs::symlink_metadata(&place).unwrap().is_symlink(), "{name}");
+            }
+        }
+        // A link that is made while the agent runs.
+        let root = Root::open(&path).await.unwrap();
+        for name in ["volatile/trash", "volatile/runs"] {
+            fs::remove_dir_all(path.join(name)).unwrap();
+            std::os::unix::fs::symlink(victim.path().join("trash"), path.join(name)).unwrap();
+        }
+        crate::cleanup::empty_trash(&root, true);
+        crate::folders::sweep(&root).unwrap();
+        let left: Vec<_> = fs::read_dir(victim.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["trash"]);
+        assert!(victim.path().join("trash/kept").exists());
     }
 
     #[tokio::test]

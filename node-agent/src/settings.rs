@@ -1,24 +1,22 @@
-//! What an agent must be told, as plain data.
+//! Settings of an agent, as plain data.
 
 use std::{ffi::OsString, path::PathBuf};
 
-use broker_config::{
-    ids::{NodeId, PoolId},
-    settings::{BlobSettings, BrokerSettings, Secret},
-};
+use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
+use contract::ids::{NodeId, PoolId};
 
-/// What an agent must be told.
+use crate::disk_watch::DiskLimits;
+
+/// Settings of an agent.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the broker is.
     pub broker: BrokerSettings,
-    /// Where the blobs are; without, tasks have no inputs or outputs of their own store.
+    /// Without a blob store, tasks have no inputs or outputs there.
     pub blobs: Option<BlobSettings>,
     /// The pool to join.
     pub pool: PoolId,
-    /// The node's name.
     pub node: NodeId,
-    /// The join token; a credential kept in the node's folder goes first.
+    /// The join token; a credential that is stored in the node's folder is tried first.
     pub token: Secret,
     /// The node's folder.
     pub root: PathBuf,
@@ -26,17 +24,22 @@ pub struct Settings {
     pub address: String,
     /// The command line that starts the guardian process.
     pub guardian: Vec<OsString>,
-    /// The niceness of tasks.
+    /// Whether the agent has its process for itself; then it adopts daemons of tasks, and ends them.
+    pub is_alone: bool,
+    /// The niceness of tasks; the agent's own when absent.
     pub nice: Option<i32>,
-    /// With less free space than this the node takes no tasks.
+    /// The umask of tasks; the agent's own when absent.
+    pub task_umask: Option<u32>,
+    /// With fewer free bytes than this the node takes no tasks.
     pub file_reserve_bytes: u64,
+    pub disk_limits: DiskLimits,
 }
 
-/// How an agent ends.
+/// How `run` ends once its `shutdown` completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Give everything back first.
+    /// Stops runs and reports their results first.
     Drain,
-    /// At once.
+    /// Kills at once.
     Now,
 }

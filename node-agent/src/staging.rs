@@ -1,25 +1,27 @@
-//! Inputs: resource files land below `wd` before the process starts.
+//! Fetches inputs: resource files are written below `wd` before the process starts.
 //!
-//! A file comes by HTTP, a container's blobs from the blob store; nothing lands outside `wd`,
-//! and whatever goes wrong becomes a fault that names the file and where it should have come from.
+//! A file comes by HTTP, a container's blobs from the blob store. Nothing is written outside `wd`; every failure
+//! becomes a fault that names the file and its URL.
 
-use std::{io, os::unix::fs::PermissionsExt, path::Path};
+use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use broker_config::{
-    blobs::{BlobError, Blobs, Location},
-    message::Fault,
+use clients::blobs::{BlobError, Blobs, Location};
+use contract::{
+    outcome::{DISK_FULL, Fault},
     spec::ResourceFile,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     beneath::Folder,
+    context::NodeContext,
     fetch::{self, fault},
+    off_loop::try_off_loop,
     path::RelativePath,
-    room::Room,
+    shortage::{blame, retry_on_shortage},
 };
 
-/// Files fetched at once by one task.
+/// Files that one task fetches at the same time.
 const FETCHES_IN_FLIGHT: usize = 4;
 /// Blobs of one container at most.
 const BLOBS_MAX: usize = 100_000;
@@ -38,25 +40,32 @@ enum From {
     Blob { bucket: String, key: String },
 }
 
-/// Fetches all inputs; how many bytes they had.
-pub async fn stage(room: &Room, folder: &Path, files: &[ResourceFile]) -> Result<u64, Fault> {
-    let wd = Folder::open(&folder.join("wd")).map_err(|error| local_fault("ResourceDirectoryCreateFailed", "wd", &error))?;
+/// Fetches all inputs; returns how many bytes they had.
+pub async fn stage(context: &NodeContext, folder: &Path, files: &[ResourceFile]) -> Result<u64, Fault> {
+    let wd = retry_on_shortage(|| open_wd(folder)).await?;
     let wd = &wd;
     let mut bytes = 0;
     for file in files {
-        let pieces = pieces(room, file).await?;
-        let fetching = stream::iter(pieces).map(|piece| async move { land(room, wd, piece).await }).buffer_unordered(FETCHES_IN_FLIGHT);
+        let pieces = retry_on_shortage(|| pieces(context, file)).await?;
+        let landing = |piece| async move { retry_on_shortage(|| land(context, wd, &piece)).await };
+        let fetching = stream::iter(pieces).map(landing).buffer_unordered(FETCHES_IN_FLIGHT);
         bytes += fetching.try_fold(0, |sum, more| async move { Ok(sum + more) }).await?;
     }
     Ok(bytes)
 }
 
-async fn pieces(room: &Room, file: &ResourceFile) -> Result<Vec<Piece>, Fault> {
+async fn open_wd(folder: &Path) -> Result<Arc<Folder>, Fault> {
+    let path = folder.join("wd");
+    let opened = try_off_loop(move || Folder::open(&path)).await;
+    opened.map(Arc::new).map_err(|error| local_fault("ResourceDirectoryCreateFailed", "wd", &error))
+}
+
+async fn pieces(context: &NodeContext, file: &ResourceFile) -> Result<Vec<Piece>, Fault> {
     let mode = mode(file)?;
     if let Some(url) = &file.http_url {
         let path = target(file.file_path.as_deref().unwrap_or_default(), url)?;
-        // The store's own unsigned URLs are read with the node's credential.
-        let location = room.blobs.as_ref().and_then(|blobs| blobs.locate(url).ok()).filter(|place| !place.prefix.is_empty());
+        // Unsigned URLs of our own blob store are read with the node's credential.
+        let location = context.blobs.as_ref().and_then(|blobs| blobs.locate(url).ok()).filter(|place| !place.prefix.is_empty());
         let from = match location {
             Some(Location { bucket, prefix }) => From::Blob { bucket, key: prefix },
             None => From::Web(url.clone()),
@@ -68,7 +77,7 @@ async fn pieces(room: &Room, file: &ResourceFile) -> Result<Vec<Piece>, Fault> {
         (None, Some(name)) => format!("s3://{name}"),
         (None, None) => return Err(fault("BlobDownloadMiscError", "a resource file names no source", "", None)),
     };
-    let blobs = room.blobs.as_ref().ok_or_else(|| fault("BlobAccessDenied", "this node has no blob store", &url, None))?;
+    let blobs = context.blobs.as_ref().ok_or_else(|| fault("BlobAccessDenied", "this node has no blob store", &url, None))?;
     let place = blobs.locate(&url).map_err(|error| blob_fault(&error, &url))?;
     let folder = file.file_path.as_deref().filter(|path| !matches!(path.trim_matches('/'), "" | "."));
     list(blobs, &place, file.blob_prefix.as_deref().unwrap_or_default(), folder, mode, &url).await
@@ -99,17 +108,19 @@ async fn list(blobs: &Blobs, place: &Location, blob_prefix: &str, folder: Option
     }
 }
 
-async fn land(room: &Room, wd: &Folder, piece: Piece) -> Result<u64, Fault> {
+async fn land(context: &NodeContext, wd: &Arc<Folder>, piece: &Piece) -> Result<u64, Fault> {
     let (parent, name) = piece.path.split_last();
     let shown = piece.path.as_str();
-    let folder = wd.create_folders(parent.as_ref()).map_err(|error| local_fault("ResourceDirectoryCreateFailed", shown, &error))?;
+    let below = wd.clone();
+    let made = try_off_loop(move || below.create_folders(parent.as_ref())).await;
+    let folder = made.map_err(|error| local_fault("ResourceDirectoryCreateFailed", shown, &error))?;
     let path = folder.path_of(name);
     let fetched = match &piece.from {
-        From::Web(url) => match room.web() {
+        From::Web(url) => match context.web() {
             Some(client) => fetch::fetch(client, url, &path).await,
             None => Err(fault("BlobDownloadMiscError", "this node has no client for HTTP", url, None)),
         },
-        From::Blob { bucket, key } => match &room.blobs {
+        From::Blob { bucket, key } => match &context.blobs {
             Some(blobs) => {
                 blobs.download_file(bucket, key, &path).await.map_err(|error| blob_fault(&error, &format!("s3://{bucket}/{key}")))
             }
@@ -121,8 +132,9 @@ async fn land(room: &Room, wd: &Folder, piece: Piece) -> Result<u64, Fault> {
         fault
     };
     let bytes = fetched.map_err(named)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(piece.mode))
-        .map_err(|error| local_fault("ResourceFileCreateFailed", shown, &error))?;
+    let (name, mode) = (name.to_owned(), piece.mode);
+    let set = try_off_loop(move || folder.open_plain(&name)?.set_permissions(std::fs::Permissions::from_mode(mode))).await;
+    set.map_err(|error| local_fault("ResourceFileCreateFailed", shown, &error))?;
     Ok(bytes)
 }
 
@@ -138,7 +150,7 @@ fn mode(file: &ResourceFile) -> Result<u32, Fault> {
     let Some(text) = &file.file_mode else { return Ok(MODE_DEFAULT) };
     let digits = text.strip_prefix("0o").unwrap_or(text);
     match u32::from_str_radix(digits, 8) {
-        // Neither set-user-id nor sticky bits.
+        // Set-user-id and sticky bits are refused.
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err(Fault {
             code: "ResourceFileCreateFailed".to_owned(),
@@ -150,14 +162,14 @@ fn mode(file: &ResourceFile) -> Result<u32, Fault> {
 
 fn blob_fault(error: &BlobError, url: &str) -> Fault {
     if let BlobError::Local { source, .. } = error {
-        let code = if source.kind() == io::ErrorKind::StorageFull { "DiskFull" } else { "ResourceFileWriteFailed" };
-        return fault(code, "the file cannot be written", url, Some(("Reason", source.to_string())));
+        let code = if source.kind() == io::ErrorKind::StorageFull { DISK_FULL } else { "ResourceFileWriteFailed" };
+        return blame(fault(code, "the file cannot be written", url, Some(("Reason", source.to_string()))), source);
     }
-    fault(error.code_for_download(), "the blob store did not give the file", url, Some(("Reason", error.to_string())))
+    blame(fault(error.code_for_download(), "the blob store did not give the file", url, Some(("Reason", error.to_string()))), error)
 }
 
 fn local_fault(code: &str, path: &str, error: &io::Error) -> Fault {
-    let code = if error.kind() == io::ErrorKind::StorageFull { "DiskFull" } else { code };
+    let code = if error.kind() == io::ErrorKind::StorageFull { DISK_FULL } else { code };
     let details = vec![("FilePath".to_owned(), path.to_owned()), ("Reason".to_owned(), error.to_string())];
-    Fault { code: code.to_owned(), message: "the file cannot be made on the node".to_owned(), details }
+    blame(Fault { code: code.to_owned(), message: "the file cannot be made on the node".to_owned(), details }, error)
 }

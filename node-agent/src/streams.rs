@@ -1,15 +1,20 @@
-//! Where a run's stdout and stderr go when it ends: along with the result when small, else to blobs.
+//! Stores a run's stdout and stderr when it ends: small ones in its result, larger ones as blobs.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
-
-use broker_config::{
-    ids::RunKey,
-    message::{INLINE_STREAM_BYTES_MAX, Stream},
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::Path,
 };
 
-use crate::room::Room;
+use contract::{
+    ids::RunKey,
+    outcome::{INLINE_STREAM_BYTES_MAX, Stream},
+};
 
-/// Reads a small stream whole; a large one is only measured.
+use crate::context::NodeContext;
+
+/// Reads a small stream completely; of a large one only the length.
 pub fn measure(file: &File) -> io::Result<Stream> {
     let bytes = file.metadata()?.len();
     match usize::try_from(bytes) {
@@ -23,14 +28,16 @@ pub fn measure(file: &File) -> io::Result<Stream> {
     }
 }
 
-/// Uploads a stream that was only measured; when that fails it stays on the node.
-pub async fn ship(room: &Room, stream: Stream, run: RunKey, folder: &Path, name: &str) -> Stream {
-    let (Stream::Node { .. }, Some(blobs)) = (&stream, &room.blobs) else { return stream };
+/// Uploads a stream that is too large for the result; when that fails it stays on the node.
+pub async fn ship(context: &NodeContext, stream: Stream, run: RunKey, file: &File, name: &str) -> Stream {
+    let (Stream::Node { .. }, Some(blobs)) = (&stream, &context.blobs) else { return stream };
     let key = format!("logs/{}/{}/{}/{name}", run.uid.0, run.attempt, run.run);
-    match blobs.upload_file(&blobs.settings().own_bucket, &key, &folder.join(name)).await {
+    // By its descriptor: the task may have replaced the file of that name.
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match blobs.upload_file(&blobs.settings().own_bucket, &key, Path::new(&handle)).await {
         Ok(bytes) => Stream::Blob { key, bytes },
         Err(error) => {
-            tracing::warn!(%error, uid = run.uid.0, name, "cannot ship a stream; it stays on the node");
+            tracing::warn!(%error, uid = run.uid.0, name, "cannot upload a stream of a run; it stays on the node");
             stream
         }
     }

@@ -2,23 +2,19 @@
 
 use std::path::Path;
 
-use broker_config::{
+use contract::{
     ids::{Fence, JobUid, TaskId, TaskUid},
-    message::{Fault, Stream},
-    period::Period,
+    outcome::{Fault, Stream},
     spec::FillType,
     state::{AllocationState, DeallocationOption, JobState, PoolState},
     time::Timestamp,
 };
-use dispatcher::{
-    command::Failure,
-    core::JobOrder,
-    store::{
-        Store,
-        records::{Ending, JobRecord, NewTaskRecord, PoolRecord},
-        rows::Counts,
-        sqlite::SqliteStore,
-    },
+use model::{pool::JobOrder, task::Failure};
+use store::{
+    Store,
+    records::{Ending, JobRecord, NewTaskRecord, PoolRecord, Streams},
+    rows::Counts,
+    sqlite::SqliteStore,
 };
 
 /// Tasks in one transaction.
@@ -83,6 +79,7 @@ fn ending(is_failure: bool, at: Timestamp) -> Result<Ending, Box<dyn std::error:
         has_succeeded: !is_failure,
         exit_code: Some(i32::from(is_failure)),
         failure: is_failure.then_some(Failure { is_user_error: true, fault }),
+        streams: Streams::Told,
         stdout: Stream::Inline { bytes: b"frame 17 rendered in 12 s\n".to_vec() },
         stderr: Stream::Empty,
         started_at: Some(at),
@@ -101,7 +98,7 @@ fn pool(at: Timestamp) -> Result<PoolRecord, Box<dyn std::error::Error>> {
         allocation_at: at,
         target_dedicated: 0,
         target_low_priority: 0,
-        resize_timeout: Period::from_secs(900),
+        settings: Default::default(),
         deallocation: DeallocationOption::Requeue,
         resize_errors: Vec::new(),
         slots_per_node: 1,

@@ -10,7 +10,8 @@ use std::{
 };
 
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use dispatcher::{Settings, core::Timers};
+use dispatcher::Settings;
+use scheduler::Timers;
 use tokio::sync::oneshot;
 
 use crate::signing::{Account, Got, Wire};
@@ -34,6 +35,7 @@ async fn live(folder: PathBuf, open: oneshot::Sender<SocketAddr>, stop: oneshot:
     let blobs = embedded_blobs::Blobs::start(settings).await.expect("a blob store");
     let settings = Settings {
         listen: any,
+        metrics_listen: None,
         public_url: None,
         data: folder,
         account: "acct".into(),
@@ -49,7 +51,7 @@ async fn live(folder: PathBuf, open: oneshot::Sender<SocketAddr>, stop: oneshot:
         },
         join_secret: None,
         timers: Timers::default(),
-        beat_ms: 1_000,
+        heartbeat_ms: 1_000,
         access: dispatcher::Access::default(),
     };
     let ended = async move {

@@ -1,30 +1,28 @@
-//! What to do with a delivery: run it at once, ask about it, give it back, or put it aside.
+//! Deliveries of the pool's queues: each runs at once, becomes a question to the dispatcher, or goes back to its queue
+//! or to the dead letters.
 
 use std::time::{Duration, Instant};
 
-use broker_config::{
-    amqp::{Caller, Delivery},
+use broker_config::topology;
+use clients::amqp::{Caller, Delivery};
+use contract::{
     ids::{AttemptKey, RunId},
-    message::{Answer, Ask, Outcome, Reply, ReplyMessage, Request, RequestKind, Start, TaskMessage, VERSION},
-    topology,
+    message::{Answer, Ask, Reply, ReplyMessage, Request, RequestKind, Start, TaskMessage, VERSION},
+    outcome::Outcome,
 };
 use tokio::time::sleep;
 
 use crate::{
-    agent::{Agent, Asked, Held, Lane, Settlement, Wide},
+    agent::{Agent, Asked, Held, Settlement, Source},
     execution::Ended,
 };
 
-/// One question.
+/// Timeout of one question to the dispatcher.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The longest the dispatcher can make a delivery wait before it is asked again.
+/// Longest pause between two questions about one delivery, whatever the dispatcher answers.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long a wide task keeps slots aside before it is given back.
-const WIDE_HOLD_MAX: Duration = Duration::from_secs(30);
-/// How long the wide queue rests after that, so that another node may take the task.
-const WIDE_REST: Duration = Duration::from_secs(2);
 
 impl Agent {
     pub(super) fn on_delivery(&mut self, delivery: Delivery) {
@@ -36,24 +34,32 @@ impl Agent {
             self.on_new_channel(tag.generation);
         }
         self.capacity.delivered(delivery.slot, tag);
-        let held = Held { lane: Lane::Slot(delivery.slot), tag };
+        let held = Held { source: Source::Slot(delivery.slot), tag };
         let Some(message) = self.read(&delivery, held) else { return };
         let is_question = message.start == Start::Ask || delivery.redelivered || message.spec.is_none() || message.slots > 1;
         let is_ours = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
-        // What arrives while a wide task has the slots goes back before it is asked about: an answer starts it.
+        // While a wide task has the slots, deliveries go back before they become questions: an answer would start them.
         if !is_ours && (!self.capacity.is_consuming() || (is_question && !self.capacity.fits())) {
             self.settle(held, Settlement::Back);
         } else if is_question {
-            self.ask(message, held);
+            self.ask(message, Some(held));
         } else {
             self.start_or_wait(message, held);
         }
     }
 
-    /// A task message that may be considered; anything else is settled.
-    fn read(&mut self, delivery: &Delivery, held: Held) -> Option<TaskMessage> {
+    /// Parses a task message. A delivery that is no task message, or cannot be parsed, is settled here.
+    pub(super) fn read(&mut self, delivery: &Delivery, held: Held) -> Option<TaskMessage> {
+        if delivery.exchange == topology::INVOKE {
+            let how = self.refuse_invocation(delivery);
+            self.settle(held, how);
+            return None;
+        }
         if delivery.exchange != topology::TASKS {
-            tracing::warn!(exchange = delivery.exchange, "not a task: only the task exchange may start command lines");
+            tracing::warn!(
+                exchange = delivery.exchange,
+                "moved a delivery to the dead letters: only the task exchange may start command lines"
+            );
             self.settle(held, Settlement::Dead);
             return None;
         }
@@ -64,26 +70,27 @@ impl Agent {
             }
             Ok(message) => Some(message),
             Err(error) => {
-                tracing::warn!(%error, "put aside a task message that cannot be read");
+                tracing::warn!(%error, "moved a task message that cannot be parsed to the dead letters");
                 self.settle(held, Settlement::Dead);
                 None
             }
         }
     }
 
-    /// Every hand on the old channel is empty; runs go on, and what is asked about may come again.
+    /// Forgets the deliveries of the old channel, which the broker delivers again. Runs go on, and open questions may
+    /// meet their delivery again.
     pub(super) fn on_new_channel(&mut self, generation: u64) {
-        tracing::info!(generation, "the channel was made anew");
+        tracing::info!(generation, "the channel to the broker was opened again; unfinished deliveries come again, and runs go on");
         self.generation = generation;
         self.capacity.lost_channel();
-        self.waiting.retain(|(_, held)| held.lane == Lane::Wide);
+        self.waiting.retain(|(_, held)| held.source == Source::Wide);
     }
 
     fn start_or_wait(&mut self, message: TaskMessage, held: Held) {
         if self.outbox.has_room(self.live.len()) && (self.capacity.has_room() || is_noop(&message)) {
             self.start(message, RunId::random(), Some(held), 1);
         } else if self.capacity.has_room() {
-            // Too many ends are unanswered; the delivery stays in hand until there is room.
+            // Too many results are unanswered; the delivery stays unacknowledged until the outbox has room.
             self.waiting.push((message, held));
         } else {
             self.settle(held, Settlement::Back);
@@ -97,13 +104,14 @@ impl Agent {
         }
     }
 
-    fn ask(&mut self, message: TaskMessage, held: Held) {
+    /// Asks the dispatcher about a delivery, or about a task that slots are kept for, which has no delivery here.
+    pub(super) fn ask(&mut self, message: TaskMessage, held: Option<Held>) {
         let key = message.key();
         if let Some(asked) = self.asked.get_mut(&key) {
-            // It came again while the question is open: the newest delivery counts.
+            // The task was delivered again while the question is open; the newest delivery counts.
             let old = std::mem::replace(&mut asked.held, held);
             asked.is_cancelled = false;
-            self.settle(old, Settlement::Done);
+            self.settle_if(old, Settlement::Done);
             return;
         }
         let run = RunId::random();
@@ -112,14 +120,20 @@ impl Agent {
     }
 
     fn question(&mut self, key: AttemptKey, run: RunId, after: Duration) {
-        let ask = Ask { run: key.with(run), node: self.settings.node.clone(), epoch: self.room.epoch(), prepares: true };
+        let ask = Ask {
+            run: key.with(run),
+            node: self.settings.node.clone(),
+            epoch: self.context.epoch(),
+            prepares: true,
+            pool: Some(self.settings.pool.clone()),
+        };
         self.asks.push(Box::pin(question(self.caller.clone(), ask, after)));
     }
 
     pub(super) fn on_answer(&mut self, key: AttemptKey, answer: Option<Answer>) {
         let Some(asked) = self.asked.get(&key) else { return };
         let (run, held, is_cancelled) = (asked.run, asked.held, asked.is_cancelled);
-        let is_wide = held.lane == Lane::Wide;
+        let is_wide = held.is_none_or(|held| held.source == Source::Wide);
         match answer {
             None if !is_cancelled => return self.question(key, run, PAUSE_FIRST),
             Some(Answer::Wait { ms }) if !is_cancelled => return self.question(key, run, Duration::from_millis(ms).min(WAIT_MAX)),
@@ -139,16 +153,16 @@ impl Agent {
                 }
             }
             Some(Answer::Resume { run }) => self.resume(run, held),
-            Some(Answer::Drop) if !is_cancelled => self.settle(held, Settlement::Done),
+            Some(Answer::Drop) if !is_cancelled => self.settle_if(held, Settlement::Done),
             Some(Answer::Drop | Answer::Wait { .. }) | None => {}
         }
-        if is_wide && self.wide.as_ref().is_some_and(|wide| wide.held == held) {
-            self.wide = None;
-            self.capacity.reserve(0);
+        if is_wide && self.wide.as_ref().is_some_and(|wide| wide.message.key() == key) {
+            self.end_wide();
         }
     }
 
-    fn resume(&mut self, run: RunId, held: Held) {
+    fn resume(&mut self, run: RunId, held: Option<Held>) {
+        let Some(held) = held else { return };
         if let Some(live) = self.live.get_mut(&run) {
             let old = live.held.replace(held);
             self.capacity.adopt(held.hand());
@@ -156,66 +170,18 @@ impl Agent {
                 self.settle(old, Settlement::Done);
             }
         } else {
-            // It has ended meanwhile; its end is told by itself.
+            // The run has ended meanwhile; its result is reported by itself.
             self.settle(held, Settlement::Done);
         }
     }
 
     pub(super) fn report_unstarted(&mut self, message: &TaskMessage, run: RunId, outcome: Outcome) {
-        let now = broker_config::time::Timestamp::now();
-        self.tell_end(message.key().with(run), now, Ended::bare(outcome), None);
+        let now = contract::time::Timestamp::now();
+        self.report_end(message.key().with(run), now, Ended::bare(outcome), None);
     }
 
-    pub(super) fn on_wide_delivery(&mut self, delivery: Delivery) {
-        let held = Held { lane: Lane::Wide, tag: delivery.tag };
-        let Some(message) = self.read(&delivery, held) else { return };
-        if !self.capacity.is_consuming() || message.slots > self.capacity.total() {
-            self.rest_wide(held);
-            return;
-        }
-        let is_own = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
-        if is_own {
-            return self.ask(message, held);
-        }
-        self.wide = Some(Wide { message, held, since: Instant::now(), is_asked: false });
-    }
-
-    /// Asks for the wide task once its slots are set aside; gives it back when that takes too long.
-    pub(super) fn try_wide(&mut self) {
-        let Some(wide) = &mut self.wide else { return };
-        if wide.is_asked {
-            return;
-        }
-        let (message, held) = (wide.message.clone(), wide.held);
-        if self.capacity.is_consuming() && self.capacity.reserve(message.slots.max(1)) {
-            wide.is_asked = true;
-            self.ask(message, held);
-        } else if wide.since.elapsed() > WIDE_HOLD_MAX || !self.capacity.is_consuming() {
-            self.wide = None;
-            self.capacity.reserve(0);
-            self.rest_wide(held);
-        }
-    }
-
-    fn rest_wide(&mut self, held: Held) {
-        if let Some(gate) = &self.wide_gate {
-            gate.wish(&[(0, true)]);
-        }
-        self.wide_rests_until = Some(Instant::now() + WIDE_REST);
-        self.settle(held, Settlement::Back);
-    }
-
-    pub(super) fn wake_wide(&mut self) {
-        if self.capacity.is_consuming() && self.wide_rests_until.is_some_and(|until| until <= Instant::now()) {
-            self.wide_rests_until = None;
-            if let Some(gate) = &self.wide_gate {
-                gate.wish(&[(0, false)]);
-            }
-        }
-    }
-
-    /// Gives back everything that has not started.
-    pub(super) fn give_back(&mut self) {
+    /// Returns every delivery that has not started to its queue.
+    pub(super) fn return_unstarted(&mut self) {
         for (_, held) in std::mem::take(&mut self.waiting) {
             self.settle(held, Settlement::Back);
         }
@@ -223,7 +189,7 @@ impl Agent {
             .asked
             .values_mut()
             .filter(|asked| !asked.is_cancelled)
-            .map(|asked| {
+            .filter_map(|asked| {
                 asked.is_cancelled = true;
                 asked.held
             })
@@ -238,7 +204,7 @@ fn is_noop(message: &TaskMessage) -> bool {
     message.spec.as_ref().is_some_and(super::runs::is_noop)
 }
 
-/// Asks until there is an answer.
+/// Repeats one question until the dispatcher answers or the pauses between questions reach [`PAUSE_MAX`].
 async fn question(caller: Caller, ask: Ask, after: Duration) -> (AttemptKey, Option<Answer>) {
     let key = ask.run.key();
     if !after.is_zero() {
@@ -250,14 +216,16 @@ async fn question(caller: Caller, ask: Ask, after: Duration) -> (AttemptKey, Opt
         match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &request, ANSWER_TIMEOUT).await.map(|reply| reply.what)
         {
             Ok(Reply::Answer(answer)) => return (key, Some(answer)),
-            Ok(Reply::Refused(fault)) => tracing::warn!(code = fault.code, "the dispatcher refused a question"),
-            Ok(other) => tracing::warn!(?other, "no answer to a question"),
-            Err(error) => tracing::debug!(%error, "cannot ask yet"),
+            Ok(Reply::Refused(fault)) => {
+                tracing::warn!(code = fault.code, "the dispatcher refused to say whether a delivered task may start; asking again")
+            }
+            Ok(other) => tracing::warn!(?other, "the dispatcher's reply does not say whether a delivered task may start; asking again"),
+            Err(error) => tracing::debug!(%error, "cannot ask the dispatcher whether a delivered task may start; asking again"),
         }
         sleep(pause).await;
         pause *= 2;
         if pause > PAUSE_MAX {
-            // Back to the loop, which asks again with the epoch of the day unless the delivery is gone.
+            // The loop asks again with its current epoch unless the delivery is gone.
             return (key, None);
         }
     }

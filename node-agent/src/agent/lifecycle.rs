@@ -1,12 +1,14 @@
-//! The agent's own life: the start task, joining again, housekeeping, farewell.
+//! The agent's life cycle: packages, start task, joining again, periodic work, shutdown.
 
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use broker_config::{
-    message::{Fault, Joined, NodeReport, Outcome, StartTaskEnd},
+use contract::{
+    backoff,
+    message::{Joined, NodeReport, StartTaskEnd},
+    outcome::{DISK_FULL, Fault, Outcome},
     spec::StartTask,
     state::NodeState,
     time::Timestamp,
@@ -16,45 +18,50 @@ use tokio::{sync::oneshot, time::sleep};
 use crate::{
     agent::Agent,
     cleanup,
-    execution::{self, Reins},
-    packages::{self, Deployed},
-    process::{environment::Environment, launch::Launch},
-    room::Room,
+    context::NodeContext,
+    execution::{self, RunControl},
+    packages::{self, deployed::Deployed},
+    process::{
+        environment::Environment,
+        launch::{Launch, Leftovers},
+    },
+    shortage,
 };
 
-/// Between two tries of a start task.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 impl Agent {
-    /// Makes the pool's packages stand, if it has any; the end comes by the channel.
+    /// Deploys the pool's packages, if it has any; the result comes through the channel.
     pub(super) fn begin_packages(&mut self) -> Option<oneshot::Receiver<Result<Vec<Deployed>, Fault>>> {
         if self.joined.packages.is_empty() {
             return None;
         }
         self.report(NodeState::Starting, None, false);
         let (done, end) = oneshot::channel();
-        let (room, packages) = (self.room.clone(), self.joined.packages.clone());
+        let (context, packages) = (self.context.clone(), self.joined.packages.clone());
         tokio::spawn(async move {
-            // Nobody listens only when the whole agent has ended.
-            done.send(packages::deploy(&room, &packages).await).ok();
+            // Fails only when the whole agent has ended.
+            done.send(packages::deploy(&context, &packages).await).ok();
         });
         Some(end)
     }
 
-    /// Whether the node may go on; without its packages it is unusable until it starts again.
+    /// Returns whether the node may go on; without its packages it stays unusable until its agent starts again.
     pub(super) fn on_packages(&mut self, end: Option<Result<Vec<Deployed>, Fault>>) -> bool {
-        let lost = || Fault { code: "ApplicationPackageError".to_owned(), message: "the packages were lost".to_owned(), details: vec![] };
+        let lost = || Fault {
+            code: "ApplicationPackageError".to_owned(),
+            message: "the node agent failed internally while it deployed the packages".to_owned(),
+            details: vec![],
+        };
         match end.unwrap_or_else(|| Err(lost())) {
-            Ok(packages) => self.room.packages.set(packages).is_ok(),
+            Ok(packages) => self.context.packages.set(packages).is_ok(),
             Err(fault) => {
-                tracing::error!(code = fault.code, details = ?fault.details, "the pool's packages cannot be deployed");
+                tracing::error!(code = fault.code, details = ?fault.details, "the pool's application packages cannot be deployed; the node takes no tasks until its agent starts again");
                 self.report(NodeState::Unusable, Some(fault), false);
                 false
             }
         }
     }
 
-    /// Starts the start task if there is one; its end comes by the channel.
+    /// Starts the start task if there is one; its result comes through the channel.
     pub(super) fn begin_start_task(&mut self) -> Option<oneshot::Receiver<StartTaskEnd>> {
         let Some(task) = self.joined.start_task.clone() else {
             self.report(NodeState::Idle, None, false);
@@ -62,10 +69,10 @@ impl Agent {
         };
         self.report(if waits(&task) { NodeState::WaitingForStartTask } else { NodeState::Idle }, None, false);
         let (done, end) = oneshot::channel();
-        let room = self.room.clone();
+        let context = self.context.clone();
         tokio::spawn(async move {
-            // Nobody listens only when the whole agent has ended.
-            done.send(run_start_task(room, task).await).ok();
+            // Fails only when the whole agent has ended.
+            done.send(run_start_task(context, task).await).ok();
         });
         Some(end)
     }
@@ -74,64 +81,63 @@ impl Agent {
         self.joined.start_task.as_ref().is_none_or(|task| !waits(task))
     }
 
-    /// Whether the node may take tasks now and did not before.
+    /// Returns whether the node may take tasks now and could not before.
     pub(super) fn on_start_task(&mut self, end: Option<StartTaskEnd>) -> bool {
         let Some(end) = end else {
-            tracing::error!("the start task was lost");
+            tracing::error!("the work on the start task failed inside the agent; the node counts its start task as failed");
             return false;
         };
         let is_success = matches!(end.outcome, Outcome::Exit { code: 0 });
         let waits = self.joined.start_task.as_ref().is_some_and(waits);
         let state = if is_success || !waits { NodeState::Idle } else { NodeState::StartTaskFailed };
         tracing::info!(outcome = ?end.outcome, retries = end.retries, "the start task ended");
-        let report = NodeReport { state, start_task: Some(end), fault: None, is_drained: false, at: Timestamp::now() };
+        let report = NodeReport { state, start_task: Some(end), fault: None, is_drained: false, at: Timestamp::now(), number: 0 };
         self.outbox.report(report);
         is_success && waits
     }
 
     pub(super) fn on_rejoined(&mut self, joined: Joined) {
-        self.room.epoch.store(joined.epoch.0, Ordering::Relaxed);
+        self.context.epoch.store(joined.epoch.0, Ordering::Relaxed);
         let order = joined.order;
         self.joined.epoch = joined.epoch;
         if self.is_ready {
             self.report(NodeState::Idle, None, false);
         }
-        self.outbox.tell_again(Instant::now(), true);
+        self.outbox.resend(Instant::now(), true);
         self.apply_order(order);
-        self.beat();
+        self.heartbeat();
     }
 
-    /// What changes slowly.
-    pub(super) fn keep_house(&mut self) {
+    /// Periodic work, every [`super::HOUSEKEEPING`]: watches the channel, the guardian, unacknowledged results and the
+    /// disk.
+    pub(super) fn housekeep(&mut self) {
         if let Some(generation) = self.tasks.as_ref().map(|tasks| *tasks.generation().borrow())
             && generation > self.generation
         {
             self.on_new_channel(generation);
         }
-        let chores = self.chores.reins().filter_map(|reins| reins.leash.group());
-        self.guard.watch(self.live.values().filter_map(|live| live.reins.leash.group()).chain(chores));
-        self.outbox.tell_again(Instant::now(), false);
-        self.tell_chores(false);
-        if self.outbox.kept_count() > super::beats::KEPT_BEFORE_BEAT {
-            self.beat();
+        let job_tasks = self.job_tasks.run_control().filter_map(|run_control| run_control.group.group());
+        self.guard
+            .watch(self.live.values().filter_map(|live| live.run_control.group.group()).chain(job_tasks), self.context.orphans.living());
+        self.outbox.resend(Instant::now(), false);
+        self.resend_job_tasks(false);
+        if self.outbox.kept_count() > super::heartbeats::KEPT_BEFORE_HEARTBEAT {
+            self.heartbeat();
         }
         self.wake_wide();
         self.watch_disk();
     }
 
     fn watch_disk(&mut self) {
-        let free = match rustix::fs::statvfs(&**self.room.root.path()) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-            Err(error) => return tracing::warn!(%error, "cannot measure the free space"),
-        };
+        let free = self.free_bytes.load(Ordering::Relaxed);
         let is_full = free < self.settings.file_reserve_bytes;
         if is_full == self.is_disk_full {
             return;
         }
         self.is_disk_full = is_full;
-        tracing::warn!(free, is_full, "the node's disk");
+        tracing::warn!(free, is_full, "the free space of the node's disk has crossed its reserve; a full disk takes no tasks");
         let fault = is_full.then(|| Fault {
-            code: "DiskFull".to_owned(),
+            code: DISK_FULL.to_owned(),
             message: "the node's disk is nearly full; it takes no tasks".to_owned(),
             details: vec![("FreeBytes".to_owned(), free.to_string())],
         });
@@ -141,22 +147,24 @@ impl Agent {
         self.apply_order(self.order);
     }
 
-    /// A polite end: nothing new, runs are stopped and told.
-    pub(super) fn say_farewell(&mut self) {
+    /// Begins a shutdown that drains: takes no tasks, stops runs; the loop ends when their results are confirmed.
+    pub(super) fn begin_shutdown(&mut self) {
         self.is_leaving = true;
         self.accept(false);
-        self.live.values().for_each(|live| live.reins.stop.cancel());
-        self.stop_chores();
+        self.live.values().for_each(|live| live.run_control.stop.cancel());
+        self.stop_job_tasks();
     }
 
-    /// Ends every process of this node, whatever state it is in.
-    pub(super) fn leave(self) {
+    /// Kills every process of this node and ends the agent. It may block for as long as processes take to die.
+    pub(super) async fn leave(mut self) {
+        self.guard.rest();
         for live in self.live.values() {
-            live.reins.leash.signal(rustix::process::Signal::KILL);
+            live.run_control.group.signal(rustix::process::Signal::KILL);
         }
-        self.chores.reins().for_each(|reins| reins.leash.signal(rustix::process::Signal::KILL));
-        cleanup::end_processes(&self.room.root);
+        self.job_tasks.run_control().for_each(|run_control| run_control.group.signal(rustix::process::Signal::KILL));
+        cleanup::end_processes(&self.context.root);
         self.guard.finish();
+        self.heartbeat_thread.finish().await;
     }
 }
 
@@ -164,28 +172,45 @@ fn waits(task: &StartTask) -> bool {
     task.wait_for_success.unwrap_or(true)
 }
 
-async fn run_start_task(room: std::sync::Arc<Room>, task: StartTask) -> StartTaskEnd {
+async fn run_start_task(context: std::sync::Arc<NodeContext>, task: StartTask) -> StartTaskEnd {
     let started_at = Timestamp::now();
-    let folder = room.root.path().join("startup");
-    let mut environment = Environment::new(&room.facts, None, &folder, &task.environment_settings);
-    environment.add_packages(room.packages.get().into_iter().flatten());
+    let folder = context.root.path().join("startup");
+    let mut environment = Environment::new(&context.facts, None, &folder, &task.environment_settings);
+    environment.add_packages(context.packages.get().into_iter().flatten());
     let tries_max = task.max_task_retry_count.unwrap_or(0);
-    let (mut retries, mut retried_at) = (0, None);
+    let seed = rand::random();
+    // The pause grows with all tries so far; only failures of the task itself count as retries.
+    let (mut tries, mut retries, mut retried_at) = (0, 0, None);
     loop {
-        let reins = Reins::new();
-        let outcome = match execution::prepare(&room, &folder, &task.resource_files, &reins, None, None).await {
+        let run_control = RunControl::new();
+        // A further try finds the files of the one before it.
+        let prepared = match retries {
+            0 => execution::prepare(&context, &folder, &task.resource_files, &run_control).await,
+            _ => execution::prepare_again(&context, &folder).await,
+        };
+        let outcome = match prepared {
             Err(outcome) => outcome,
             Ok(()) => {
-                let launch = Launch { command_line: task.command_line.clone(), environment: environment.clone(), folder: folder.clone() };
-                execution::process(&room, launch, &reins, None, None, None, false).await.outcome
+                let launch = Launch {
+                    command_line: task.command_line.clone(),
+                    environment: environment.clone(),
+                    folder: folder.clone(),
+                    leftovers: Leftovers::Stay(None),
+                };
+                execution::process(&context, &context.threads, launch, &run_control, None, None, None).await.outcome
             }
         };
         let may_retry = matches!(outcome, Outcome::Exit { code } if code != 0) || matches!(outcome, Outcome::Signal { .. });
-        if !may_retry || (tries_max >= 0 && retries >= tries_max as u32) {
+        let is_short = shortage::is_cause(&outcome);
+        if !is_short && (!may_retry || (tries_max >= 0 && retries >= tries_max as u32)) {
             return StartTaskEnd { started_at, ended_at: Timestamp::now(), outcome, retries, retried_at };
         }
-        retries += 1;
-        sleep(RETRY_PAUSE).await;
+        // A shortage of the node is no failure of the start task.
+        retries += u32::from(!is_short);
+        // The first retry comes at once, as with tasks. Random pauses keep nodes that fail together from retrying
+        // together.
+        sleep(Duration::from_millis(backoff::retry_pause_ms(seed, tries))).await;
+        tries += 1;
         retried_at = Some(Timestamp::now());
     }
 }

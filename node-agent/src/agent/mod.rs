@@ -2,67 +2,77 @@
 //!
 //! ```text
 //! pool queue ─► deliveries ─► runs ─► outbox ─► events (confirmed) ─► ack
-//! control queue ─► orders: stop, revoke, recorded, drain, files        beats ─► answered there too
+//! control queue ─► orders: stop, revoke, recorded, drain, files        heartbeats ─► answered there too
 //! ```
-//! Nothing in here blocks: runs, uploads, file requests and questions are futures that come back.
+//! Nothing in here blocks or touches a file: runs, uploads, file requests and questions are futures that the loop
+//! polls.
+//! Should the loop hang all the same, the guardian gets no more messages from it and kills the agent.
 
-mod beats;
-mod chores;
 mod deliveries;
+mod heartbeats;
+mod invocations;
+mod job_tasks;
 mod lifecycle;
 mod orders;
 mod runs;
+mod subscribing;
+mod wide;
 
 use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
-use broker_config::{
-    amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, PRIORITY_LEVELS_MAX, Publisher, SlotConsumer, Subscription, Tag},
-    chore::ChoreEnd,
+use broker_config::topology;
+use clients::amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, Publisher, Tag};
+use contract::{
     ids::{AttemptKey, JobId, RunId, RunKey},
     message::{Answer, Joined, NodeOrder, StartTaskEnd, TaskMessage},
-    spec::FillType,
+    outcome::JobTaskEnd,
     time::Timestamp,
-    topology,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     capacity::Capacity,
-    chores::Chores,
+    consumer_pause::ConsumerPause,
+    context::NodeContext,
     error::AgentError,
-    execution::{Ended, Reins},
-    gate::Gate,
+    execution::{Ended, RunControl},
     guardian::Guard,
+    heartbeat::{HEARTBEAT_MIN_MS, HeartbeatThread},
+    job_tasks::JobTasks,
     outbox::{BatchId, Outbox},
     revoked::Revoked,
-    room::Room,
     settings::{Ending, Settings},
 };
 
-/// Ends of runs that the loop has not read yet.
+/// Refusals of invocations that are sent at the same time at most.
+const ANSWERS_MAX: usize = 64;
+/// Results of runs that the loop has not read yet, at most.
 const ENDS_MAX: usize = 1024;
-/// Deliveries that are handled before the loop looks elsewhere.
+/// Deliveries or results that are handled in one step of the loop at most.
 const BURST_MAX: usize = 256;
-/// Between two looks at what changes slowly.
+/// Period of the agent's housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// How long a polite end may take.
-const FAREWELL_MAX: Duration = Duration::from_secs(15);
+/// Longest shutdown that drains; after it the remaining processes are killed.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(15);
 
 type Later<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// Where a delivery is held.
+/// The consumers of a pool's two queues: tasks of one slot, and wider ones.
+type Subscribed = (Consumer, Consumer);
+
+/// The consumer that brought a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
+enum Source {
     Slot(u32),
     Wide,
 }
@@ -70,15 +80,15 @@ enum Lane {
 /// A delivery that is not settled yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
-    lane: Lane,
+    source: Source,
     tag: Tag,
 }
 
 impl Held {
     fn hand(&self) -> Option<(u32, Tag)> {
-        match self.lane {
-            Lane::Slot(slot) => Some((slot, self.tag)),
-            Lane::Wide => None,
+        match self.source {
+            Source::Slot(slot) => Some((slot, self.tag)),
+            Source::Wide => None,
         }
     }
 }
@@ -90,32 +100,41 @@ struct Live {
     held: Option<Held>,
     units: u32,
     started_at: Timestamp,
-    reins: Reins,
-    is_fenced: bool,
-    /// Lets it begin, or tells it that its job's preparation failed.
-    go: Option<oneshot::Sender<Option<Box<ChoreEnd>>>>,
+    run_control: RunControl,
+    /// Lets the run begin, or hands it the result of its job's failed preparation.
+    begin: Option<oneshot::Sender<Option<Box<JobTaskEnd>>>>,
 }
 
-/// A delivery the dispatcher is being asked about.
+/// A delivery, or a kept task, with an open question to the dispatcher.
 struct Asked {
     message: TaskMessage,
     run: RunId,
-    held: Held,
+    /// Absent for a task that the dispatcher keeps slots for.
+    held: Option<Held>,
     is_cancelled: bool,
 }
 
-/// A delivery of several slots that waits for them.
+/// A task of several slots that waits for them.
 struct Wide {
     message: TaskMessage,
-    held: Held,
+    held: Option<Held>,
     since: Instant,
     is_asked: bool,
+    /// Whether the dispatcher keeps this node's slots for the task.
+    is_kept: bool,
 }
 
-/// The agent's state.
+/// A pause of the consumer of the wide queue.
+struct WidePause {
+    until: Instant,
+    /// The pause ends early when this many slots are free.
+    slots: u32,
+}
+
+/// All state of the agent; the loop is its only owner.
 pub(crate) struct Agent {
     settings: Settings,
-    room: Arc<Room>,
+    context: Arc<NodeContext>,
     link: Link,
     publisher: Publisher,
     caller: Caller,
@@ -125,51 +144,59 @@ pub(crate) struct Agent {
     capacity: Capacity,
     tasks: Option<Consumer>,
     tasks_acker: Option<Acker>,
-    gate: Option<Gate>,
+    consumer_pause: Option<ConsumerPause>,
     wide_tasks: Option<Consumer>,
     wide_acker: Option<Acker>,
-    wide_gate: Option<Gate>,
+    wide_consumer_pause: Option<ConsumerPause>,
     control: Consumer,
     generation: u64,
     wide: Option<Wide>,
-    wide_rests_until: Option<Instant>,
+    wide_paused: Option<WidePause>,
+    /// Length of the next pause of the wide queue; it doubles with each delivery that is returned unstarted.
+    wide_pause: Duration,
     waiting: Vec<(TaskMessage, Held)>,
     asked: HashMap<AttemptKey, Asked>,
     asks: Later<(AttemptKey, Option<Answer>)>,
     live: HashMap<RunId, Live>,
     by_attempt: HashMap<AttemptKey, RunId>,
     ends: mpsc::Sender<(RunId, Ended)>,
-    chores: Chores,
-    choring: Later<Box<ChoreEnd>>,
+    job_tasks: JobTasks,
+    running_job_tasks: Later<Box<JobTaskEnd>>,
     outbox: Outbox<Held>,
     publishing: Later<BatchId>,
     revoked: Revoked,
+    answers: Arc<Semaphore>,
     order: NodeOrder,
-    is_drained_told: bool,
+    is_drain_reported: bool,
     is_ready: bool,
     is_disk_full: bool,
+    /// Measured by another task, because a disk may hang.
+    free_bytes: Arc<AtomicU64>,
     boot: Option<u64>,
-    beating: Later<()>,
+    heartbeat_thread: HeartbeatThread,
     joining: Later<Result<Joined, AgentError>>,
+    subscribing: Later<Result<Subscribed, AmqpError>>,
     is_dismissed: bool,
     is_restarting: bool,
     is_leaving: bool,
 }
 
-/// What stands when the agent has joined.
+/// Parts that exist once the agent has joined.
 pub(crate) struct Parts {
     pub settings: Settings,
-    pub room: Arc<Room>,
+    pub context: Arc<NodeContext>,
     pub link: Link,
     pub caller: Caller,
     pub joined: Joined,
     pub guard: Guard,
     pub control: Consumer,
+    pub heartbeat_thread: HeartbeatThread,
+    pub free_bytes: Arc<AtomicU64>,
 }
 
 impl Agent {
     pub(crate) fn new(parts: Parts) -> (Agent, mpsc::Receiver<(RunId, Ended)>) {
-        let Parts { settings, room, link, caller, joined, guard, control } = parts;
+        let Parts { settings, context, link, caller, joined, guard, control, heartbeat_thread, free_bytes } = parts;
         let (ends, ended) = mpsc::channel(ENDS_MAX);
         let agent = Agent {
             node_key: topology::node_key(&settings.pool, &settings.node),
@@ -177,38 +204,42 @@ impl Agent {
             publisher: link.publisher(),
             order: joined.order,
             settings,
-            room,
+            context,
             link,
             caller,
             joined,
             guard,
             tasks: None,
             tasks_acker: None,
-            gate: None,
+            consumer_pause: None,
             wide_tasks: None,
             wide_acker: None,
-            wide_gate: None,
+            wide_consumer_pause: None,
             control,
             generation: 0,
             wide: None,
-            wide_rests_until: None,
+            wide_paused: None,
+            wide_pause: Duration::ZERO,
             waiting: Vec::new(),
             asked: HashMap::new(),
             asks: Later::new(),
             live: HashMap::new(),
             by_attempt: HashMap::new(),
             ends,
-            chores: Chores::default(),
-            choring: Later::new(),
+            job_tasks: JobTasks::default(),
+            running_job_tasks: Later::new(),
             outbox: Outbox::default(),
             publishing: Later::new(),
             revoked: Revoked::default(),
-            is_drained_told: false,
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            is_drain_reported: false,
             is_ready: false,
             is_disk_full: false,
+            free_bytes,
             boot: None,
-            beating: Later::new(),
+            heartbeat_thread,
             joining: Later::new(),
+            subscribing: Later::new(),
             is_dismissed: false,
             is_restarting: false,
             is_leaving: false,
@@ -216,34 +247,35 @@ impl Agent {
         (agent, ended)
     }
 
-    /// Works until told to end.
+    /// Runs the loop until shutdown, dismissal or a restart that the dispatcher ordered.
     pub(crate) async fn run(
         mut self,
         mut ended: mpsc::Receiver<(RunId, Ended)>,
         shutdown: impl Future<Output = Ending>,
     ) -> Result<(), AgentError> {
         tokio::pin!(shutdown);
+        self.guard.expect(Duration::from_millis(self.joined.lease_ms));
         let mut packages = self.begin_packages();
         let mut is_deploying = packages.is_some();
         let mut start_task = None;
         if !is_deploying {
-            start_task = self.begin().await?;
+            start_task = self.begin();
         }
         let mut is_starting = start_task.is_some();
-        let mut beat = interval(Duration::from_millis(self.joined.beat_ms.max(50)));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = interval(Duration::from_millis(self.joined.heartbeat_ms.max(HEARTBEAT_MIN_MS)));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut farewell: Option<Instant> = None;
+        let mut shutdown_since: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
-                ending = &mut shutdown, if farewell.is_none() => {
+                ending = &mut shutdown, if shutdown_since.is_none() => {
                     if ending == Ending::Now {
                         break;
                     }
-                    self.say_farewell();
-                    farewell = Some(Instant::now());
+                    self.begin_shutdown();
+                    shutdown_since = Some(Instant::now());
                 }
                 Some((run, end)) = ended.recv() => {
                     self.on_ended(run, end);
@@ -252,7 +284,7 @@ impl Agent {
                         self.on_ended(run, end);
                     }
                 }
-                Some(end) = self.choring.next() => self.on_chore_ended(end),
+                Some(end) = self.running_job_tasks.next() => self.on_job_task_ended(end),
                 Some(batch) = self.publishing.next() => self.on_confirmed(batch),
                 Some(delivery) = next(&mut self.tasks) => {
                     self.on_delivery(delivery);
@@ -264,98 +296,80 @@ impl Agent {
                 Some(delivery) = next(&mut self.wide_tasks) => self.on_wide_delivery(delivery),
                 Some(delivery) = self.control.next() => self.on_control(delivery),
                 Some((key, answer)) = self.asks.next() => self.on_answer(key, answer),
+                Some(subscribed) = self.subscribing.next() => self.on_subscribed(subscribed?),
                 Some(joined) = self.joining.next() => self.on_rejoined(joined?),
-                Some(()) = self.beating.next() => {}
-                _ = beat.tick() => self.beat(),
-                _ = housekeeping.tick() => self.keep_house(),
+                _ = heartbeat.tick() => self.heartbeat(),
+                _ = housekeeping.tick() => self.housekeep(),
                 end = finished(&mut packages), if is_deploying => {
                     is_deploying = false;
                     if self.on_packages(end) {
-                        start_task = self.begin().await?;
+                        start_task = self.begin();
                         is_starting = start_task.is_some();
                     }
                 }
                 end = finished(&mut start_task), if is_starting => {
                     is_starting = false;
                     if self.on_start_task(end) {
-                        self.consume().await?;
+                        self.consume();
                     }
                 }
             }
-            self.settle_down();
+            self.after_step();
             if self.is_dismissed {
-                self.leave();
+                self.leave().await;
                 return Err(AgentError::Dismissed);
             }
-            if self.is_restarting && farewell.is_none() {
-                tracing::info!("ending to be started again");
-                self.leave();
+            if self.is_restarting && shutdown_since.is_none() {
+                tracing::info!(
+                    "the dispatcher ordered a restart and no run is left; ending the agent so that its supervisor starts it again"
+                );
+                self.leave().await;
                 return Err(AgentError::Restarts);
             }
-            if let Some(since) = farewell
-                && ((self.live.is_empty() && !self.has_chores() && self.outbox.is_told()) || since.elapsed() > FAREWELL_MAX)
+            if let Some(since) = shutdown_since
+                && ((self.live.is_empty() && !self.has_job_tasks() && self.outbox.is_all_confirmed()) || since.elapsed() > SHUTDOWN_MAX)
             {
                 break;
             }
         }
-        self.leave();
+        self.leave().await;
         Ok(())
     }
 
-    /// Starts the start task, and takes tasks at once unless they wait for it.
-    async fn begin(&mut self) -> Result<Option<oneshot::Receiver<StartTaskEnd>>, AmqpError> {
+    /// Starts the start task, and takes tasks at once unless they must wait for it.
+    fn begin(&mut self) -> Option<oneshot::Receiver<StartTaskEnd>> {
         let start_task = self.begin_start_task();
         if self.may_consume_early() {
-            self.consume().await?;
+            self.consume();
         }
-        Ok(start_task)
+        start_task
     }
 
-    /// After every step: balance the slots, ask for what can be asked, send what there is.
-    fn settle_down(&mut self) {
+    /// Follows every step of the loop: starts what can start, balances the slots, publishes queued events.
+    fn after_step(&mut self) {
         self.try_waiting();
         self.try_wide();
         self.begin_releases();
-        if let Some(gate) = &self.gate {
-            gate.wish(&self.capacity.balance());
+        if let Some(consumer_pause) = &self.consumer_pause {
+            consumer_pause.set(&self.capacity.balance());
         }
         self.finish_drain();
         self.flush();
     }
 
-    async fn consume(&mut self) -> Result<(), AmqpError> {
-        let slots = self.capacity.total();
-        // Brokers pay for every level of priority, so there are few.
-        let consumers = match self.joined.fill {
-            FillType::Spread => SlotConsumer::spread(slots),
-            FillType::Pack => {
-                let priority = Some(-(self.joined.rank.min(PRIORITY_LEVELS_MAX - 1) as i32));
-                (0..slots).map(|slot| SlotConsumer { slot, priority }).collect()
-            }
-        };
-        let mut narrow = Subscription::plain(topology::pool_queue(&self.settings.pool), 1);
-        narrow.slots = consumers;
-        narrow.buffer = slots as usize + 1;
-        let tasks = self.link.subscribe(narrow).await?;
-        let wide = self.link.subscribe(Subscription::plain(topology::wide_queue(&self.settings.pool), 1)).await?;
-        self.tasks_acker = Some(tasks.acker());
-        self.gate = Some(Gate::new(tasks.slots(), slots));
-        self.generation = *tasks.generation().borrow();
-        self.wide_acker = Some(wide.acker());
-        self.wide_gate = Some(Gate::new(wide.slots(), 1));
-        (self.tasks, self.wide_tasks) = (Some(tasks), Some(wide));
-        self.is_ready = true;
-        self.apply_order(self.order);
-        Ok(())
+    fn settle_if(&mut self, held: Option<Held>, how: Settlement) {
+        if let Some(held) = held {
+            self.settle(held, how);
+        }
     }
 
     fn settle(&mut self, held: Held, how: Settlement) {
-        let acker = match held.lane {
-            Lane::Slot(slot) => {
+        let acker = match held.source {
+            Source::Slot(slot) => {
                 self.capacity.settled(slot, held.tag);
                 &self.tasks_acker
             }
-            Lane::Wide => &self.wide_acker,
+            Source::Wide => &self.wide_acker,
         };
         let Some(acker) = acker else { return };
         match how {

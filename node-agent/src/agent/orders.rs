@@ -1,62 +1,83 @@
-//! Control messages, answers to beats, and the node's order: work, hold, drain, rejoin, leave.
+//! Control messages, replies to heartbeats, and the dispatcher's order for this node: work, hold, drain, restart,
+//! dismiss, join again.
 
 use std::time::Instant;
 
-use broker_config::{
-    amqp::{Delivery, Outgoing},
-    message::{BeatReply, Control, ControlKind, FileRequest, NodeOrder, NodeReport, VERSION, Verdict},
+use broker_config::topology;
+use clients::amqp::{Delivery, Outgoing};
+use contract::{
+    message::{Control, ControlKind, FileRequest, HeartbeatReply, NodeOrder, NodeReport, VERSION, Verdict},
     state::{DeallocationOption, NodeState},
     time::Timestamp,
-    topology,
 };
 
-use crate::{agent::Agent, cleanup, files, join};
+use crate::{agent::Agent, cleanup, files, join, off_loop::off_loop, owner::Gone};
 
 impl Agent {
-    /// Control messages come from their exchange, answers to beats straight to the private queue.
+    /// Control messages come through their exchange, replies to heartbeats directly to the private queue.
     pub(super) fn on_control(&mut self, delivery: Delivery) {
         if delivery.exchange != topology::CONTROL {
-            match delivery.message::<BeatReply>() {
-                Ok(reply) => self.on_beat_reply(reply),
-                Err(error) => tracing::warn!(%error, "an answer to a beat cannot be read"),
+            match delivery.message::<HeartbeatReply>() {
+                Ok(reply) => self.on_heartbeat_reply(reply),
+                Err(error) => tracing::warn!(%error, "ignored a heartbeat reply that cannot be parsed"),
             }
             return;
         }
         let what = match delivery.message::<Control>() {
             Ok(Control { v: VERSION, what }) => what,
-            Ok(Control { v, .. }) => return tracing::warn!(v, "a control message of an unknown version"),
-            Err(error) => return tracing::warn!(%error, "a control message cannot be read"),
+            Ok(Control { v, .. }) => return tracing::warn!(v, "ignored a control message of an unknown version"),
+            Err(error) => return tracing::warn!(%error, "ignored a control message that cannot be parsed"),
         };
         match what {
             ControlKind::Stop { run, verdict } => self.on_verdict(run, if verdict == Verdict::Fenced { verdict } else { Verdict::Stop }),
-            ControlKind::Revoke { key } => self.revoked.insert(key, Instant::now()),
+            ControlKind::Revoke { key } => {
+                self.revoked.insert(key, Instant::now());
+                if self.sets_aside() == Some(key) {
+                    self.drop_wide();
+                }
+            }
             ControlKind::Order(order) => self.apply_order(order),
             ControlKind::Recorded { runs } => runs.into_iter().for_each(|run| self.forget(run)),
-            ControlKind::Beat => self.beat(),
+            ControlKind::Heartbeat => self.heartbeat(),
             ControlKind::File(request) => self.on_file(request, delivery.reply_to, delivery.correlation_id),
-            ControlKind::Forget { job, task } => {
-                if task.is_none() {
-                    self.chores.forget(&job);
-                }
-                let room = self.room.clone();
-                tokio::task::spawn_blocking(move || cleanup::forget(&room.root, &job, task.as_ref()));
+            ControlKind::Forget { job, task, last, job_uid } => {
+                // Processes that a later job of the same name has started are spared.
+                let ends_leftovers = task.is_none() && !self.job_tasks.forget(&job, job_uid);
+                let context = self.context.clone();
+                tokio::spawn(async move {
+                    let (root, retention, gone) = (context.root.clone(), context.retention.clone(), Gone { last, job: job_uid });
+                    let orphans = context.orphans.clone();
+                    if task.is_none() {
+                        retention.unpin(&root.job_folder(&job), job_uid);
+                    }
+                    let forget = move || {
+                        if ends_leftovers {
+                            orphans.release_job(&job);
+                        }
+                        cleanup::forget(&root, &retention, &job, task.as_ref(), &gone);
+                    };
+                    if let Err(error) = off_loop(forget).await {
+                        tracing::warn!(%error, "the folder of a deleted task stays until its retention time has passed");
+                    }
+                    context.trash.notify_one();
+                });
             }
         }
     }
 
     fn on_file(&mut self, request: FileRequest, reply_to: Option<String>, correlation: Option<String>) {
         let (Some(reply_to), Some(correlation)) = (reply_to, correlation) else {
-            return tracing::warn!("a file request says not where to answer");
+            return tracing::warn!("ignored a file request without a reply_to");
         };
-        let (room, publisher) = (self.room.clone(), self.publisher.clone());
+        let (context, publisher) = (self.context.clone(), self.publisher.clone());
         tokio::spawn(async move {
-            let reply = files::answer(room, request).await;
+            let reply = files::answer(context, request).await;
             let outgoing = match Outgoing::message("", reply_to, &reply) {
                 Ok(outgoing) => outgoing.transient().optional().correlation(correlation),
-                Err(error) => return tracing::error!(%error, "a file reply cannot be written"),
+                Err(error) => return tracing::error!(%error, "cannot serialize the reply to a file request; its sender gets no reply"),
             };
             if let Err(error) = publisher.publish(outgoing).await {
-                tracing::warn!(%error, "a file reply was lost");
+                tracing::warn!(%error, "the reply to a file request was lost; its sender gets no reply");
             }
         });
     }
@@ -69,8 +90,9 @@ impl Agent {
             }
             NodeOrder::Rejoin => {
                 if self.joining.is_empty() {
-                    tracing::info!("joining again");
-                    let joining = join::join(self.caller.clone(), self.settings.clone(), self.room.root.clone(), Some(self.room.epoch()));
+                    tracing::info!("the dispatcher does not know this epoch; joining again");
+                    let joining =
+                        join::join(self.caller.clone(), self.settings.clone(), self.context.root.clone(), Some(self.context.epoch()));
                     self.joining.push(Box::pin(joining));
                 }
                 return;
@@ -86,11 +108,11 @@ impl Agent {
         if let NodeOrder::Drain { option } | NodeOrder::Restart { option } = order
             && is_new
         {
-            tracing::info!(?order, runs = self.live.len(), "draining");
-            self.is_drained_told = false;
+            tracing::info!(?order, runs = self.live.len(), "draining: no more tasks are taken");
+            self.is_drain_reported = false;
             if matches!(option, DeallocationOption::Requeue | DeallocationOption::Terminate) {
-                self.live.values().for_each(|live| live.reins.stop.cancel());
-                self.stop_chores();
+                self.live.values().for_each(|live| live.run_control.stop.cancel());
+                self.stop_job_tasks();
             }
         }
     }
@@ -98,19 +120,19 @@ impl Agent {
     pub(super) fn accept(&mut self, accepts: bool) {
         self.capacity.accept(accepts);
         if !accepts {
-            self.give_back();
+            self.return_unstarted();
         }
-        if let Some(gate) = &self.wide_gate {
-            gate.wish(&[(0, !accepts)]);
+        if let Some(consumer_pause) = &self.wide_consumer_pause {
+            consumer_pause.set(&[(0, !accepts)]);
         }
     }
 
-    /// Once all ends are told, tells that a drain is complete, or ends to be started again.
+    /// Once all results are confirmed: reports that a drain is complete, or lets the agent end for its restart.
     pub(super) fn finish_drain(&mut self) {
-        let is_empty = self.live.is_empty() && !self.has_chores() && self.wide.is_none() && self.outbox.is_told();
+        let is_empty = self.live.is_empty() && !self.has_job_tasks() && self.wide.is_none() && self.outbox.is_all_confirmed();
         match self.order {
-            NodeOrder::Drain { .. } if is_empty && !self.is_drained_told => {
-                self.is_drained_told = true;
+            NodeOrder::Drain { .. } if is_empty && !self.is_drain_reported => {
+                self.is_drain_reported = true;
                 self.report(NodeState::Idle, None, true);
             }
             NodeOrder::Restart { .. } => self.is_restarting = is_empty,
@@ -118,7 +140,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn report(&mut self, state: NodeState, fault: Option<broker_config::message::Fault>, is_drained: bool) {
-        self.outbox.report(NodeReport { state, start_task: None, fault, is_drained, at: Timestamp::now() });
+    pub(super) fn report(&mut self, state: NodeState, fault: Option<contract::outcome::Fault>, is_drained: bool) {
+        self.outbox.report(NodeReport { state, start_task: None, fault, is_drained, at: Timestamp::now(), number: 0 });
     }
 }

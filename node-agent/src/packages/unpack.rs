@@ -1,4 +1,5 @@
-//! Unpacks a zip into a new folder: plain files and folders only, nothing outside, bounded in number and size.
+//! Unpacks a zip into a new folder: plain files and folders only, nothing outside, bounded in number, size and
+//! in how much larger than the zip its files may be. Zips inside a zip are files like others.
 
 use std::{
     fs::{self, File},
@@ -14,60 +15,48 @@ use crate::path::{PathError, RelativePath};
 
 /// Files and folders of one package at most.
 const ENTRIES_MAX: usize = 200_000;
-/// Bytes of all its files at most.
-const BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
-/// For entries that say nothing: packages made on Windows know no modes.
+/// Bytes of a package's unpacked files at most.
+const BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// Largest ratio of unpacked to packed bytes, beyond [`RATIO_FREE_BYTES`].
+const RATIO_MAX: u64 = 200;
+/// Bytes that may be unpacked from a zip of any size.
+const RATIO_FREE_BYTES: u64 = 100 * 1024 * 1024;
+/// Mode of entries without one: zips made on Windows have no modes.
 const MODE_DEFAULT: u32 = 0o755;
 const FILE_TYPE: u32 = 0o170_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// Why a package cannot be unpacked.
+/// Reasons why a package cannot be unpacked.
 #[derive(Debug, Error)]
 pub enum UnpackError {
-    /// The zip cannot be read.
     #[error("the zip cannot be read")]
     Zip(#[from] ZipError),
-    /// The zip cannot be opened.
     #[error("the zip cannot be opened")]
     Open(#[source] io::Error),
-    /// Too many entries.
     #[error("the zip has {count} entries, the most is {ENTRIES_MAX}")]
-    Entries {
-        /// Found.
-        count: usize,
-    },
-    /// Too many bytes.
+    Entries { count: usize },
     #[error("the zip unpacks to more than {bytes_max} bytes")]
-    Bytes {
-        /// The limit.
-        bytes_max: u64,
+    Bytes { bytes_max: u64 },
+    #[error("the zip of {zip_bytes} bytes unpacks to more than {bytes_max} bytes, {RATIO_MAX} times its size")]
+    Ratio { zip_bytes: u64, bytes_max: u64 },
+    /// Entries that share their bytes, as only zip bombs do.
+    #[error("the entries of the zip overlap: they name {named_bytes} packed bytes, the zip has {zip_bytes}")]
+    Overlap {
+        /// Packed bytes that the entries claim.
+        named_bytes: u64,
+        zip_bytes: u64,
     },
-    /// An entry that would leave the folder.
+    /// An entry whose path would leave the folder.
     #[error("the entry {name:?} is refused")]
-    Path {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: PathError,
-    },
-    /// A symbolic link.
+    Path { name: String, source: PathError },
     #[error("the entry {name:?} is a symbolic link")]
-    Link {
-        /// Its name.
-        name: String,
-    },
-    /// The disk.
+    Link { name: String },
     #[error("the entry {name:?} cannot be written")]
-    Write {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
+    Write { name: String, source: io::Error },
 }
 
 impl UnpackError {
-    /// Whether the node ran out of room.
+    /// Whether the node's disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, UnpackError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
@@ -75,13 +64,34 @@ impl UnpackError {
 
 /// Unpacks a zip into a folder that does not exist yet.
 pub fn unpack(zip: &Path, folder: &Path) -> Result<(), UnpackError> {
-    unpack_within(zip, folder, BYTES_MAX)
+    unpack_within(zip, folder, &Limits { entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, ratio_free_bytes: RATIO_FREE_BYTES })
 }
 
-fn unpack_within(zip: &Path, folder: &Path, bytes_max: u64) -> Result<(), UnpackError> {
-    let mut archive = ZipArchive::new(BufReader::new(File::open(zip).map_err(UnpackError::Open)?))?;
-    if archive.len() > ENTRIES_MAX {
+struct Limits {
+    entries_max: usize,
+    bytes_max: u64,
+    ratio_free_bytes: u64,
+}
+
+fn unpack_within(zip: &Path, folder: &Path, limits: &Limits) -> Result<(), UnpackError> {
+    let file = File::open(zip).map_err(UnpackError::Open)?;
+    let zip_bytes = file.metadata().map_err(UnpackError::Open)?.len();
+    let mut archive = ZipArchive::new(BufReader::new(file))?;
+    if archive.len() > limits.entries_max {
         return Err(UnpackError::Entries { count: archive.len() });
+    }
+    let by_ratio = zip_bytes.saturating_mul(RATIO_MAX).max(limits.ratio_free_bytes);
+    let bytes_max = limits.bytes_max.min(by_ratio);
+    let too_large = || match by_ratio < limits.bytes_max {
+        true => UnpackError::Ratio { zip_bytes, bytes_max },
+        false => UnpackError::Bytes { bytes_max },
+    };
+    let mut named_bytes = 0_u64;
+    for index in 0..archive.len() {
+        named_bytes = named_bytes.saturating_add(archive.by_index_raw(index)?.compressed_size());
+    }
+    if named_bytes > zip_bytes {
+        return Err(UnpackError::Overlap { named_bytes, zip_bytes });
     }
     fs::create_dir(folder).map_err(|source| UnpackError::Write { name: String::new(), source })?;
     let mut left = bytes_max;
@@ -101,14 +111,14 @@ fn unpack_within(zip: &Path, folder: &Path, bytes_max: u64) -> Result<(), Unpack
         let written = write(&mut entry, &path, is_folder, mode, left);
         left = match written {
             Ok(bytes) if bytes <= left => left - bytes,
-            Ok(_) => return Err(UnpackError::Bytes { bytes_max }),
+            Ok(_) => return Err(too_large()),
             Err(source) => return Err(UnpackError::Write { name, source }),
         };
     }
     Ok(())
 }
 
-/// Writes one entry; of a file at most one byte more than is left.
+/// Writes one entry; reads one byte more than `left` at most, so that an excess is noticed.
 fn write(entry: &mut impl Read, path: &Path, is_folder: bool, mode: u32, left: u64) -> io::Result<u64> {
     if is_folder {
         return fs::create_dir_all(path).map(|()| 0);
@@ -116,7 +126,7 @@ fn write(entry: &mut impl Read, path: &Path, is_folder: bool, mode: u32, left: u
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // Readable by its owner whatever the zip says, and never with a set-user-id bit.
+    // The owner can read every file whatever the zip says, and no file gets a set-user-id bit.
     let mode = mode & 0o777 | 0o400;
     let mut file = File::options().create_new(true).write(true).mode(mode).open(path)?;
     io::copy(&mut entry.take(left.saturating_add(1)), &mut file)
@@ -153,7 +163,8 @@ mod tests {
         }
 
         fn unpack(&self, bytes_max: u64, make: impl FnOnce(&mut ZipWriter<File>)) -> Result<(), UnpackError> {
-            unpack_within(&self.zip(make), &self.target(), bytes_max)
+            let limits = Limits { entries_max: 100, bytes_max, ratio_free_bytes: 10 << 20 };
+            unpack_within(&self.zip(make), &self.target(), &limits)
         }
     }
 
@@ -201,6 +212,43 @@ mod tests {
         assert!(matches!(made, Err(UnpackError::Bytes { bytes_max: 1_000_000 })), "{made:?}");
         let written = fs::metadata(bench.target().join("b")).unwrap().len();
         assert_eq!(written, 100_001);
+    }
+
+    #[test]
+    fn a_small_zip_of_much_stops_at_its_ratio() {
+        let bench = Bench::new();
+        let made = bench.unpack(1 << 40, |zip| (0..4).for_each(|name| file(zip, &format!("{name}"), None, &vec![0; 8 << 20])));
+        let Err(UnpackError::Ratio { zip_bytes, bytes_max }) = made else { panic!("{made:?}") };
+        assert_eq!(bytes_max, (zip_bytes * RATIO_MAX).max(10 << 20));
+        let written: u64 = fs::read_dir(bench.target()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(written, bytes_max + 1);
+    }
+
+    #[test]
+    fn entries_that_share_their_bytes_are_refused() {
+        let bench = Bench::new();
+        let path = bench.zip(|zip| {
+            file(zip, "a", None, &(0..100_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>());
+            file(zip, "b", None, b"b");
+        });
+        // Makes the second entry of the directory point at the bytes of the first one.
+        let mut bytes = fs::read(&path).unwrap();
+        let headers: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(b"PK\x01\x02")).collect();
+        let (first, second) = (headers[0], headers[1]);
+        for field in [16..20, 20..24, 24..28, 42..46] {
+            bytes.copy_within(first + field.start..first + field.end, second + field.start);
+        }
+        fs::write(&path, bytes).unwrap();
+        let made = unpack(&path, &bench.target());
+        assert!(matches!(made, Err(UnpackError::Overlap { .. } | UnpackError::Zip(_))), "{made:?}");
+        assert!(!bench.target().join("b").exists());
+    }
+
+    #[test]
+    fn too_many_entries_are_refused_before_the_first() {
+        let bench = Bench::new();
+        let made = bench.unpack(1 << 20, |zip| (0..101).for_each(|name| file(zip, &format!("{name}"), None, b"")));
+        assert!(matches!(made, Err(UnpackError::Entries { count: 101 })) && !bench.target().exists(), "{made:?}");
     }
 
     #[test]

@@ -9,22 +9,17 @@ use thiserror::Error;
 /// Words of one command line at most.
 pub const WORDS_MAX: usize = 16_384;
 
-/// Why a command line cannot be split.
+/// Reasons why a command line cannot be split.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommandLineError {
-    /// No program.
     #[error("the command line is empty")]
     Empty,
-    /// A quote is open at the end.
     #[error("a {0} quote is not closed")]
     OpenQuote(char),
-    /// Nothing follows the last backslash.
     #[error("a backslash ends the command line")]
     OpenEscape,
-    /// NUL cannot be passed to a program.
     #[error("the command line holds a NUL")]
     Nul,
-    /// More than [`WORDS_MAX`].
     #[error("the command line has more than {WORDS_MAX} words")]
     TooManyWords,
 }
@@ -64,7 +59,7 @@ pub fn split(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<
                         Some('"') => break,
                         Some('\\') => match chars.next() {
                             Some(c @ ('"' | '\\')) => into.push(c),
-                            // A shell behind the quotes undoes these itself.
+                            // A shell that gets these words removes the backslash itself.
                             Some(c @ ('$' | '`')) if !is_for_shell => into.push(c),
                             Some('\n') => {}
                             Some(c) => into.extend(['\\', c]),

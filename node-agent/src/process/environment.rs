@@ -1,52 +1,80 @@
-//! The environment of a task: Azure Batch's variables, our own three, the user's, and a minimal rest.
+//! The environment of a task: Azure Batch's variables, three of our own, the user's settings, and a minimal rest.
 //!
-//! Nothing of the agent's environment reaches a task but `PATH` and the language: its secrets stay its own.
+//! A task gets nothing of the agent's environment but the language and `PATH`, which is extended by the shared folder
+//! and the task's own folder: the agent's secrets do not reach tasks.
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc};
 
-use broker_config::{
+use contract::{
     ids::{JobId, NodeId, PoolId, RunKey, TaskId},
     spec::EnvironmentSetting,
 };
 
-use crate::packages::Deployed;
+use crate::{disk_watch::DiskLimits, packages::deployed::Deployed};
 
-/// The variable every process of a node carries; its value belongs to the node's folder.
+/// Variable of every process of a node; its value identifies the node's folder.
 pub const MARKER: &str = "PIECEWORK_NODE";
-/// The variable every process of a run carries.
+/// Variable of every process of a run.
 pub const RUN: &str = "PIECEWORK_RUN";
 
+/// File with the names and numbers of users.
+const PASSWD: &str = "/etc/passwd";
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What is the same for all tasks of a node.
+/// Facts that are the same for all tasks of a node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
-    /// The pool.
     pub pool: PoolId,
-    /// The node.
     pub node: NodeId,
-    /// The account.
     pub account: String,
-    /// Its URL.
     pub account_url: String,
-    /// Whether the node was bought to stay.
+    /// False for low-priority nodes.
     pub is_dedicated: bool,
-    /// The node's folder.
     pub root: Arc<Path>,
     /// The value of [`MARKER`].
     pub marker: String,
-    /// Below this much free space the node takes no tasks.
+    /// With fewer free bytes than this the node takes no tasks.
     pub file_reserve_bytes: u64,
+    pub disk_limits: DiskLimits,
+    pub user: User,
 }
 
-/// Which task an environment is for; the start task has none.
+/// The user that tasks run as: the agent's own, while nothing isolates them.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The number of a user that has no name.
+    pub name: String,
+    pub is_root: bool,
+}
+
+impl User {
+    /// The user of this process.
+    pub fn own() -> User {
+        let uid = rustix::process::geteuid().as_raw();
+        let name = match fs::read_to_string(PASSWD) {
+            Ok(text) => name_of(&text, uid).map(str::to_owned),
+            Err(error) => {
+                tracing::warn!(%error, path = PASSWD, uid, "cannot look up the name of this user; tasks get its number as USER and AZ_BATCH_TASK_USER");
+                None
+            }
+        };
+        User { name: name.unwrap_or_else(|| uid.to_string()), is_root: uid == 0 }
+    }
+}
+
+fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+/// Facts about one run; the start task has none.
 #[derive(Debug, Clone)]
 pub struct TaskFacts {
-    /// The job.
     pub job: JobId,
-    /// The task.
     pub task: TaskId,
-    /// The run.
     pub run: RunKey,
 }
 
@@ -55,12 +83,19 @@ pub struct TaskFacts {
 pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
-    /// Builds the environment; the user's settings win over all but the node's own names.
+    /// Builds the environment; the user's settings override all but the node's own names.
     pub fn new(node: &NodeFacts, task: Option<&TaskFacts>, task_folder: &Path, settings: &[EnvironmentSetting]) -> Environment {
         let mut variables = BTreeMap::new();
         let mut set = |name: &str, value: OsString| variables.insert(name.to_owned(), value);
         let wd = task_folder.join("wd");
-        set("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into()));
+        // As on Azure's nodes, programs among the resource files run by their bare names.
+        let mut path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| PATH_DEFAULT.into());
+        for folder in [&node.root.join("shared"), &wd] {
+            path.push(":");
+            path.push(folder);
+        }
+        set("PATH", path);
+        set("USER", node.user.name.clone().into());
         set("LANG", std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()));
         set("HOME", wd.clone().into());
         for setting in settings {
@@ -80,6 +115,8 @@ impl Environment {
         set("AZ_BATCH_NODE_MOUNTS_DIR", node.root.join("fsmounts").into());
         set("AZ_BATCH_TASK_DIR", task_folder.into());
         set("AZ_BATCH_TASK_WORKING_DIR", wd.into());
+        set("AZ_BATCH_TASK_USER", node.user.name.clone().into());
+        set("AZ_BATCH_TASK_USER_IDENTITY", if node.user.is_root { "PoolAdmin" } else { "PoolNonAdmin" }.into());
         set("AZ_BATCH_TASK_RESERVED_EPHEMERAL_DISK_SPACE_BYTES", node.file_reserve_bytes.to_string().into());
         set(MARKER, node.marker.clone().into());
         if let Some(TaskFacts { job, task, run }) = task {
@@ -105,17 +142,16 @@ impl Environment {
         }
     }
 
-    /// One variable, for command lines.
+    /// The value of a variable, for command lines.
     pub fn get(&self, name: &str) -> Option<&OsString> {
         self.0.get(name)
     }
 
-    /// One variable as text.
+    /// The value of a variable, where it is UTF-8.
     pub fn text(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &OsString)> {
         self.0.iter()
     }
@@ -123,7 +159,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use broker_config::ids::{Fence, RunId, TaskUid};
+    use contract::ids::{Fence, RunId, TaskUid};
 
     use super::*;
 
@@ -138,6 +174,8 @@ mod tests {
             root: Path::new("/r").into(),
             marker: "m".into(),
             file_reserve_bytes: 7,
+            disk_limits: DiskLimits::default(),
+            user: User { name: "someone".into(), is_root: false },
         };
         let run = RunKey { uid: TaskUid(1), attempt: 2, fence: Fence(3), run: RunId(4) };
         let task = TaskFacts { job: "j".parse().unwrap(), task: "t".parse().unwrap(), run };
@@ -153,10 +191,21 @@ mod tests {
             ("EMPTY", ""),
             ("PIECEWORK_ATTEMPT", "2"),
             ("PIECEWORK_NODE", "m"),
+            ("USER", "someone"),
+            ("AZ_BATCH_TASK_USER", "someone"),
+            ("AZ_BATCH_TASK_USER_IDENTITY", "PoolNonAdmin"),
         ] {
             assert_eq!(environment.text(name).as_deref(), Some(value), "{name}");
         }
+        let path = environment.text("PATH").unwrap();
+        assert!(path.ends_with(":/r/shared:/r/workitems/j/job-1/t/wd") && !path.starts_with(':'), "{path}");
         assert_eq!(environment.get("a=b"), None);
         assert_eq!(environment.get("CARGO_MANIFEST_DIR"), None);
+    }
+
+    #[test]
+    fn users_are_named_as_the_system_names_them() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# note\n\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:10:10::/:\n";
+        assert_eq!([0, 1000, 10, 7].map(|uid| name_of(passwd, uid)), [Some("root"), Some("alice"), Some("bob"), None]);
     }
 }

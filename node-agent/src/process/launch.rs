@@ -1,62 +1,68 @@
-//! Starting one process on the posix_spawn path and waiting for its true end.
+//! Starts one process by posix_spawn and waits for its true end.
 //!
-//! Called on one of `threads`; `Leash` is how a stop reaches the process group meanwhile without ever
-//! signalling a number that has been given to somebody else.
+//! Runs on one of `threads`. [`ProcessGroup`] lets a stop signal the process group meanwhile without ever signalling a
+//! number that was given to another process.
 
 use std::{
     fs::File,
     io,
-    os::unix::{
-        fs::{OpenOptionsExt, PermissionsExt},
-        process::CommandExt,
-    },
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use broker_config::message::{Fault, Usage};
+use contract::{
+    ids::JobId,
+    outcome::{Fault, Usage},
+};
 use rustix::process::{Pid, Signal};
 
-use crate::process::{
-    command_line,
-    environment::Environment,
-    tree,
-    usage::{self, Exit},
+use crate::{
+    beneath::Folder,
+    open_streams::OpenStreams,
+    process::{
+        command_line,
+        environment::{Environment, RUN},
+        orphans::Orphans,
+        tree, umask,
+        usage::{self, Exit},
+    },
+    shortage::{SHORTAGE, is_shortage},
 };
 
-/// A hold on the process group of a run.
+const STREAM_MODE: u32 = 0o664;
+
+/// Handle to signal the process group of a run from other threads.
 #[derive(Debug, Default)]
-pub struct Leash(Mutex<Hold>);
+pub struct ProcessGroup(Mutex<Hold>);
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Hold {
     #[default]
     Unborn,
-    /// No process is to be started any more.
-    Cut,
+    /// A stop came before the start; nothing may be started any more.
+    Stopped,
     Alive(Pid),
     Ended,
 }
 
-impl Leash {
+impl ProcessGroup {
     fn lock(&self) -> MutexGuard<'_, Hold> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Signals the group; before the start it forbids the start.
+    /// Signals the group; before the start, forbids it instead.
     pub fn signal(&self, signal: Signal) {
         let mut hold = self.lock();
         match *hold {
-            Hold::Alive(group) => {
-                tree::signal_group(group, signal);
-            }
-            Hold::Unborn => *hold = Hold::Cut,
-            Hold::Cut | Hold::Ended => {}
+            Hold::Alive(group) => tree::signal_group(group, signal),
+            Hold::Unborn => *hold = Hold::Stopped,
+            Hold::Stopped | Hold::Ended => {}
         }
     }
 
-    /// The living group.
+    /// The number of the group while it lives.
     pub fn group(&self) -> Option<i32> {
         match *self.lock() {
             Hold::Alive(group) => Some(group.as_raw_nonzero().get()),
@@ -65,91 +71,114 @@ impl Leash {
     }
 }
 
-/// Everything a start needs.
-#[derive(Debug)]
-pub struct Launch {
-    /// As the user gave it.
-    pub command_line: String,
-    /// All variables.
-    pub environment: Environment,
-    /// The task's folder: the process runs in `wd` below it, and its streams are files in it.
-    pub folder: PathBuf,
+/// Fate of the processes that outlive the started one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They are killed after it.
+    End,
+    /// They stay when it succeeds: as long as the agent, or as long as this job runs here.
+    Stay(Option<JobId>),
 }
 
-/// What became of it.
+/// Parameters of a start.
 #[derive(Debug)]
-pub enum Landed {
-    /// It ran.
-    Ended {
-        /// How it ended.
-        exit: Exit,
-        /// What it used.
-        usage: Usage,
-        /// Its stdout, open for reading.
-        stdout: File,
-        /// Its stderr, open for reading.
-        stderr: File,
-    },
-    /// It could not be started.
+pub struct Launch {
+    /// As the user wrote it; it is split and expanded here.
+    pub command_line: String,
+    pub environment: Environment,
+    /// The task's folder: the process runs in its `wd`, and the streams are files in it.
+    pub folder: PathBuf,
+    pub leftovers: Leftovers,
+}
+
+/// Result of a launch.
+#[derive(Debug)]
+pub enum LaunchResult {
+    /// The process ran.
+    Ended { exit: Exit, usage: Usage, stdout: File, stderr: File },
+    /// The process could not be started.
     NotStarted(Fault),
-    /// A stop came first.
-    Cut,
+    /// A stop came before the start.
+    Stopped,
 }
 
 impl Launch {
-    /// Starts the process and waits for its end; members of its group that outlive it are ended.
-    pub fn run(self, leash: &Leash) -> Landed {
+    /// Starts the process and waits for its end, calls `on_end` at once, and then ends the processes that outlive it.
+    pub fn run(&self, group: &ProcessGroup, orphans: &Orphans, open: &OpenStreams, on_end: impl FnOnce()) -> LaunchResult {
         let words = match command_line::split(&self.command_line, |name| self.environment.text(name)) {
             Ok(words) => words,
-            Err(error) => return Landed::NotStarted(self.fault("CommandLaunchFailed", error.to_string(), None)),
+            Err(error) => return LaunchResult::NotStarted(self.fault("CommandLaunchFailed", error.to_string(), None)),
         };
         let wd = self.folder.join("wd");
         let Some(program) = find(&words[0], &wd, &self.environment) else {
             let message = format!("the program {} was not found", words[0]);
-            return Landed::NotStarted(self.fault("CommandProgramNotFound", message, None));
+            return LaunchResult::NotStarted(self.fault("CommandProgramNotFound", message, None));
         };
-        let (stdout, stderr) = match (stream(&self.folder, "stdout.txt"), stream(&self.folder, "stderr.txt")) {
-            (Ok(stdout), Ok(stderr)) => (stdout, stderr),
-            (Err(error), _) | (_, Err(error)) => {
-                return Landed::NotStarted(self.fault("CommandLaunchFailed", "the stream files cannot be made".into(), Some(error)));
+        let (stdout, stderr) = match self.streams() {
+            Ok(streams) => streams,
+            Err(error) => {
+                return LaunchResult::NotStarted(self.start_fault("CommandLaunchFailed", "the stream files cannot be made".into(), error));
             }
         };
         let mut command = Command::new(program);
         command.args(&words[1..]).env_clear().envs(self.environment.iter()).current_dir(&wd).process_group(0);
         command.stdin(Stdio::null());
-        match (stdout.try_clone(), stderr.try_clone()) {
-            (Ok(out), Ok(err)) => command.stdout(out).stderr(err),
-            (Err(error), _) | (_, Err(error)) => {
-                return Landed::NotStarted(self.fault("CommandLaunchFailed", "no file handle is left".into(), Some(error)));
+        umask::give(&mut command);
+        match (stdout.try_clone(), stderr.try_clone(), open.set(&stdout, &stderr)) {
+            (Ok(out), Ok(err), Ok(())) => command.stdout(out).stderr(err),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                return LaunchResult::NotStarted(self.start_fault("CommandLaunchFailed", "no file handle is left".into(), error));
             }
         };
+        let run = self.environment.text(RUN);
         let pid = {
-            let mut hold = leash.lock();
-            if *hold == Hold::Cut {
-                return Landed::Cut;
+            let mut hold = group.lock();
+            if *hold == Hold::Stopped {
+                return LaunchResult::Stopped;
             }
+            let start = orphans.starting();
             match command.spawn() {
                 Ok(child) => {
                     let pid = Pid::from_child(&child);
+                    start.leads(pid, run.clone());
                     *hold = Hold::Alive(pid);
                     pid
                 }
                 Err(error) => {
                     let code = if error.kind() == io::ErrorKind::NotFound { "CommandProgramNotFound" } else { "CommandLaunchFailed" };
-                    return Landed::NotStarted(self.fault(code, format!("{} cannot be started", words[0]), Some(error)));
+                    return LaunchResult::NotStarted(self.start_fault(code, format!("{} cannot be started", words[0]), error));
                 }
             }
         };
         drop(command);
         let ended = usage::wait_until_ended(pid);
-        let mut hold = leash.lock();
-        *hold = Hold::Ended;
-        // The ended leader is still there, so the group's number is ours until it is reaped.
-        tree::signal_group(pid, Signal::KILL);
-        match ended.and_then(|()| usage::reap(pid)) {
-            Ok((exit, usage)) => Landed::Ended { exit, usage, stdout, stderr },
-            Err(error) => Landed::NotStarted(self.fault("CommandLaunchFailed", "the process was lost".into(), Some(error))),
+        *group.lock() = Hold::Ended;
+        on_end();
+        match (&self.leftovers, &ended) {
+            (Leftovers::Stay(job), Ok(true)) => orphans.keep(run.clone(), job.clone()),
+            // The ended leader is not reaped yet, so the group's number cannot be another's.
+            _ => tree::signal_group(pid, Signal::KILL),
         }
+        let reaped = orphans.end(pid, || ended.and_then(|_| usage::reap(pid)));
+        orphans.clear(&run);
+        match reaped {
+            Ok((exit, usage)) => LaunchResult::Ended { exit, usage, stdout, stderr },
+            Err(error) => {
+                LaunchResult::NotStarted(self.fault("CommandLaunchFailed", "the end of the process cannot be read".into(), Some(error)))
+            }
+        }
+    }
+
+    /// Opens both streams for appending, so that a program that opens the file by its name as well overwrites nothing.
+    fn streams(&self) -> io::Result<(File, File)> {
+        let folder = Folder::open(&self.folder)?;
+        Ok((folder.append("stdout.txt", STREAM_MODE)?, folder.append("stderr.txt", STREAM_MODE)?))
+    }
+
+    /// The fault of a failed start: the command line's, or the node's when resources are short.
+    fn start_fault(&self, code: &str, message: String, error: io::Error) -> Fault {
+        let is_short = is_shortage(&error);
+        self.fault(if is_short { SHORTAGE } else { code }, message, Some(error))
     }
 
     fn fault(&self, code: &str, message: String, error: Option<io::Error>) -> Fault {
@@ -159,15 +188,10 @@ impl Launch {
     }
 }
 
-fn stream(folder: &Path, name: &str) -> io::Result<File> {
-    // Appending, so that a program that opens the file by its name as well loses nothing.
-    File::options().read(true).append(true).create(true).mode(0o664).open(folder.join(name))
-}
-
 fn find(program: &str, wd: &Path, environment: &Environment) -> Option<PathBuf> {
     let is_program = |path: &Path| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
-        // Whatever it is, the start says what is wrong with it.
+        // Any other problem with the file is reported by the start itself.
         let path = wd.join(program);
         return path.exists().then_some(path);
     }

@@ -1,8 +1,11 @@
-//! Processes of tasks: their command lines, environments, starts, ends, and what they used.
+//! Processes of tasks: command lines, environments, start and end, resource usage.
 
 pub mod command_line;
 pub mod environment;
 pub mod launch;
+pub mod orphans;
+pub mod strays;
 pub mod threads;
 pub mod tree;
+pub mod umask;
 pub mod usage;

@@ -1,4 +1,4 @@
-//! Waiting for a child, with what it used: the one place where the C library is called by hand.
+//! Waits for a child and returns its resource usage.
 //!
 //! `std` reaps a child without its resource usage, `/proc` loses the peak memory at the exit,
 //! and no safe crate offers `wait4`: so one call stands here, with its argument.
@@ -6,23 +6,22 @@
 
 use std::{io, mem::MaybeUninit};
 
-use broker_config::message::Usage;
+use contract::outcome::Usage;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-/// How a process ended.
+/// How a process ended: with a code, or by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with a code.
     Code(i32),
-    /// By a signal.
     Signal(i32),
 }
 
-/// Waits until the child has ended and leaves it to be reaped, so that its number stays taken.
-pub fn wait_until_ended(pid: Pid) -> io::Result<()> {
+/// Waits until the child has ended and does not reap it, so that its number stays taken; returns whether its exit code
+/// was 0.
+pub fn wait_until_ended(pid: Pid) -> io::Result<bool> {
     loop {
         match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(_) => return Ok(()),
+            Ok(status) => return Ok(status.and_then(|status| status.exit_status()) == Some(0)),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,11 +1,12 @@
-//! Deliveries: run at once, asked about, resumed, dropped, revoked, put aside, given back.
+//! Deliveries: run at once, asked about, resumed, dropped, revoked, moved to the dead letters, returned.
 
-use broker_config::{
-    amqp::Outgoing,
+use broker_config::topology;
+use clients::amqp::Outgoing;
+use contract::{
     body::Format,
-    message::{Answer, ControlKind, NodeOrder, Outcome, Start, Verdict},
+    message::{Answer, ControlKind, NodeOrder, Reply, ReplyMessage, Start, TaskMessage},
+    outcome::{Outcome, Stream},
     state::DeallocationOption,
-    topology,
 };
 use node_agent::{AgentError, Ending};
 
@@ -25,7 +26,7 @@ async fn noop_tasks_end_without_a_process_and_are_acknowledged() {
     }
     uids.sort_unstable();
     assert_eq!(uids, (1..=300).collect::<Vec<_>>());
-    stage.beat(|beat| beat.kept.is_empty() && beat.live.is_empty()).await;
+    stage.heartbeat(|heartbeat| heartbeat.kept.is_empty() && heartbeat.live.is_empty()).await;
     assert!(!stage.root().join("workitems/job").exists());
     stage.end_agent(Ending::Drain).await.unwrap();
     assert!(stage.queue_is_empty().await);
@@ -62,7 +63,7 @@ async fn revoked_attempts_do_not_start() {
     // The control queue is read in order: once the end of this stop-free marker is known, the revocation is.
     stage.control(ControlKind::Order(NodeOrder::Hold)).await;
     stage.say(|script| script.order = NodeOrder::Hold);
-    stage.beat(|beat| !beat.is_consuming).await;
+    stage.heartbeat(|heartbeat| !heartbeat.is_consuming).await;
     stage.release(&task(1, ":")).await;
     stage.release(&task(2, ":")).await;
     stage.say(|script| script.order = NodeOrder::Work);
@@ -73,7 +74,7 @@ async fn revoked_attempts_do_not_start() {
 #[tokio::test]
 async fn what_is_no_task_goes_to_the_dead() {
     let mut stage = Stage::with_agent(2).await;
-    let mut dead = stage.link.subscribe(broker_config::amqp::Subscription::plain(topology::DEAD_QUEUE, 10)).await.unwrap();
+    let mut dead = stage.link.subscribe(clients::amqp::Subscription::plain(topology::DEAD_QUEUE, 10)).await.unwrap();
     let publisher = stage.link.publisher();
     let forged = Outgoing::message(topology::INVOKE, topology::pool_key(&pool()), &task(1, ":")).unwrap();
     publisher.publish(forged).await.unwrap();
@@ -92,16 +93,36 @@ async fn what_is_no_task_goes_to_the_dead() {
 }
 
 #[tokio::test]
+async fn an_invocation_is_answered_where_it_asks_for_an_answer() {
+    let mut stage = Stage::with_agent(1).await;
+    let mut dead = stage.link.subscribe(clients::amqp::Subscription::plain(topology::DEAD_QUEUE, 10)).await.unwrap();
+    let caller = stage.link.caller().await.unwrap();
+    let patience = std::time::Duration::from_secs(30);
+    let reply: ReplyMessage = caller.call(topology::INVOKE, topology::pool_key(&pool()), &task(1, ":"), patience).await.unwrap();
+    let Reply::Refused(fault) = reply.what else { panic!("{reply:?}") };
+    assert_eq!(fault.code, "FunctionsNotServed");
+    // An invocation without a `reply_to` goes to the dead letters and starts nothing.
+    let silent = Outgoing::message(topology::INVOKE, topology::pool_key(&pool()), &task(2, ":")).unwrap();
+    stage.link.publisher().publish(silent).await.unwrap();
+    let delivery = dead.next().await.unwrap();
+    assert_eq!(delivery.message::<TaskMessage>().unwrap().uid.0, 2, "the answered one is not there");
+    dead.acker().ack(delivery.tag);
+    stage.release(&task(3, ":")).await;
+    assert_eq!(stage.finished().await.uid.0, 3);
+    stage.strike().await;
+}
+
+#[tokio::test]
 async fn ends_are_told_again_to_a_new_dispatcher_until_recorded() {
     let mut stage = Stage::with_agent(1).await;
     stage.say(|script| script.records = false);
     stage.release(&task(1, ":")).await;
     let first = stage.finished().await;
-    stage.beat(|beat| beat.kept.len() == 1).await;
+    stage.heartbeat(|heartbeat| heartbeat.kept.len() == 1).await;
     stage.say(|script| script.boot = 2);
     assert_eq!(stage.finished().await, first);
     stage.control(ControlKind::Recorded { runs: vec![first.run] }).await;
-    stage.beat(|beat| beat.kept.is_empty()).await;
+    stage.heartbeat(|heartbeat| heartbeat.kept.is_empty()).await;
     stage.strike().await;
 }
 
@@ -113,8 +134,12 @@ async fn a_drain_with_requeue_stops_runs_and_says_so_last() {
     stage.say(|script| script.order = NodeOrder::Drain { option: DeallocationOption::Requeue });
     assert_eq!(stage.finished().await.outcome, Outcome::Stopped);
     assert!(stage.report().await.is_drained);
+    // The report may be lost; heartbeats repeat it until the dispatcher has it.
+    for _ in 0..2 {
+        stage.heartbeat(|heartbeat| heartbeat.report.as_ref().is_some_and(|report| report.is_drained && report.number > 0)).await;
+    }
     stage.release(&task(2, ":")).await;
-    stage.beat(|beat| !beat.is_consuming).await;
+    stage.heartbeat(|heartbeat| !heartbeat.is_consuming).await;
     assert!(!stage.queue_is_empty().await);
     stage.say(|script| script.order = NodeOrder::Work);
     assert_eq!(stage.finished().await.uid.0, 2);
@@ -127,7 +152,7 @@ async fn a_restart_lets_runs_end_by_its_option_and_then_ends_the_agent() {
     stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done; exit 7'")).await;
     stage.started().await;
     stage.say(|script| script.order = NodeOrder::Restart { option: DeallocationOption::TaskCompletion });
-    stage.beat(|beat| !beat.is_consuming && beat.live.len() == 1).await;
+    stage.heartbeat(|heartbeat| !heartbeat.is_consuming && heartbeat.live.len() == 1).await;
     std::fs::write(stage.root().join("shared/go"), "").unwrap();
     assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 7 });
     assert!(matches!(stage.agent_ends().await, Err(AgentError::Restarts)));
@@ -140,7 +165,7 @@ async fn a_drain_on_completion_lets_runs_end() {
     stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done; exit 7'")).await;
     stage.started().await;
     stage.say(|script| script.order = NodeOrder::Drain { option: DeallocationOption::TaskCompletion });
-    stage.beat(|beat| !beat.is_consuming && beat.live.len() == 1).await;
+    stage.heartbeat(|heartbeat| !heartbeat.is_consuming && heartbeat.live.len() == 1).await;
     std::fs::write(stage.root().join("shared/go"), "").unwrap();
     assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 7 });
     assert!(stage.report().await.is_drained);
@@ -148,35 +173,21 @@ async fn a_drain_on_completion_lets_runs_end() {
 }
 
 #[tokio::test]
-async fn a_fenced_run_is_ended_and_says_nothing() {
+async fn a_fenced_run_is_ended_and_tells_what_it_wrote() {
     let mut stage = Stage::with_agent(1).await;
-    stage.release(&task(1, "/bin/sleep 600")).await;
+    stage.release(&task(1, "/bin/sh -c 'echo wrote; touch $AZ_BATCH_NODE_SHARED_DIR/there; exec sleep 600'")).await;
     let run = stage.started().await.run;
-    stage.control(ControlKind::Stop { run, verdict: Verdict::Fenced }).await;
-    stage.beat(|beat| beat.live.is_empty()).await;
+    while !stage.root().join("shared/there").exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.say(|script| script.fenced = vec![run]);
+    let finished = stage.finished().await;
+    assert_eq!((finished.run, &finished.outcome), (run, &Outcome::Stopped));
+    assert_eq!(finished.stdout, Stream::Inline { bytes: b"wrote\n".to_vec() });
+    stage.heartbeat(|heartbeat| heartbeat.live.is_empty() && heartbeat.kept.is_empty()).await;
     stage.release(&task(2, ":")).await;
     assert_eq!(stage.finished().await.uid.0, 2);
     stage.end_agent(Ending::Drain).await.unwrap();
     assert!(stage.queue_is_empty().await);
-    stage.strike().await;
-}
-
-#[tokio::test]
-async fn a_wide_task_gets_its_slots_and_gives_them_back() {
-    let mut stage = Stage::with_agent(3).await;
-    stage.release(&task(1, "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done'")).await;
-    stage.started().await;
-    stage.say(|script| script.answers.push_back(Answer::Run { spec: None, preparation: None }));
-    let mut wide = task(2, "/bin/sleep 600");
-    (wide.start, wide.slots) = (Start::Ask, 3);
-    stage.release(&wide).await;
-    std::fs::write(stage.root().join("shared/go"), "").unwrap();
-    assert_eq!(stage.asked().await.run.key(), key(2));
-    stage.beat(|beat| beat.free_slots == 0 && beat.live.len() == 1).await;
-    stage.release(&task(3, "/bin/true")).await;
-    let run = stage.beat(|beat| beat.free_slots == 0).await.live[0].run;
-    stage.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
-    let ends = [stage.finished().await, stage.finished().await, stage.finished().await].map(|end| (end.uid.0, end.outcome));
-    assert_eq!(ends, [(1, Outcome::Exit { code: 0 }), (2, Outcome::Stopped), (3, Outcome::Exit { code: 0 })]);
     stage.strike().await;
 }

@@ -2,13 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use broker_config::{
-    amqp::{Outgoing, Subscription},
-    message::{Control, ControlKind, FileReply, FileRequest, Outcome, VERSION},
-    spec::{OutputContainer, OutputDestination, OutputFile, ResourceFile, TaskSpec, UploadCondition, UploadOptions},
-    topology,
-};
+use broker_config::topology;
 use bytes::Bytes;
+use clients::amqp::{Outgoing, Subscription};
+use contract::{
+    ids::{JobUid, TaskUid},
+    message::{Control, ControlKind, FileReply, FileRequest, TaskMessage, VERSION},
+    outcome::Outcome,
+    spec::{OutputContainer, OutputDestination, OutputFile, ResourceFile, TaskSpec, UploadCondition, UploadOptions},
+};
 
 use crate::stage::{Stage, node, pool, task, task_with};
 
@@ -20,6 +22,12 @@ fn output(pattern: &str, url: &str, path: Option<&str>, upload_condition: Upload
         },
         upload_options: UploadOptions { upload_condition },
     }
+}
+
+/// The order to forget a deleted task, or the whole job, whose last task had this number.
+fn forget(task: Option<&str>, last: u64) -> ControlKind {
+    let (job, task) = ("job".parse().unwrap(), task.map(|task| task.parse().unwrap()));
+    ControlKind::Forget { job, task, last: Some(TaskUid(last)), job_uid: Some(JobUid(1)) }
 }
 
 async fn with_blobs() -> Stage {
@@ -46,7 +54,7 @@ async fn inputs_come_from_urls_and_containers() {
     stage.release(&task_with(1, TaskSpec { command_line, resource_files, ..TaskSpec::default() })).await;
     let finished = stage.finished().await;
     assert_eq!(finished.outcome, Outcome::Exit { code: 0 });
-    assert_eq!(finished.stdout, broker_config::message::Stream::Inline { bytes: b"OABB".to_vec() });
+    assert_eq!(finished.stdout, contract::outcome::Stream::Inline { bytes: b"OABB".to_vec() });
     let mode = stage.root().join("workitems/job/job-1/t1/wd/deep/o.txt").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     stage.strike().await;
@@ -142,9 +150,65 @@ async fn files_are_read_and_forgotten_on_request() {
     let FileReply::Chunk { entry, bytes } = delivery.format.read(&delivery.body).unwrap() else { panic!() };
     assert_eq!((entry.length, bytes.as_slice()), (6, &b"ell"[..]));
     let folder = stage.root().join("workitems/job/job-1/t1");
-    stage.control(ControlKind::Forget { job: "job".parse().unwrap(), task: Some("t1".parse().unwrap()) }).await;
+    stage.control(forget(Some("t1"), 1)).await;
     while folder.exists() {
         tokio::task::yield_now().await;
     }
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn an_order_to_forget_that_comes_late_spares_what_has_the_name_by_now() {
+    let mut stage = Stage::with_agent(1).await;
+    let folder = |task: &str| stage.root().join("workitems/job/job-1").join(task);
+    let (old, new) = (folder("t1"), folder("t2"));
+    stage.release(&task(1, "/bin/true")).await;
+    stage.finished().await;
+    let command_line = "/bin/sh -c 'echo kept > made; until [ -e go ]; do sleep 0.02; done; cat made'".to_owned();
+    stage.release(&TaskMessage { task: "t2".parse().unwrap(), ..task(5, &command_line) }).await;
+    while !new.join("wd/made").exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.control(forget(Some("t2"), 4)).await;
+    stage.control(forget(None, 4)).await;
+    while old.exists() {
+        tokio::task::yield_now().await;
+    }
+    std::fs::write(new.join("wd/go"), "").unwrap();
+    let finished = stage.finished().await;
+    assert_eq!(finished.outcome, Outcome::Exit { code: 0 });
+    assert_eq!(finished.stdout, contract::outcome::Stream::Inline { bytes: b"kept\n".to_vec() });
+    // The task has ended, and its files are kept.
+    stage.release(&task(1, "/bin/true")).await;
+    stage.finished().await;
+    stage.control(forget(None, 4)).await;
+    while old.exists() {
+        tokio::task::yield_now().await;
+    }
+    assert!(new.join("wd/made").exists());
+    stage.control(forget(None, 5)).await;
+    while new.exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_file_whose_name_no_key_can_have_fails_the_upload_and_all_others_arrive() {
+    let mut stage = with_blobs().await;
+    let output_files = vec![
+        output("*.out", "s3://users", Some("results"), UploadCondition::TaskCompletion),
+        output("*.out", "s3://users", Some("failed"), UploadCondition::TaskFailure),
+    ];
+    let command_line = r#"/bin/sh -c 'echo 1 > b.out; echo 2 > "$(printf "a\377.out")"'"#.into();
+    stage.release(&task_with(1, TaskSpec { command_line, output_files, ..TaskSpec::default() })).await;
+    let Outcome::Upload { code, fault } = stage.finished().await.outcome else { panic!("left out without a word") };
+    assert_eq!((code, fault.code.as_str()), (Some(0), "FileUploadMiscError"));
+    assert!(fault.message.contains("UTF-8") && fault.details[0].1.contains("wd/a\u{fffd}.out"), "{fault:?}");
+    let listing = stage.blobs.as_ref().unwrap().list("users", "", None, 10).await.unwrap();
+    let keys: Vec<String> = listing.blobs.into_iter().map(|blob| blob.key).collect();
+    assert_eq!(keys, ["results/b.out"]);
+    let log = std::fs::read_to_string(stage.root().join("workitems/job/job-1/t1/fileuploadout.txt")).unwrap();
+    assert!(log.contains("*.out: 1 files left out, for their names are not UTF-8: wd/a\u{fffd}.out"), "{log}");
     stage.strike().await;
 }

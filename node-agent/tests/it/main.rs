@@ -1,10 +1,13 @@
-//! The agent as its dispatcher sees it: real broker, real blobs, real processes, the other side played by hand.
+//! The node agent against a real broker, real blobs and real processes, with a scripted dispatcher.
 
-mod chores;
 mod deliveries;
+mod disk;
 mod files;
+mod hostile;
+mod job_tasks;
 mod packages;
 mod processes;
 mod roles;
 mod stage;
 mod survival;
+mod wide;

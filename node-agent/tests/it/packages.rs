@@ -1,9 +1,9 @@
-//! Application packages: unpacked once, named in the environment, and what happens when they cannot be had.
+//! Application packages: unpacked once, named in the environment, and the faults when they cannot be deployed.
 
 use std::io::Write;
 
-use broker_config::{
-    message::{Outcome, Stream},
+use contract::{
+    outcome::{Outcome, Stream},
     spec::{Package, StartTask, TaskSpec},
     state::NodeState,
 };
@@ -51,7 +51,7 @@ async fn a_tasks_package_stands_before_its_command_and_is_fetched_once() {
     stage.release(&task_with(1, spec.clone())).await;
     assert_eq!(stage.finished().await.stdout, text("tool one\ntool two\n"));
     assert!(stage.root().join("applications/my-app/1.0/aa/bin/tool").exists());
-    // It is not fetched again: the blob may even be gone.
+    // The package is not fetched again: the blob may even be gone.
     stage.blobs.as_ref().unwrap().delete(OWN, package.blob.as_ref().unwrap()).await.unwrap();
     stage.release(&task_with(2, spec)).await;
     assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 0 });

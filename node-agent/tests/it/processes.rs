@@ -2,12 +2,15 @@
 
 use std::fs;
 
-use broker_config::{
-    message::{ControlKind, INLINE_STREAM_BYTES_MAX, Outcome, Stream, Verdict},
+use contract::{
+    ids::Fence,
+    message::{ControlKind, TaskMessage, Verdict},
+    outcome::{INLINE_STREAM_BYTES_MAX, Outcome, Stream},
     period::Period,
-    spec::{EnvironmentSetting, StartTask, TaskSpec},
+    spec::{EnvironmentSetting, ResourceFile, StartTask, TaskExtensions, TaskSpec},
     state::NodeState,
 };
+use node_agent::Ending;
 
 use crate::stage::{Stage, task, task_with};
 
@@ -57,6 +60,25 @@ async fn a_task_sees_its_environment_and_not_the_agents() {
 }
 
 #[tokio::test]
+async fn bare_names_of_resource_files_and_of_what_the_node_shares_run() {
+    let mut stage = Stage::set(1).await;
+    stage.add_blobs().await;
+    let blobs = stage.blobs.clone().unwrap();
+    blobs.put("users", "tool", bytes::Bytes::from_static(b"#!/bin/sh\nshared-tool $USER $AZ_BATCH_TASK_USER\n")).await.unwrap();
+    stage.start_agent();
+    stage.report().await;
+    let shared = stage.root().join("shared/shared-tool");
+    fs::write(&shared, "#!/bin/sh\necho ran for \"$@\"\n").unwrap();
+    fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let tool = ResourceFile { auto_storage_container_name: Some("users".into()), ..ResourceFile::default() };
+    stage.release(&task_with(1, TaskSpec { command_line: "tool".into(), resource_files: vec![tool], ..TaskSpec::default() })).await;
+    let finished = stage.finished().await;
+    let user = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    assert_eq!((finished.outcome, text(&finished.stdout)), (Outcome::Exit { code: 0 }, format!("ran for {0} {0}\n", user.trim()).as_str()));
+    stage.strike().await;
+}
+
+#[tokio::test]
 async fn a_stop_ends_the_whole_tree_and_its_daemons() {
     let mut stage = Stage::with_agent(1).await;
     let shared = stage.root().join("shared");
@@ -72,6 +94,25 @@ async fn a_stop_ends_the_whole_tree_and_its_daemons() {
     assert_eq!(stage.finished().await.outcome, Outcome::Stopped);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn what_a_stopped_run_and_its_daemons_wrote_last_is_told() {
+    let mut stage = Stage::with_agent(1).await;
+    let shared = stage.root().join("shared");
+    let daemon =
+        "setsid sh -c \"trap : TERM; until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.01; done; echo daemon >&2; exec sleep 600\" & ";
+    let main = "trap \"touch $AZ_BATCH_NODE_SHARED_DIR/go; sleep 0.3; echo last; exit 0\" TERM; echo first; mv ../stdout.txt ../elsewhere; touch $AZ_BATCH_NODE_SHARED_DIR/there; while :; do sleep 0.02; done";
+    stage.release(&task(1, &format!("/bin/sh -c '{daemon}{main}'"))).await;
+    let run = stage.started().await.run;
+    while !shared.join("there").exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
+    let finished = stage.finished().await;
+    assert_eq!((finished.outcome, text(&finished.stdout)), (Outcome::Stopped, "first\nlast\n"));
+    assert!(text(&finished.stderr).ends_with("daemon\n"), "{}", text(&finished.stderr));
     stage.strike().await;
 }
 
@@ -102,7 +143,7 @@ async fn a_long_stream_is_shipped_to_blobs() {
 #[tokio::test]
 async fn tasks_wait_for_the_start_task() {
     let mut stage = Stage::set(1).await;
-    let command_line = "/bin/sh -c 'echo x >> $AZ_BATCH_NODE_SHARED_DIR/tries; test $(wc -l < $AZ_BATCH_NODE_SHARED_DIR/tries) -ge 2'";
+    let command_line = "/bin/sh -c 'echo x >> tries; cp tries $AZ_BATCH_NODE_SHARED_DIR; test $(wc -l < tries) -ge 2'";
     let start_task = StartTask { command_line: command_line.into(), max_task_retry_count: Some(3), ..StartTask::default() };
     stage.say(|script| script.start_task = Some(start_task));
     stage.release(&task(1, "/bin/sh -c 'cat $AZ_BATCH_NODE_SHARED_DIR/tries'")).await;
@@ -124,7 +165,76 @@ async fn a_node_whose_start_task_failed_takes_nothing() {
     stage.start_agent();
     stage.report().await;
     assert_eq!(stage.report().await.state, NodeState::StartTaskFailed);
-    stage.beat(|beat| !beat.is_consuming).await;
+    stage.heartbeat(|heartbeat| !heartbeat.is_consuming).await;
     assert!(!stage.queue_is_empty().await);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_further_run_on_the_same_node_finds_its_directory_as_it_was_left() {
+    let mut stage = Stage::set(2).await;
+    stage.add_blobs().await;
+    let blobs = stage.blobs.clone().unwrap();
+    blobs.ensure_bucket("users").await.unwrap();
+    blobs.put("users", "in", bytes::Bytes::from_static(b"input\n")).await.unwrap();
+    stage.start_agent();
+    let input = ResourceFile { auto_storage_container_name: Some("users".into()), ..ResourceFile::default() };
+    let command_line = "/bin/sh -c 'echo run >> count; cat count in; echo changed > in; exit 1'".to_owned();
+    let spec = TaskSpec { command_line, resource_files: vec![input], ..TaskSpec::default() };
+    let run = |uid, attempt, spec: &TaskSpec| {
+        let mut message = task_with(uid, spec.clone());
+        message.task = "t".parse().unwrap();
+        (message.attempt, message.fence) = (attempt, Fence(u64::from(attempt)));
+        message
+    };
+    stage.release(&run(1, 1, &spec)).await;
+    assert_eq!(text(&stage.finished().await.stdout), "run\ninput\n");
+    stage.release(&run(1, 2, &spec)).await;
+    assert_eq!(text(&stage.finished().await.stdout), "run\nrun\nchanged\n", "as it was left, and its streams are its own");
+    // The agent is killed and started again; the folder of the first run is reused.
+    stage.end_agent(Ending::Now).await.unwrap();
+    stage.start_agent();
+    stage.release(&run(1, 3, &spec)).await;
+    assert_eq!(text(&stage.finished().await.stdout), "run\nrun\nrun\nchanged\n");
+    stage.release(&run(2, 2, &spec)).await;
+    assert_eq!(text(&stage.finished().await.stdout), "run\ninput\n", "another task of the same name begins afresh");
+    let piecework = TaskExtensions { fresh_directory: true, ..TaskExtensions::default() };
+    stage.release(&run(2, 3, &TaskSpec { piecework, ..spec })).await;
+    assert_eq!(text(&stage.finished().await.stdout), "run\ninput\n");
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_further_run_waits_until_the_one_before_has_left_the_directory() {
+    let mut stage = Stage::with_agent(2).await;
+    let main = "trap \"sleep 0.4; echo over >> log; exit 0\" TERM; touch $AZ_BATCH_NODE_SHARED_DIR/there; while :; do sleep 0.02; done";
+    let command_line = format!("/bin/sh -c 'if [ -e log ]; then cat log; exit 0; fi; echo begun > log; {main}'");
+    let first = task(1, &command_line);
+    stage.release(&first).await;
+    let run = stage.started().await.run;
+    while !stage.root().join("shared/there").exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.control(ControlKind::Stop { run, verdict: Verdict::Fenced }).await;
+    stage.release(&TaskMessage { attempt: 2, fence: Fence(2), ..first }).await;
+    let ends = [stage.finished().await, stage.finished().await];
+    assert_eq!((ends[0].run, &ends[0].outcome), (run, &Outcome::Stopped));
+    assert_eq!((&ends[1].outcome, text(&ends[1].stdout)), (&Outcome::Exit { code: 0 }, "begun\nover\n"));
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_task_says_how_long_its_end_may_take() {
+    let mut stage = Stage::with_agent(1).await;
+    let main = "trap \"sleep 2.5; echo done; exit 0\" TERM; touch $AZ_BATCH_NODE_SHARED_DIR/there; while :; do sleep 0.02; done";
+    let piecework = TaskExtensions { kill_grace: Some(Period::from_secs(60)), ..TaskExtensions::default() };
+    stage.release(&task_with(1, TaskSpec { command_line: format!("/bin/sh -c '{main}'"), piecework, ..TaskSpec::default() })).await;
+    let run = stage.started().await.run;
+    while !stage.root().join("shared/there").exists() {
+        tokio::task::yield_now().await;
+    }
+    stage.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
+    let finished = stage.finished().await;
+    assert_eq!((finished.outcome, text(&finished.stdout)), (Outcome::Stopped, "done\n"));
     stage.strike().await;
 }

@@ -25,7 +25,7 @@ fn agent() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let settings = Settings {
         broker: BrokerSettings { url: Secret::new(variable("TEST_BROKER")), name: "agent".into() },
-        blobs: None,
+        blobs: std::env::var("TEST_BLOBS").ok().map(crate::stage::blob_settings),
         pool: variable("TEST_POOL").parse().unwrap(),
         node: variable("TEST_NODE").parse().unwrap(),
         token: Secret::new("token"),
@@ -33,10 +33,13 @@ fn agent() {
         address: "127.0.0.1".into(),
         guardian: command("guardian"),
         nice: None,
+        task_umask: None,
+        is_alone: true,
         file_reserve_bytes: 0,
+        disk_limits: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Killed long before.
+    // The test kills it long before.
     let limit = async {
         tokio::time::sleep(Duration::from_secs(120)).await;
         Ending::Now

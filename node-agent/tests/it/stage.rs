@@ -1,4 +1,4 @@
-//! The other side: an embedded broker and blob store, and a dispatcher that does what a test says.
+//! Test environment: an embedded broker and blob store, and a dispatcher that answers as the test scripts it.
 
 use std::{
     collections::VecDeque,
@@ -8,47 +8,57 @@ use std::{
 };
 
 use broker_config::{
-    amqp::{Consumer, Link, Outgoing, Subscription},
-    blobs::Blobs,
-    chore::{Chore, ChoreEnd, ChoreKey},
-    ids::{AttemptKey, Epoch, Fence, NodeId, PoolId, TaskUid},
-    message::{
-        AgentEvent, Answer, Ask, Beat, BeatReply, Control, ControlKind, EventBatch, Finished, Join, Joined, NodeOrder, NodeReport, Reply,
-        ReplyMessage, Request, RequestKind, Start, Started, TaskMessage, VERSION, Verdict,
-    },
     settings::{BlobSettings, BrokerSettings, Secret},
-    spec::{FillType, StartTask, TaskSpec},
     topology::{self, QueueKind},
 };
-use node_agent::{AgentError, Ending, Settings};
+use clients::{
+    amqp::{Consumer, Link, Outgoing, Subscription},
+    blobs::Blobs,
+};
+use contract::{
+    ids::{AttemptKey, Epoch, Fence, NodeId, PoolId, TaskUid},
+    job_task::JobTask,
+    message::{
+        AgentEvent, Answer, Ask, Control, ControlKind, EventBatch, Finished, Heartbeat, HeartbeatReply, Join, Joined, NodeOrder,
+        NodeReport, Reply, ReplyMessage, Request, RequestKind, Start, Started, TaskMessage, VERSION, Verdict,
+    },
+    outcome::{JobTaskEnd, JobTaskKey},
+    spec::{FillType, StartTask, TaskSpec},
+};
+use node_agent::{AgentError, DiskLimits, Ending, Settings};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
 
-/// Nothing in a test takes longer, unless it is broken.
+/// Fails a test that waits forever; nothing in a test takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the dispatcher says, changed by the test as it goes.
+/// The dispatcher's answers, changed by the test as it runs.
 pub struct Script {
     pub slots: u32,
+    pub lease_ms: u64,
     pub start_task: Option<StartTask>,
     pub answers: VecDeque<Answer>,
     pub may_publish: bool,
     pub order: NodeOrder,
     pub is_reimaged: bool,
-    pub packages: Vec<broker_config::spec::Package>,
+    pub packages: Vec<contract::spec::Package>,
     pub boot: u64,
     pub records: bool,
-    pub fenced: Vec<broker_config::ids::RunId>,
+    pub fenced: Vec<contract::ids::RunId>,
     pub joins: Vec<Join>,
-    /// Told with every beat that does not name them.
-    pub releases: Vec<Chore>,
-    pub over: Vec<ChoreKey>,
+    /// Sent with every heartbeat reply until the heartbeat names them.
+    pub releases: Vec<JobTask>,
+    pub over: Vec<JobTaskKey>,
+    /// The task that slots are kept for.
+    pub keep: Option<Box<TaskMessage>>,
+    /// The wide task that no slots shall be reserved for.
+    pub unwanted: Option<AttemptKey>,
 }
 
-/// How to end an agent, and how it ended.
+/// Handle to end an agent, and its result.
 type Running = (oneshot::Sender<Ending>, JoinHandle<Result<(), AgentError>>);
 
 pub struct Stage {
@@ -61,7 +71,8 @@ pub struct Stage {
     pub script: Arc<Mutex<Script>>,
     pub asked: mpsc::Receiver<Ask>,
     pub events: mpsc::Receiver<AgentEvent>,
-    pub beats: mpsc::Receiver<Beat>,
+    pub heartbeats: mpsc::Receiver<Heartbeat>,
+    pub disk_limits: DiskLimits,
     work: Vec<JoinHandle<()>>,
     agent: Option<Running>,
 }
@@ -78,8 +89,20 @@ fn broker_settings(url: &str) -> BrokerSettings {
     BrokerSettings { url: Secret::new(url), name: "test".into() }
 }
 
+/// Settings of the test's blob store.
+pub fn blob_settings(endpoint: String) -> BlobSettings {
+    BlobSettings {
+        endpoint,
+        region: "us-east-1".into(),
+        access_key: "key".into(),
+        secret_key: Secret::new("secretsecret"),
+        bucket: "users".into(),
+        own_bucket: "piecework".into(),
+    }
+}
+
 impl Stage {
-    /// Broker and dispatcher, no agent yet.
+    /// Starts broker and dispatcher without an agent.
     pub async fn set(slots: u32) -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("broker");
@@ -90,6 +113,7 @@ impl Stage {
         link.declare(&topology::pool(&pool(), QueueKind::Classic)).await.unwrap();
         let script = Script {
             slots,
+            lease_ms: 60_000,
             start_task: None,
             answers: VecDeque::new(),
             may_publish: true,
@@ -102,24 +126,41 @@ impl Stage {
             joins: vec![],
             releases: vec![],
             over: vec![],
+            keep: None,
+            unwanted: None,
         };
         let script = Arc::new(Mutex::new(script));
         let (asks_in, asked) = mpsc::channel(100_000);
         let (events_in, events) = mpsc::channel(100_000);
-        let (beats_in, beats) = mpsc::channel(100_000);
+        let (heartbeats_in, heartbeats) = mpsc::channel(100_000);
         let asks = link.subscribe(Subscription::plain(topology::ASK_QUEUE, 64)).await.unwrap();
         let happened = link.subscribe(Subscription::plain(topology::EVENT_QUEUE, 64)).await.unwrap();
-        let alive = link.subscribe(Subscription::plain(topology::BEAT_QUEUE, 64)).await.unwrap();
+        let alive = link.subscribe(Subscription::plain(topology::HEARTBEAT_QUEUE, 64)).await.unwrap();
         let work = vec![
             tokio::spawn(answer_asks(link.clone(), asks, script.clone(), asks_in)),
             tokio::spawn(read_events(happened, events_in)),
-            tokio::spawn(answer_beats(link.clone(), alive, script.clone(), beats_in)),
+            tokio::spawn(answer_heartbeats(link.clone(), alive, script.clone(), heartbeats_in)),
         ];
         let broker = Some(broker);
-        Stage { folder, broker, store: None, blob_settings: None, blobs: None, link, script, asked, events, beats, work, agent: None }
+        let disk_limits = DiskLimits::default();
+        Stage {
+            folder,
+            broker,
+            store: None,
+            blob_settings: None,
+            blobs: None,
+            link,
+            script,
+            asked,
+            events,
+            heartbeats,
+            disk_limits,
+            work,
+            agent: None,
+        }
     }
 
-    /// The same with an agent that has joined.
+    /// Starts broker, dispatcher and an agent, and waits until it has joined.
     pub async fn with_agent(slots: u32) -> Stage {
         let mut stage = Stage::set(slots).await;
         stage.start_agent();
@@ -132,14 +173,7 @@ impl Stage {
         let data = self.folder.path().join("blobs");
         let settings = embedded_blobs::Settings::new("127.0.0.1:0".parse().unwrap(), data, "key", "secretsecret");
         let store = embedded_blobs::Blobs::start(settings).await.unwrap();
-        let settings = BlobSettings {
-            endpoint: store.endpoint(),
-            region: "us-east-1".into(),
-            access_key: "key".into(),
-            secret_key: Secret::new("secretsecret"),
-            bucket: "users".into(),
-            own_bucket: "piecework".into(),
-        };
+        let settings = blob_settings(store.endpoint());
         let blobs = Blobs::new(settings.clone()).unwrap();
         blobs.check().await.unwrap();
         (self.store, self.blobs, self.blob_settings) = (Some(store), Some(blobs), Some(settings));
@@ -164,7 +198,10 @@ impl Stage {
             address: "127.0.0.1".into(),
             guardian: crate::roles::command("guardian"),
             nice: None,
+            task_umask: None,
+            is_alone: false,
             file_reserve_bytes: 0,
+            disk_limits: self.disk_limits.clone(),
         };
         let (end, ending) = oneshot::channel();
         let agent = tokio::spawn(node_agent::run(settings, async { ending.await.unwrap_or(Ending::Now) }));
@@ -225,21 +262,21 @@ impl Stage {
         }
     }
 
-    /// The next beginning of a run.
+    /// The next start of a run.
     pub async fn started(&mut self) -> Started {
         loop {
             match self.event().await {
                 AgentEvent::Started(started) => return started,
                 AgentEvent::Finished(finished) => panic!("an end came first: {finished:?}"),
-                AgentEvent::Node(_) | AgentEvent::Chore(_) => {}
+                AgentEvent::Node(_) | AgentEvent::JobTask(_) => {}
             }
         }
     }
 
     /// The next end of a preparation or release.
-    pub async fn chore_ended(&mut self) -> ChoreEnd {
+    pub async fn job_task_ended(&mut self) -> JobTaskEnd {
         loop {
-            if let AgentEvent::Chore(end) = self.event().await {
+            if let AgentEvent::JobTask(end) = self.event().await {
                 return *end;
             }
         }
@@ -258,20 +295,20 @@ impl Stage {
         timeout(PATIENCE, self.asked.recv()).await.expect("a question comes").unwrap()
     }
 
-    /// The next beat of which the condition holds.
-    pub async fn beat(&mut self, condition: impl Fn(&Beat) -> bool) -> Beat {
+    /// The next heartbeat that meets the condition.
+    pub async fn heartbeat(&mut self, condition: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
         let found = async {
             loop {
-                let beat = self.beats.recv().await.unwrap();
-                if condition(&beat) {
-                    return beat;
+                let heartbeat = self.heartbeats.recv().await.unwrap();
+                if condition(&heartbeat) {
+                    return heartbeat;
                 }
             }
         };
         timeout(PATIENCE, found).await.expect("such a beat comes")
     }
 
-    /// Waits until the pool's queues hold nothing, delivered or not, by purging what a closed consumer gave back.
+    /// Waits until the pool's queues hold nothing, delivered or not, by purging what closed consumers returned.
     pub async fn queue_is_empty(&self) -> bool {
         self.link.depth(&topology::pool_queue(&pool())).await.unwrap().unwrap().ready == 0
     }
@@ -318,8 +355,8 @@ async fn answer_asks(link: Link, mut asks: Consumer, script: Arc<Mutex<Script>>,
                     fill: FillType::Spread,
                     rank: 0,
                     start_task: script.start_task.clone(),
-                    beat_ms: 100,
-                    lease_ms: 60_000,
+                    heartbeat_ms: 100,
+                    lease_ms: script.lease_ms,
                     is_dedicated: true,
                     order: script.order,
                     is_reimaged: script.is_reimaged,
@@ -348,21 +385,30 @@ async fn read_events(mut events: Consumer, told: mpsc::Sender<AgentEvent>) {
     }
 }
 
-async fn answer_beats(link: Link, mut beats: Consumer, script: Arc<Mutex<Script>>, told: mpsc::Sender<Beat>) {
-    let (acker, publisher) = (beats.acker(), link.publisher());
-    while let Some(delivery) = beats.next().await {
+async fn answer_heartbeats(link: Link, mut heartbeats: Consumer, script: Arc<Mutex<Script>>, told: mpsc::Sender<Heartbeat>) {
+    let (acker, publisher) = (heartbeats.acker(), link.publisher());
+    while let Some(delivery) = heartbeats.next().await {
         acker.ack(delivery.tag);
-        let beat: Beat = delivery.message().unwrap();
+        let heartbeat: Heartbeat = delivery.message().unwrap();
         let reply = {
             let script = script.lock().unwrap();
-            let recorded = beat.kept.iter().filter(|_| script.records).map(|run| (run.run, Verdict::Recorded));
+            let recorded = heartbeat.kept.iter().filter(|_| script.records).map(|run| (run.run, Verdict::Recorded));
             let fenced = script.fenced.iter().map(|run| (*run, Verdict::Fenced));
             let verdicts = recorded.chain(fenced).collect();
-            let releases = script.releases.iter().filter(|chore| !beat.chores.contains(&chore.key)).cloned().collect();
-            let over = script.over.iter().filter(|key| beat.chores.contains(key)).copied().collect();
-            BeatReply { v: VERSION, boot: script.boot, verdicts, order: script.order, releases, over }
+            let releases = script.releases.iter().filter(|job_task| !heartbeat.job_tasks.contains(&job_task.key)).cloned().collect();
+            let over = script.over.iter().filter(|key| heartbeat.job_tasks.contains(key)).copied().collect();
+            HeartbeatReply {
+                v: VERSION,
+                boot: script.boot,
+                verdicts,
+                order: script.order,
+                releases,
+                over,
+                keep: script.keep.clone(),
+                set_aside_in_vain: heartbeat.sets_aside.filter(|key| script.unwanted == Some(*key)),
+            }
         };
-        told.try_send(beat).unwrap();
+        told.try_send(heartbeat).unwrap();
         if let Some(queue) = delivery.reply_to {
             publisher.publish(Outgoing::message("", queue, &reply).unwrap().transient().optional()).await.ok();
         }

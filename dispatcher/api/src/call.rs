@@ -1,0 +1,138 @@
+//! One request, taken apart: what handlers read.
+
+use std::{sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+use clients::blobs::Blobs;
+use contract::ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId};
+use http::HeaderMap;
+use model::{
+    condition::Condition,
+    refusal::{Code, Refusal},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    body::Body,
+    document::{
+        operations::Operation,
+        unknown::{self, Unknown},
+    },
+    error::RequestId,
+    json,
+    query::Query,
+    version::Version,
+};
+
+/// A request that was let in and has found its operation.
+pub struct Call {
+    /// The request's number.
+    pub id: RequestId,
+    /// The version of the API that it names.
+    pub version: Version,
+    /// `http://host:port` as the client reached us.
+    pub base: String,
+    /// The path as it was sent.
+    pub path: String,
+    /// The decoded values of the path, in order.
+    pub values: Vec<String>,
+    /// Its parameters.
+    pub query: Query,
+    /// Its condition.
+    pub condition: Condition,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// The name of its operation.
+    pub operation: &'static str,
+    /// Whether a property that nobody knows is refused.
+    pub is_strict: bool,
+    /// The properties of its body that nobody knows, once it was read.
+    pub unknown: OnceLock<Unknown>,
+    /// How long the client lets the handler work.
+    pub patience: Duration,
+    /// Where the blobs are that its body may name.
+    pub blobs: Blobs,
+}
+
+fn id<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|reason: T::Err| {
+        Refusal::new(Code::InvalidUri, "The requested URI does not represent any resource on the server.")
+            .with(what, text.chars().take(128).collect::<String>())
+            .with("Reason", reason)
+    })
+}
+
+impl Call {
+    /// The path's value at an index.
+    pub fn value(&self, index: usize) -> &str {
+        self.values.get(index).map_or("", String::as_str)
+    }
+
+    /// The pool in the path.
+    pub fn pool(&self) -> Result<PoolId, Refusal> {
+        id("PoolId", self.value(0))
+    }
+
+    /// The node in the path.
+    pub fn node(&self) -> Result<NodeId, Refusal> {
+        id("NodeId", self.value(1))
+    }
+
+    /// The job in the path.
+    pub fn job(&self) -> Result<JobId, Refusal> {
+        id("JobId", self.value(0))
+    }
+
+    /// The job schedule in the path.
+    pub fn schedule(&self) -> Result<ScheduleId, Refusal> {
+        id("JobScheduleId", self.value(0))
+    }
+
+    /// The application in the path.
+    pub fn application(&self) -> Result<ApplicationId, Refusal> {
+        id("ApplicationId", self.value(0))
+    }
+
+    /// The queue in the path.
+    pub fn queue(&self) -> &str {
+        self.value(0)
+    }
+
+    /// The version of a package in the path.
+    pub fn package_version(&self) -> Result<PackageVersion, Refusal> {
+        id("Version", self.value(1))
+    }
+
+    /// The task in the path.
+    pub fn task(&self) -> Result<TaskId, Refusal> {
+        id("TaskId", self.value(1))
+    }
+
+    /// The body as a JSON object.
+    pub fn json(&self) -> Result<Body<'_>, Refusal> {
+        let fields = json::object(&self.body)?;
+        let found = self.unknown.get_or_init(|| unknown::find(self.operation, &fields));
+        if let Some(name) = found.named.first().filter(|_| self.is_strict) {
+            let refusal = Refusal::new(Code::UnsupportedProperty, "One of the properties specified in the request body is not supported.");
+            let refusal = refusal.with("PropertyName", name).with("UnknownProperties", found.count);
+            return Err(refusal.hint("Nothing reads it; leave it out, or send the request without piecework-strict."));
+        }
+        self.checked(fields)
+    }
+
+    /// The body as its operation's shape says.
+    fn checked(&self, fields: Map<String, Value>) -> Result<Body<'_>, Refusal> {
+        let nothing_said = || Refusal::new(Code::InternalError, "The operation takes no body.");
+        Body::new(Operation::body(self.operation).ok_or_else(nothing_said)?, fields, self.blobs.places())
+    }
+
+    /// The body as a JSON object, empty when there is none.
+    pub fn optional_json(&self) -> Result<Body<'_>, Refusal> {
+        if self.body.iter().all(u8::is_ascii_whitespace) { self.checked(Map::new()) } else { self.json() }
+    }
+}

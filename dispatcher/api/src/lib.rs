@@ -1,0 +1,58 @@
+//! The API for people: Azure Batch's REST operations, and ours below `/piecework/`.
+//!
+//! `pipeline` lets a request in and finds its operation in `routes`; handlers (`pools`, `jobs`, `tasks`, …)
+//! take it apart, call one rule or read rows, and shape the answer; they decide nothing.
+
+mod account;
+mod answer;
+mod applications;
+mod auth;
+mod body;
+mod call;
+mod conditional;
+mod connections;
+mod dispatch;
+mod document;
+mod error;
+mod explain;
+mod file_answer;
+mod filter;
+mod headers;
+mod health;
+mod images;
+mod jobs;
+mod json;
+mod listen;
+mod lists;
+mod metrics_page;
+mod nodes;
+mod odata;
+mod operation;
+mod permissions;
+mod pipeline;
+mod pools;
+mod protocol_errors;
+mod query;
+mod queues;
+mod resource;
+mod retired_operations;
+mod routes;
+mod schedules;
+mod schema;
+mod shared_body;
+mod state;
+mod stats;
+mod tasks;
+mod tls;
+mod transfer;
+mod unreadable;
+mod version;
+
+pub use auth::{Caller, Gate, Key, Keys, KeysError, Oidc, OidcSettings, Role, read_keys, watch_file};
+pub use document::{compatibility, openapi};
+pub use listen::serve;
+pub use metrics_page::serve_metrics;
+pub use pipeline::router;
+pub use routes::{ROUTES, Route, Served};
+pub use state::{ApiState, MetricsPage};
+pub use tls::{TlsError, TlsFiles};

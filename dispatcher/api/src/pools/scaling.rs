@@ -1,0 +1,71 @@
+//! Automatic scaling of pools: enable, disable, evaluate.
+
+use engine::command::{Command, Done};
+use model::{
+    auto_scale::ScaleRun,
+    refusal::{Code, Refusal},
+};
+use serde::Serialize;
+
+use crate::{
+    answer::{Answer, Fields, Iso, NameValue, details},
+    call::Call,
+    pools::scaling_body,
+    state::ApiState,
+};
+
+#[derive(Serialize)]
+struct ShownFault<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<NameValue<'a>>,
+}
+
+/// An evaluation as people see it.
+#[derive(Serialize)]
+pub struct ShownRun<'a> {
+    timestamp: Iso,
+    results: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ShownFault<'a>>,
+}
+
+/// Shapes an evaluation.
+pub fn shown(run: &ScaleRun) -> ShownRun<'_> {
+    let fault = run.fault.as_ref();
+    let error = fault.map(|fault| ShownFault { code: &fault.code, message: &fault.message, values: details(&fault.details) });
+    ShownRun { timestamp: Iso(run.at), results: &run.results, error }
+}
+
+/// Lets a formula decide, or changes it.
+pub async fn enable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    let pool = call.pool()?;
+    let (formula, interval) = scaling_body::enable(&call.optional_json()?.root())?;
+    let url = super::url(&call.base, &pool);
+    let command = Command::EnableScaling { pool, formula, interval, condition: call.condition.clone() };
+    let (version, at) = api.change(command).await?;
+    Ok(Answer::empty(200).changed(version, at).about(&url))
+}
+
+/// Keeps the size as it is.
+pub async fn disable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    let pool = call.pool()?;
+    let url = super::url(&call.base, &pool);
+    let (version, at) = api.change(Command::DisableScaling(pool)).await?;
+    Ok(Answer::empty(200).changed(version, at).about(&url))
+}
+
+/// Works a formula out without changing anything.
+pub async fn evaluate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    let pool = call.pool()?;
+    let body = call.json()?;
+    let formula = scaling_body::formula(&body.root())?.ok_or_else(|| body.root().missing("autoScaleFormula"))?;
+    let Done::Scaled(run) = api.engine.call(Command::EvaluateScaling(pool, Box::new(formula))).await? else {
+        return Err(Refusal::new(Code::InternalError, "The engine answered another question."));
+    };
+    let kind = format!("{}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun", call.base);
+    let run = shown(&run);
+    let fields = Fields::new(None, &[]).always("odata.metadata", &kind).add("timestamp", &run.timestamp).add("results", run.results);
+    Ok(Answer::json(fields.add_some("error", run.error.as_ref()).finish()))
+}

@@ -1,0 +1,129 @@
+//! The entries of everything that belongs to no pool and no job: errors, images, applications, files, queues.
+
+/// In the notation of `notation.rs`.
+pub const ENTRIES: &str = "
+BatchError:
+  code! text
+  message! ErrorMessage
+  values [BatchErrorDetail]
+
+ErrorMessage:
+  lang text
+  value! text
+
+BatchErrorDetail:
+  key! text
+  value! text
+
+ImageInformation:
+  nodeAgentSKUId! text
+  imageReference! ImageReference
+  osType! word(linux|windows)
+  capabilities [text]
+  batchSupportEndOfLife time
+  verificationType! word(verified|unverified)
+
+NodeAgentSku:
+  id! text
+  verifiedImageReferences! [ImageReference]
+  osType! word(linux|windows)
+
+CertificateAddParameter:
+  thumbprint! text(1..1024)
+  thumbprintAlgorithm! text(1..1024)
+  data! text(1..1048576)
+  certificateFormat word(pfx|cer)
+  password text
+
+Certificate:
+  thumbprint text
+  thumbprintAlgorithm text
+  url text
+  state word(active|deleting|deletefailed) : filter(State)
+  stateTransitionTime time : filter(StateAt)
+  previousState text
+  previousStateTransitionTime time
+  publicData text
+  deleteCertificateError object
+
+ApplicationSummary:
+  id! text
+  displayName! text
+  versions! [text]
+
+ApplicationParameter:
+  displayName text(1024)
+  allowUpdates flag
+  defaultVersion version
+
+PackageActivateParameter:
+  format word(zip)
+  isDefault flag
+
+ApplicationView:
+  id! text
+  displayName text
+  allowUpdates! flag
+  defaultVersion text
+  eTag text
+  creationTime time
+  lastModified time
+  versions [PackageView]
+
+PackageView:
+  version! text
+  state! word(pending|active)
+  format text
+  bytes long
+  lastActivationTime time
+  uploadUrl text
+  uploadUrlExpiry time
+
+NodeFile:
+  name text
+  url text
+  isDirectory flag
+  properties FileProperties
+
+FileProperties:
+  creationTime time
+  lastModified! time
+  contentLength! long
+  contentType text
+  fileMode text
+
+Health:
+  status text
+
+QueueView:
+  name! text
+  role! word(tasks|wideTasks|dead|internal)
+  poolId text
+  exists flag
+  messages int
+  consumers int
+
+MessageView:
+  position! int
+  exchange text
+  routingKey text
+  redelivered flag
+  messageId text
+  contentType text
+  replyTo text
+  correlationId text
+  priority int
+  expiration text
+  bytes long
+  body any
+  bodyBase64 text
+
+PurgeResult:
+  purged! int
+
+UnreadableView:
+  table! text
+  row! text
+  column! text
+  advice! text
+";

@@ -1,0 +1,78 @@
+//! What is answered after a transaction, and what is undone when the store refuses it or the broker has no room.
+
+use contract::clock::Now;
+use scheduler::Event;
+
+use crate::{
+    messages::{Input, Output},
+    refusals::not_stored,
+    world::World,
+};
+
+impl World {
+    pub(super) fn answer(&mut self) {
+        for (reply, result) in self.answers.drain(..) {
+            // An API handler that has given up needs no answer.
+            let _ = reply.send(result);
+        }
+        if !self.measuring.is_empty() {
+            let figures = self.figures();
+            for reply in self.measuring.drain(..) {
+                let _ = reply.send(figures.clone());
+            }
+        }
+    }
+
+    pub(super) fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Nothing of the open transaction happened; those who asked for a change are told why, others ask again.
+    pub(super) fn abandon(&mut self, reason: &str) {
+        if let Err(error) = self.store.rollback() {
+            tracing::warn!(%error, "rollback failed");
+        }
+        for (reply, _) in self.answers.drain(..) {
+            // An API handler that has given up needs no answer.
+            let _ = reply.send(Err(not_stored().with("Reason", reason)));
+        }
+        self.outputs.clear();
+        self.releases.clear();
+        self.fresh.clear();
+        self.unreadable.clear();
+        self.used.clear();
+        self.tally.forget();
+        self.measuring.clear();
+        self.half_done = None;
+    }
+
+    pub(super) fn refuse(&mut self, input: Input) {
+        if let Input::Command { reply, .. } = input {
+            let _ = reply.send(Err(not_stored()));
+        }
+    }
+
+    /// Publishes that the broker had no room for.
+    pub(super) fn not_sent(&mut self, outputs: Vec<Output>, now: Now) {
+        for output in outputs {
+            match output {
+                Output::Publish(releases) => {
+                    for release in releases {
+                        if let Some(pool) = self.pools.get_mut(&release.pool) {
+                            pool.core.step(Event::PublishFailed(release.message.key()), now, &mut Vec::new());
+                        }
+                    }
+                }
+                Output::Errands(errands) => {
+                    for (id, errand) in errands {
+                        self.errand_failed(errand.place(), id);
+                    }
+                }
+                Output::Declare(_, Some((reply, done))) => {
+                    let _ = reply.send(Ok(done));
+                }
+                _ => {}
+            }
+        }
+    }
+}

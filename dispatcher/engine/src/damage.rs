@@ -1,0 +1,164 @@
+//! Rows that cannot be read: a task ends as failed and says why, everything else is left out and named; no other notices.
+
+use contract::{
+    clock::Now,
+    ids::{JobId, JobUid, PoolId, TaskUid},
+    outcome::{Fault, Stream},
+    time::Timestamp,
+};
+use model::{condition::Condition, health::Unreadable, task::Failure};
+use scheduler::{Effect, EndCause, Event};
+use store::{
+    StoreError,
+    records::{Candidate, Ending, JobRecord, Streams},
+};
+use tracing::error;
+
+use crate::{command_error::CommandError, refusals::illegible, world::World};
+
+/// Rows that are remembered for people at most.
+const NAMED_MAX: usize = 100;
+
+impl World {
+    /// Remembers a row for people.
+    pub(super) fn name_unreadable(&mut self, what: Unreadable) {
+        if self.named.len() < NAMED_MAX && !self.named.contains(&what) {
+            self.named.push(what);
+        }
+    }
+
+    /// What was read of a task; one whose row cannot be read ends with the transaction.
+    pub(super) fn legible<T>(&mut self, uid: TaskUid, read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+        match read {
+            Err(StoreError::Corrupt { table, column }) => {
+                self.unreadable.push((uid, Unreadable { table, row: uid.0.to_string(), column }));
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    /// A job that is not alive any more, if it can be read.
+    pub(super) fn stored_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, CommandError> {
+        match self.store.find_job(job) {
+            Err(StoreError::Corrupt { table, column }) => {
+                self.name_unreadable(Unreadable { table, row: job.to_string(), column });
+                Err(illegible("job").with("JobId", job).into())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// A job that is not alive any more, meets the condition and is about to be deleted; one that cannot be read is made
+    /// readable for that, and its version is a new one.
+    pub(super) fn job_to_remove(&mut self, job: &JobId, condition: &Condition, now: Timestamp) -> Result<Option<JobRecord>, CommandError> {
+        match self.store.find_job(job) {
+            Err(StoreError::Corrupt { table, column }) => {
+                condition.check(self.version + 1, now)?;
+                error!(%job, table, column, "a job's row cannot be read; the job is deleted with its tasks");
+                self.name_unreadable(Unreadable { table, row: job.to_string(), column });
+                let version = self.next_version();
+                Ok(self.store.salvage_job(job, now, version)?)
+            }
+            Ok(Some(record)) => {
+                condition.check(record.version, record.modified_at)?;
+                Ok(Some(record))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// The next rows of a job that can run; those that cannot be read end and make room. Nothing when the job stopped over it.
+    pub(super) fn fetch(&mut self, pool: &PoolId, job: JobUid, count: usize, now: Timestamp) -> Result<Option<Vec<Candidate>>, StoreError> {
+        loop {
+            let (mut unreadable, mut candidates) = (Vec::new(), Vec::new());
+            match self.store.next_ready(job, count) {
+                Ok(found) => candidates = found,
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    unreadable = self.store.unreadable_ready(job, count)?;
+                    if unreadable.is_empty() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            for candidate in &candidates {
+                match self.spec(candidate) {
+                    Ok(spec) => drop(self.fresh.insert(candidate.uid, (candidate.id.clone(), spec))),
+                    Err(StoreError::Corrupt { table, column }) => {
+                        unreadable.push((candidate.uid, Unreadable { table, row: candidate.uid.0.to_string(), column }));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if unreadable.is_empty() {
+                return Ok(Some(candidates));
+            }
+            // Each round takes rows out of those that are ready, so there is a last one.
+            for (uid, what) in unreadable {
+                self.bury(uid, what, now)?;
+            }
+            let runs = |job: &scheduler::Job| job.runs;
+            if !self.pools.get(pool).and_then(|entry| entry.core.jobs().get(&job)).is_some_and(runs) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ends what was found unreadable in this transaction, or when the store was loaded.
+    pub(super) fn bury_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while let Some((uid, what)) = self.unreadable.pop() {
+            self.bury(uid, what, now)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a task whose row cannot be read; afterwards it can.
+    fn bury(&mut self, uid: TaskUid, what: Unreadable, now: Timestamp) -> Result<(), StoreError> {
+        let Unreadable { table, column, .. } = what;
+        error!(uid = uid.0, table, column, "a task's row cannot be read; the task ends as failed");
+        self.name_unreadable(what);
+        self.fresh.remove(&uid);
+        let (mut was_live, mut known_job) = (false, None);
+        if let Some(entry) = self.pools.values_mut().find(|entry| entry.core.live().contains_key(&uid)) {
+            let (pool, mut effects) = (entry.record.id.clone(), Vec::new());
+            known_job = entry.core.live().get(&uid).map(|attempt| attempt.job);
+            entry.core.step(Event::Cancel { uid, delete: false }, Now { time: now, moment: self.moment }, &mut effects);
+            entry.is_touched = true;
+            // The row is ended below, in a way that needs nothing of it.
+            effects.retain(|effect| !matches!(effect, Effect::End { .. }));
+            self.apply(&pool, effects, now)?;
+            was_live = true;
+        }
+        let fault = Fault {
+            code: "TaskUnreadable".to_owned(),
+            message: "The task is stored in a form that cannot be read, and cannot run.".to_owned(),
+            details: vec![("Table".to_owned(), table.to_owned()), ("Column".to_owned(), column.to_owned())],
+        };
+        let ending = Ending {
+            fence: contract::ids::Fence(self.first_fence),
+            has_succeeded: false,
+            exit_code: None,
+            failure: Some(Failure { is_user_error: false, fault }),
+            streams: Streams::Told,
+            stdout: Stream::Empty,
+            stderr: Stream::Empty,
+            started_at: None,
+            node: None,
+            at: now,
+        };
+        let version = self.next_version();
+        let Some(was) = self.store.bury(uid, known_job, &ending, version)? else { return Ok(()) };
+        let Some(job) = was.job else {
+            error!(uid = uid.0, "the task's row does not tell its job: the task is left out, and its job counts it still; delete that job");
+            return Ok(());
+        };
+        if was.was_completed {
+            return Ok(());
+        }
+        if was.was_ready && !was_live {
+            self.withdraw(job, now)?;
+        }
+        self.ended(job, uid, was.was_running, &EndCause::Unreadable, false, now)
+    }
+}

@@ -1,0 +1,148 @@
+//! What must happen outside: a row with the change that asks for it, in the broker's hands after the commit, gone when done.
+//!
+//! ```text
+//! change ─► row ─commit─► handed over ─done─► row goes
+//!                             ▲  └─failed─► waits ─┐
+//!                             └────────tick────────┘
+//! ```
+
+use store::{
+    StoreError,
+    errands::{Errand, Place},
+};
+
+use crate::{errands_in_hand::Hand, messages::Output, world::World};
+
+/// Errands of one place in memory at most; the others are rows.
+const IN_HAND_MAX: usize = 128;
+/// Keys in one errand at most.
+const KEYS_MAX: usize = 100;
+/// Before an errand that failed is run again; doubled with each try.
+const PAUSE_MS: i64 = 1_000;
+/// Before it is run again at most.
+const PAUSE_MAX_MS: i64 = 60_000;
+
+impl World {
+    /// Keeps an errand and runs it after the commit.
+    pub(super) fn run_errand(&mut self, errand: &Errand) -> Result<(), StoreError> {
+        self.store.put_errand(self.errands.next, errand)?;
+        self.errands.next += 1;
+        self.errands.lane(errand.place()).has_more = true;
+        Ok(())
+    }
+
+    /// Blobs that nobody reads any more.
+    pub(super) fn discard(&mut self, keys: &[String]) -> Result<(), StoreError> {
+        for keys in keys.chunks(KEYS_MAX) {
+            self.run_errand(&Errand::Discard { keys: keys.to_vec() })?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is room for, with the outputs of this transaction.
+    pub(super) fn send_errands(&mut self) -> Result<(), StoreError> {
+        let mut out = Vec::new();
+        for lane in &mut self.errands.lanes {
+            while lane.has_more && lane.in_hand.len() < IN_HAND_MAX {
+                let room = IN_HAND_MAX - lane.in_hand.len();
+                let (found, reached) = self.store.errands(lane.place, lane.reached, room)?;
+                lane.has_more = reached > lane.reached;
+                lane.reached = reached;
+                for (id, errand) in found {
+                    out.push((id, errand.clone()));
+                    lane.in_hand.insert(id, Hand { errand, tries: 0, retry_at: None });
+                }
+            }
+        }
+        self.hand_over(out)
+    }
+
+    /// Runs those again that failed a while ago.
+    pub(super) fn tick_errands(&mut self) -> Result<(), StoreError> {
+        let mut due = Vec::new();
+        for lane in &mut self.errands.lanes {
+            for (id, hand) in &mut lane.in_hand {
+                if hand.retry_at.is_some_and(|at| at <= self.moment) {
+                    hand.retry_at = None;
+                    due.push((*id, hand.errand.clone()));
+                }
+            }
+        }
+        self.hand_over(due)
+    }
+
+    /// What has come back under its name keeps its queues and its folders.
+    fn hand_over(&mut self, errands: Vec<(u64, Errand)>) -> Result<(), StoreError> {
+        let mut out = Vec::with_capacity(errands.len());
+        for (id, errand) in errands {
+            if self.is_back(&errand)? {
+                self.errand_ended(errand.place(), id)?;
+            } else {
+                out.push((id, errand));
+            }
+        }
+        if !out.is_empty() {
+            self.outputs.push(Output::Errands(out));
+        }
+        Ok(())
+    }
+
+    /// Whether something else has the name of what an errand would take away. Agents of this build keep what is not
+    /// meant by themselves; those of earlier ones go by the name.
+    fn is_back(&mut self, errand: &Errand) -> Result<bool, StoreError> {
+        let (job, task, last, job_uid) = match errand {
+            Errand::Undeclare { pool } => return Ok(self.pools.contains_key(pool)),
+            Errand::Discard { .. } => return Ok(false),
+            Errand::Forget { job, task, last, job_uid, .. } => (job, task, *last, *job_uid),
+        };
+        let uid = match self.alive(job) {
+            Some(uid) => uid,
+            None => match self.refusable(|world| world.stored_job(job))? {
+                Ok(Some(record)) => record.uid,
+                Ok(None) => return Ok(false),
+                // It is there, and cannot be read.
+                Err(_) => return Ok(true),
+            },
+        };
+        let Some(task) = task else { return Ok(job_uid != Some(uid)) };
+        Ok(self.store.number_of(uid, task)?.is_some_and(|number| last.is_none_or(|last| number > last)))
+    }
+
+    fn errand_ended(&mut self, place: Place, id: u64) -> Result<(), StoreError> {
+        self.errands.lane(place).in_hand.remove(&id);
+        self.store.end_errand(place, id)
+    }
+
+    /// How errands went.
+    pub(super) fn on_errands(&mut self, results: Vec<(Place, u64, bool)>) -> Result<(), StoreError> {
+        for (place, id, is_done) in results {
+            if is_done {
+                self.errand_ended(place, id)?;
+            } else {
+                self.errand_failed(place, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// One that failed, or that the broker had no room for.
+    pub(super) fn errand_failed(&mut self, place: Place, id: u64) {
+        let now = self.moment;
+        if let Some(hand) = self.errands.lane(place).in_hand.get_mut(&id) {
+            let pause = PAUSE_MAX_MS.min(PAUSE_MS << hand.tries.min(16));
+            hand.tries += 1;
+            hand.retry_at = Some(now.plus_ms(pause));
+        }
+    }
+
+    /// The queues of a pool that comes back: what is left of the old ones goes first.
+    pub(super) fn undeclare_first(&mut self, pool: &contract::ids::PoolId) {
+        let lane = self.errands.lane(Place::Broker);
+        let is_it = |hand: &Hand| matches!(&hand.errand, Errand::Undeclare { pool: gone } if gone == pool);
+        let found: Vec<(u64, Errand)> =
+            lane.in_hand.iter().filter(|(_, hand)| is_it(hand)).map(|(id, hand)| (*id, hand.errand.clone())).collect();
+        if !found.is_empty() {
+            self.outputs.push(Output::Errands(found));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The errands that are in memory, by the place where they happen.
+
+use std::collections::BTreeMap;
+
+use contract::clock::Moment;
+use store::errands::{Errand, Place};
+
+pub(super) struct Hand {
+    pub(super) errand: Errand,
+    pub(super) tries: u32,
+    /// Nothing while the broker has it.
+    pub(super) retry_at: Option<Moment>,
+}
+
+/// The errands of one place.
+pub(super) struct Lane {
+    pub(super) place: Place,
+    pub(super) in_hand: BTreeMap<u64, Hand>,
+    /// Rows up to here were taken in hand.
+    pub(super) reached: u64,
+    pub(super) has_more: bool,
+}
+
+/// All errands, as far as they are in memory.
+pub(super) struct Errands {
+    pub(super) next: u64,
+    pub(super) lanes: [Lane; 2],
+}
+
+impl Errands {
+    /// None in hand, and perhaps rows in the store.
+    pub(super) fn new(next: u64) -> Errands {
+        let lane = |place| Lane { place, in_hand: BTreeMap::new(), reached: 0, has_more: true };
+        Errands { next, lanes: [lane(Place::Broker), lane(Place::Bucket)] }
+    }
+
+    pub(super) fn lane(&mut self, place: Place) -> &mut Lane {
+        let [broker, bucket] = &mut self.lanes;
+        match place {
+            Place::Broker => broker,
+            Place::Bucket => bucket,
+        }
+    }
+
+    /// A number that no errand has, also after everything was loaded anew.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+}

@@ -1,0 +1,176 @@
+//! What becomes of jobs by themselves: the states between, the end with the last task, time limits, sweeping.
+//!
+//! ```text
+//! active ⇄ disabling ─quiet─► disabled ─► enabling ─tick─► active
+//!    └──────────┴────────────────┴──► terminating ─quiet─► completed        any ─► deleting ─swept─► gone
+//! ```
+
+use contract::{
+    clock::Moment,
+    ids::{JobUid, TaskUid},
+    state::JobState,
+    time::Timestamp,
+};
+use scheduler::{Event, JobStop};
+use store::{StoreError, errands::Errand, rows::Counts};
+
+use crate::{
+    auto_pools,
+    world::{JobEntry, World},
+};
+
+/// How long a job that ends with its last task waits for its first one: clients add tasks by requests of their own.
+const EMPTY_MS: i64 = 10_000;
+/// Rows of deleted jobs that go in one transaction at most: what else comes meanwhile waits no longer than for these.
+const SLICE_ROWS: usize = 500;
+
+fn is_expired(job: &JobEntry, now: Moment) -> bool {
+    let limit = job.record.max_wall_clock.and_then(|limit| limit.limit());
+    limit.is_some_and(|limit| now.since(job.created_at) > limit.as_millis() as i64)
+}
+
+impl World {
+    /// Changes a job's state and deals with what runs.
+    pub(super) fn stop_job(
+        &mut self,
+        uid: JobUid,
+        state: JobState,
+        reason: Option<String>,
+        stop: JobStop,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
+        if !entry.record.state.may_become(state) {
+            return Ok(());
+        }
+        entry.record.terminate_reason = reason.or(entry.record.terminate_reason.take());
+        let pool = entry.record.pool.clone();
+        self.enter(uid, state, now);
+        self.step(&pool, Event::JobStopped { job: uid, stop }, now)?;
+        if matches!(state, JobState::Terminating | JobState::Deleting) {
+            self.release_job(uid, now)?;
+        }
+        Ok(())
+    }
+
+    /// A job is in its next state; in the same one again it only has a new version.
+    pub(super) fn enter(&mut self, uid: JobUid, state: JobState, now: Timestamp) {
+        let version = self.next_version();
+        let Some(entry) = self.jobs.get_mut(&uid) else { return };
+        let record = &mut entry.record;
+        if record.state != state {
+            record.previous = Some((record.state, record.state_at));
+            (record.state, record.state_at) = (state, now);
+        }
+        (record.version, record.modified_at) = (version, now);
+        entry.is_dirty = true;
+    }
+
+    /// A job that ends with its last task ends; one without tasks has some time to get them.
+    pub(super) fn complete_if_done(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
+        let waits = |job: &JobEntry| job.record.tasks == Counts::default() && self.moment.since(job.loaded_at) <= EMPTY_MS;
+        if self.jobs.get(&uid).is_none_or(waits) { Ok(()) } else { self.complete(uid, now) }
+    }
+
+    /// The same without any delay, for who asks for the end.
+    pub(super) fn complete(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
+        let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
+        let tasks = entry.record.tasks;
+        if entry.record.state == JobState::Active && entry.record.terminate_when_complete && tasks.active + tasks.running == 0 {
+            self.stop_job(uid, JobState::Terminating, Some("AllTasksComplete".to_owned()), JobStop::End, now)?;
+        }
+        Ok(())
+    }
+
+    /// Moves jobs on that are terminating, deleting or out of time.
+    pub(super) fn tick_jobs(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let jobs: Vec<(JobUid, JobState)> = self.jobs.iter().map(|(uid, job)| (*uid, job.record.state)).collect();
+        self.sweeping.clear();
+        for (uid, state) in jobs {
+            match state {
+                JobState::Terminating => self.finish_job(uid, now)?,
+                JobState::Deleting if self.is_released(uid) => self.sweeping.push_back(uid),
+                JobState::Deleting | JobState::Completed => {}
+                _ if self.jobs.get(&uid).is_some_and(|job| is_expired(job, self.moment)) => {
+                    self.stop_job(uid, JobState::Terminating, Some("MaxWallClockTimeExpiry".to_owned()), JobStop::End, now)?;
+                }
+                JobState::Disabling if self.is_quiet(uid) => self.enter(uid, JobState::Disabled, now),
+                JobState::Enabling => {
+                    self.enter(uid, JobState::Active, now);
+                    self.tell_job(uid, now)?;
+                    self.complete_if_done(uid, now)?;
+                }
+                JobState::Active => self.complete_if_done(uid, now)?,
+                JobState::Disabling | JobState::Disabled => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing of a job is released or runs.
+    fn is_quiet(&self, uid: JobUid) -> bool {
+        let pool = self.jobs.get(&uid).and_then(|entry| self.pools.get(&entry.record.pool));
+        pool.is_none_or(|pool| pool.core.is_quiet(uid))
+    }
+
+    /// A terminating job of which nothing is live and no release is awaited is completed; it leaves memory.
+    fn finish_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
+        if !self.is_quiet(uid) || !self.is_released(uid) {
+            return Ok(());
+        }
+        let own_pool = self.jobs.get(&uid).and_then(auto_pools::that_ends_with);
+        self.enter(uid, JobState::Completed, now);
+        let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
+        entry.record.ended_at = Some(now);
+        self.store.put_job(&entry.record, None)?;
+        self.forget_job(uid);
+        self.end_pool(own_pool, now)
+    }
+
+    fn forget_job(&mut self, uid: JobUid) {
+        self.forget_job_tasks(uid);
+        if let Some(entry) = self.jobs.remove(&uid) {
+            self.job_names.remove(&entry.record.id);
+            if let Some(pool) = self.pools.get_mut(&entry.record.pool) {
+                pool.core.forget_job(uid);
+            }
+        }
+    }
+
+    /// Whether slices of rows are left, so that the next transaction need not wait for anybody.
+    pub(super) fn has_slices_left(&self) -> bool {
+        !self.sweeping.is_empty() || !self.refitting.is_empty()
+    }
+
+    /// Removes a slice of the rows of deleted jobs, which take turns.
+    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(uid) = self.sweeping.pop_front() else { return Ok(()) };
+        if self.sweep_job(uid, now)? {
+            self.sweeping.push_back(uid);
+        }
+        Ok(())
+    }
+
+    /// Removes some rows of a job that is being deleted, and says whether more may be left; the job goes with the last of them.
+    fn sweep_job(&mut self, uid: JobUid, now: Timestamp) -> Result<bool, StoreError> {
+        if !self.is_released(uid) {
+            return Ok(false);
+        }
+        let (gone, blobs) = self.store.delete_rows(uid, SLICE_ROWS)?;
+        self.discard(&blobs)?;
+        let has_more = gone == SLICE_ROWS;
+        if !has_more {
+            self.store.delete_job(uid)?;
+            if let Some(entry) = self.jobs.get(&uid) {
+                let (pool, job) = (entry.record.pool.clone(), entry.record.id.clone());
+                let last = Some(TaskUid(self.next_task.saturating_sub(1)));
+                self.run_errand(&Errand::Forget { pool, job, task: None, last, job_uid: Some(uid) })?;
+            }
+            let own_pool = self.jobs.get(&uid).and_then(auto_pools::that_ends_with);
+            self.forget_job(uid);
+            self.end_pool(own_pool, now)?;
+            self.used.remove(&uid);
+        }
+        Ok(has_more)
+    }
+}

@@ -1,0 +1,203 @@
+//! Runs rules and rows in one thread: many inputs to a transaction, outputs only after its commit.
+//!
+//! ```text
+//! API handlers, messaging ──Input──► [ begin · rules · rows · commit ] ──Output──► messaging, API handlers
+//! ```
+//! While a commit syncs, inputs pile up and share the next one: group commit without lingering.
+//! When a commit fails, everything in memory is loaded anew from the store, commands are refused and events run again.
+
+mod answers;
+mod applications;
+mod apply;
+mod auto_pools;
+pub mod command;
+mod command_error;
+mod creations;
+mod damage;
+mod decided;
+mod errands;
+mod errands_in_hand;
+mod figures;
+mod gathering;
+mod job_life;
+mod job_tasks;
+mod jobs;
+mod message;
+mod messages;
+pub mod messaging;
+mod metering;
+mod node_faults;
+mod node_life;
+mod pool_changes;
+mod pools;
+mod refits;
+mod refusable;
+mod refusals;
+mod requests;
+mod run_command;
+mod scaling;
+mod schedules;
+mod shortage;
+mod since;
+mod streams;
+mod tally;
+mod task_changes;
+pub mod task_token;
+mod tasks;
+mod tick;
+mod turns;
+mod world;
+
+use std::{thread, time::Duration};
+
+use contract::{clock::Clock, ids::PoolId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use figures::{Figures, PoolFigures};
+pub use messages::{Input, Output, ReplyTo, Settled, TaskPublish};
+pub use task_changes::shown_constraints;
+pub use world::Identity;
+
+use model::{
+    health::Unreadable,
+    refusal::{Code, Refusal},
+};
+use scheduler::Timers;
+use store::{Store, StoreError};
+
+use crate::{
+    command::{Command, Done},
+    refusals::not_stored,
+    shortage::Shortage,
+    turns::Loop,
+    world::World,
+};
+
+/// Inputs waiting at most; API handlers answer busy beyond that.
+const INPUTS_MAX: usize = 4_096;
+/// How long an API handler waits for its answer.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long somebody waits for figures.
+const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
+/// Output batches waiting at most; publishes beyond that are repeated from the outbox.
+const OUTPUTS_MAX: usize = 1_024;
+
+/// A handle to the engine's thread.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inputs: mpsc::Sender<Input>,
+    pools: watch::Receiver<Vec<PoolId>>,
+    refusal: watch::Receiver<Option<String>>,
+    unreadable: watch::Receiver<Vec<Unreadable>>,
+    shortage: Shortage,
+}
+
+/// What the engine hands to the broker.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Publishes, answers, orders.
+    pub outputs: mpsc::Receiver<Vec<Output>>,
+    /// Deliveries that are done with; bounded by the event consumer's prefetch.
+    pub settled: mpsc::Receiver<Vec<Settled>>,
+}
+
+impl Engine {
+    /// Loads the store and starts the thread.
+    pub fn start(
+        store: Box<dyn Store>,
+        identity: Identity,
+        timers: Timers,
+        clock: Clock,
+    ) -> Result<(Engine, Outlets, thread::JoinHandle<()>), StoreError> {
+        let mut world = World::load(store, identity, timers, clock.now())?;
+        let shortage = Shortage::default();
+        world.shortage = shortage.clone();
+        let (inputs, input) = mpsc::channel(INPUTS_MAX);
+        let (output, outputs) = mpsc::channel(OUTPUTS_MAX);
+        let (settle, settled) = mpsc::channel(OUTPUTS_MAX);
+        let (names, pools) = watch::channel(world.pool_names());
+        let (refuse, refusal) = watch::channel(None);
+        let (name, unreadable) = watch::channel(Vec::new());
+        let turns = Loop::new(world, clock, input, (output, settle), names, (refuse, name));
+        let thread = thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || turns.run())
+            .map_err(|source| StoreError::File { path: "engine thread".to_owned(), source })?;
+        Ok((Engine { inputs, pools, refusal, unreadable, shortage }, Outlets { outputs, settled }, thread))
+    }
+
+    /// A handle without a thread behind it, and what it is given.
+    #[cfg(test)]
+    pub(crate) fn detached() -> (Engine, mpsc::Receiver<Input>) {
+        let (inputs, input) = mpsc::channel(INPUTS_MAX);
+        let (pools, refusal, unreadable) = (watch::channel(Vec::new()).1, watch::channel(None).1, watch::channel(Vec::new()).1);
+        (Engine { inputs, pools, refusal, unreadable, shortage: Shortage::default() }, input)
+    }
+
+    /// Asks for a change and waits until it holds.
+    pub async fn call(&self, command: Command) -> Result<Done, Refusal> {
+        if command.adds()
+            && let Some(reason) = self.shortage()
+        {
+            let refusal = Refusal::new(Code::ServerBusy, "The server's disk is full: nothing can be added until there is room.");
+            return Err(refusal.with("Reason", reason).hint("Deleting jobs and tasks makes room; running tasks go on meanwhile."));
+        }
+        let (reply, answer) = oneshot::channel();
+        let busy = || Refusal::new(Code::ServerBusy, "The server is busy.").hint("Try again after a few seconds.");
+        self.inputs.try_send(Input::Command { command, reply }).map_err(|_| busy())?;
+        match tokio::time::timeout(COMMAND_TIMEOUT, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(not_stored()),
+            Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The change was not stored in time; it may still be.")
+                .hint("Read the resource to see whether it happened.")),
+        }
+    }
+
+    /// Hands in something from the broker; waits while the engine is behind.
+    pub async fn put(&self, input: Input) -> Result<(), EngineStopped> {
+        self.inputs.send(input).await.map_err(|_| EngineStopped)
+    }
+
+    /// Nothing is added while a reason is told against it, neither by people nor by job schedules.
+    pub fn unless_short(self, shortage: watch::Receiver<Option<String>>) -> Engine {
+        self.shortage.follow(shortage);
+        self
+    }
+
+    /// What there is at the moment; nothing while the engine is busy, or the store refuses its transactions.
+    pub async fn figures(&self) -> Option<Figures> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.try_send(Input::Measure(reply)).ok()?;
+        tokio::time::timeout(FIGURES_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// Why nothing can be added at present, if so.
+    pub fn shortage(&self) -> Option<String> {
+        self.shortage.reason()
+    }
+
+    /// The pools there are.
+    pub fn pools(&self) -> Vec<PoolId> {
+        self.pools.borrow().clone()
+    }
+
+    /// Why the store refuses changes at present, if it does.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.borrow().clone()
+    }
+
+    /// Rows that could not be read since the start, some of them if they are many.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.unreadable.borrow().clone()
+    }
+
+    /// How full the inputs are, from 0 to 1.
+    pub fn load(&self) -> f64 {
+        1.0 - self.inputs.capacity() as f64 / INPUTS_MAX as f64
+    }
+}
+
+/// The engine's thread has ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct EngineStopped;

@@ -1,0 +1,81 @@
+//! Runs errands: folders to be forgotten, blobs to be deleted. Queues are the declarer's business.
+
+use std::time::Duration;
+
+use broker_config::topology;
+use clients::{
+    amqp::{Outgoing, Publisher},
+    blobs::Blobs,
+};
+use contract::{
+    body::BodyError,
+    ids::PoolId,
+    message::{Control, ControlKind, VERSION},
+};
+use store::errands::{Errand, Place};
+use tracing::{debug, warn};
+
+use crate::{Engine, messages::Input};
+
+/// How long the bucket may take for the keys of one errand.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where nodes keep streams; nothing else is deleted on their word.
+const STREAMS: &str = "logs/";
+
+/// Runs some and tells the engine how they went.
+pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, errands: Vec<(u64, Errand)>) {
+    let (mut ids, mut messages, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_there = true;
+    for (id, errand) in errands {
+        match errand {
+            Errand::Forget { pool, job, task, last, job_uid } => match order(&pool, ControlKind::Forget { job, task, last, job_uid }) {
+                Ok(message) => {
+                    ids.push(id);
+                    messages.push(message);
+                }
+                Err(error) => {
+                    warn!(%error, "an order to forget folders cannot be written; nodes sweep them later");
+                    results.push((Place::Broker, id, true));
+                }
+            },
+            Errand::Discard { keys } => {
+                // A bucket that did not answer is not asked for each of the others.
+                is_there = is_there && discard(&blobs, &keys).await;
+                results.push((Place::Bucket, id, is_there));
+            }
+            Errand::Undeclare { .. } => results.push((Place::Broker, id, false)),
+        }
+    }
+    if !messages.is_empty() {
+        let sent = publisher.publish_all(messages).await;
+        results.extend(ids.into_iter().zip(sent).map(|(id, sent)| (Place::Broker, id, sent.is_ok())));
+    }
+    if engine.put(Input::Errands(results)).await.is_err() {
+        debug!("the engine stopped before it learnt of errands; they run again");
+    }
+}
+
+fn order(pool: &PoolId, what: ControlKind) -> Result<Outgoing, BodyError> {
+    let control = Control { v: VERSION, what };
+    // A pool without agents has no folders.
+    Ok(Outgoing::message(topology::CONTROL, topology::pool_control_key(pool), &control)?.transient().optional())
+}
+
+async fn discard(blobs: &Blobs, keys: &[String]) -> bool {
+    let bucket = &blobs.settings().own_bucket;
+    let ours: Vec<&str> = keys.iter().map(String::as_str).filter(|key| key.starts_with(STREAMS)).collect();
+    if ours.len() < keys.len() {
+        warn!("a stream was kept outside of {STREAMS}, and stays there");
+    }
+    match tokio::time::timeout(DISCARD_TIMEOUT, blobs.delete_keys(bucket, &ours)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            warn!(%error, count = ours.len(), "streams of deleted tasks cannot be deleted yet; it is tried again");
+            false
+        }
+        Err(_) => {
+            warn!(count = ours.len(), "streams of deleted tasks cannot be deleted yet: no answer in time; it is tried again");
+            false
+        }
+    }
+}

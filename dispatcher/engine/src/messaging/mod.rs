@@ -1,0 +1,66 @@
+//! The dispatcher's side of the broker: consumes events, heartbeats and questions, and publishes what the engine says.
+
+mod declarer;
+mod errands;
+pub mod files;
+mod inbound;
+mod outbound;
+mod queues;
+mod sweep;
+mod ticker;
+
+use std::sync::Arc;
+
+use broker_config::topology;
+use clients::{
+    amqp::{Acker, AmqpError, Link, Subscription},
+    blobs::Blobs,
+};
+use tokio::{sync::watch, task::JoinSet};
+
+pub use files::Files;
+pub use queues::Queues;
+
+use store::read::Read;
+
+use self::declarer::Declarer;
+use crate::{Engine, Outlets};
+
+/// Unacknowledged events at most.
+const EVENTS_PREFETCH: u16 = 256;
+/// Questions in hand at most.
+const REQUESTS_PREFETCH: u16 = 256;
+
+/// Declares the topology and starts every loop; they end with the engine or with `stop`. `store` is the name that marks the bucket as this
+/// store's. Also what settles events.
+pub async fn run(
+    link: &Link,
+    (blobs, read, store): (&Blobs, Arc<dyn Read>, String),
+    engine: &Engine,
+    outlets: Outlets,
+    stop: watch::Receiver<bool>,
+) -> Result<(JoinSet<()>, Acker), AmqpError> {
+    link.declare(&topology::base()).await?;
+    let events = link.subscribe(Subscription::plain(topology::EVENT_QUEUE, EVENTS_PREFETCH)).await?;
+    let mut heartbeats = Subscription::plain(topology::HEARTBEAT_QUEUE, EVENTS_PREFETCH);
+    heartbeats.no_ack = true;
+    let heartbeats = link.subscribe(heartbeats).await?;
+    let asks = link.subscribe(Subscription::plain(topology::ASK_QUEUE, REQUESTS_PREFETCH)).await?;
+    let scale = link.subscribe(Subscription::plain(topology::SCALE_QUEUE, REQUESTS_PREFETCH)).await?;
+    let mut loops = JoinSet::new();
+    let acker = events.acker();
+    loops.spawn(inbound::settle(acker.clone(), outlets.settled));
+    loops.spawn(inbound::events(events, engine.clone(), stop.clone()));
+    loops.spawn(inbound::heartbeats(heartbeats, engine.clone(), stop.clone()));
+    loops.spawn(inbound::requests(asks, engine.clone(), stop.clone()));
+    loops.spawn(inbound::requests(scale, engine.clone(), stop.clone()));
+    let (declarer, declaring) = Declarer::new(link.clone(), engine.clone());
+    loops.spawn(declaring);
+    loops.spawn(outbound::run(link.clone(), blobs.clone(), declarer, engine.clone(), outlets.outputs));
+    loops.spawn(sweep::run(blobs.clone(), read, engine.clone(), store, stop.clone()));
+    let (looks, look) = watch::channel(ticker::Look::none());
+    loops.spawn(ticker::run(engine.clone(), link.state(), look, stop.clone()));
+    loops.spawn(ticker::look(link.clone(), engine.clone(), looks, stop.clone()));
+    loops.spawn(ticker::probe(link.clone(), stop));
+    Ok((loops, acker))
+}

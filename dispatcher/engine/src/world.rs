@@ -1,0 +1,507 @@
+//! What the engine holds in memory: what is alive, a core for each pool, and the open transaction's answers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use contract::{
+    clock::{Moment, Now},
+    ids::{ApplicationId, AttemptKey, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    message::{TaskMessage, VERSION},
+    spec::{EnvironmentSetting, TaskSpec},
+    state::{JobState, SchedulingState},
+    time::Timestamp,
+};
+use model::{application::ApplicationRow, health::Unreadable, job_tasks::JobTasks, refusal::Refusal, schedule::ScheduleRow, usage::Share};
+use scaling::formula::History;
+use scheduler::{Attempt, Core, Effect, Event, Node, Phase, Timers};
+use store::{
+    Store, StoreError,
+    records::{JobRecord, LiveTask, NodeRecord, PoolRecord},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    command::Done,
+    creations::Creations,
+    decided::Decided,
+    errands_in_hand::Errands,
+    figures::Figures,
+    messages::{Input, Output, TaskPublish},
+    metering::Meter,
+    node_faults::forget_pause,
+    shortage::Shortage,
+    since::Since,
+    tally::Tally,
+    task_token::TaskTokens,
+};
+
+/// Who this dispatcher is, for nodes' environments and joins.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The account's name.
+    pub account: String,
+    /// The account's URL.
+    pub account_url: String,
+    /// Lets an agent join without having been asked for.
+    pub join_secret: Option<broker_config::settings::Secret>,
+    /// Time between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Makes the tokens that tasks may ask for.
+    pub tokens: TaskTokens,
+}
+
+pub(super) struct PoolEntry {
+    pub record: PoolRecord,
+    pub core: Core,
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+    pub is_dirty: bool,
+    pub dirty_nodes: BTreeSet<NodeId>,
+    /// Changed in a way that may wait for the next flush.
+    pub stale_nodes: BTreeSet<NodeId>,
+    pub flushed_at: Moment,
+    pub waiting_since: Option<Moment>,
+    /// New nodes that came to nothing.
+    pub creations: Creations,
+    /// How long the present resize goes on.
+    pub allocating: Since,
+    /// How long the last evaluation of the formula is past.
+    pub scaled: Since,
+    /// How long the formula has been as it is.
+    pub enabled: Since,
+    pub is_touched: bool,
+    pub decided: Decided,
+    /// What formulas look back on.
+    pub history: History,
+    pub meter: Meter,
+    /// The meter as it was with the last commit: what it charged since may be rolled back.
+    stored_meter: Meter,
+}
+
+impl PoolEntry {
+    pub(super) fn new(record: PoolRecord, core: Core, now: Now) -> PoolEntry {
+        PoolEntry {
+            record,
+            core,
+            nodes: BTreeMap::new(),
+            is_dirty: false,
+            dirty_nodes: BTreeSet::new(),
+            stale_nodes: BTreeSet::new(),
+            flushed_at: now.moment,
+            waiting_since: None,
+            creations: Creations::default(),
+            allocating: Since::default(),
+            scaled: Since::default(),
+            enabled: Since::default(),
+            is_touched: true,
+            decided: Decided::default(),
+            history: History::default(),
+            meter: Meter::start(now),
+            stored_meter: Meter::start(now),
+        }
+    }
+
+    /// Goes on with what no row holds: after a refused transaction the rows are read anew, and time has passed as before it.
+    fn go_on(&mut self, before: PoolEntry) {
+        if self.record.created_at == before.record.created_at {
+            (self.waiting_since, self.history) = (before.waiting_since, before.history);
+            (self.allocating, self.scaled, self.enabled) = (before.allocating, before.scaled, before.enabled);
+            (self.meter, self.stored_meter) = (before.stored_meter, before.stored_meter);
+            (self.creations, self.decided) = (before.creations, before.decided);
+        }
+    }
+}
+
+pub(super) struct JobEntry {
+    pub record: JobRecord,
+    pub is_dirty: bool,
+    /// Ready rows while the job has no pool.
+    pub parked: u64,
+    /// When it was created.
+    pub created_at: Moment,
+    /// Since when it is in memory.
+    pub loaded_at: Moment,
+    /// Whether it begins nothing, as it is not known of all of its tasks whether they fit.
+    pub is_refitting: bool,
+    /// Whether some of them fit now, or do not any more, and those that are ready are still to be counted.
+    pub was_refitted: bool,
+}
+
+impl JobEntry {
+    pub(super) fn new(record: JobRecord, parked: u64, now: Now) -> JobEntry {
+        let created_at = now.moment_of(record.created_at);
+        let (is_refitting, was_refitted) = (false, false);
+        JobEntry { record, is_dirty: false, parked, created_at, loaded_at: now.moment, is_refitting, was_refitted }
+    }
+
+    /// Whether its tasks may begin.
+    pub(super) fn runs(&self) -> bool {
+        self.record.state == JobState::Active && !self.is_refitting
+    }
+}
+
+type Answer = (oneshot::Sender<Result<Done, Refusal>>, Result<Done, Refusal>);
+
+/// Everything the engine's thread owns.
+pub struct World {
+    pub(super) store: Box<dyn Store>,
+    pub(super) identity: Identity,
+    pub(super) timers: Timers,
+    /// The moment of the open transaction.
+    pub(super) moment: Moment,
+    /// The last tick.
+    pub(super) ticked_at: Option<Moment>,
+    /// What the wall clock showed at moment zero, seen from the load.
+    pub(super) first_time: Timestamp,
+    pub(super) boot: u64,
+    pub(super) first_fence: u64,
+    pub(super) next_task: u64,
+    pub(super) next_job: u64,
+    pub(super) version: u64,
+    pub(super) pools: HashMap<PoolId, PoolEntry>,
+    pub(super) jobs: HashMap<JobUid, JobEntry>,
+    pub(super) job_names: HashMap<JobId, JobUid>,
+    /// What jobs run on nodes around their tasks, of those that do.
+    pub(super) job_tasks: HashMap<JobUid, JobTasks>,
+    pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
+    pub(super) applications: BTreeMap<ApplicationId, ApplicationRow>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) releases: Vec<TaskPublish>,
+    pub(super) answers: Vec<Answer>,
+    /// Specs of tasks that were added in this transaction, so that releasing them reads nothing back.
+    pub(super) fresh: HashMap<TaskUid, (TaskId, TaskSpec)>,
+    pub(super) errands: Errands,
+    /// Deleted jobs whose rows go slice by slice.
+    pub(super) sweeping: VecDeque<JobUid>,
+    /// Jobs of which more tasks are to be looked at, whether they fit.
+    pub(super) refitting: VecDeque<JobUid>,
+    /// Tasks whose rows cannot be read, to be ended with this transaction.
+    pub(super) unreadable: Vec<(TaskUid, Unreadable)>,
+    /// Rows that could not be read, for people.
+    pub(super) named: Vec<Unreadable>,
+    /// What the runs that ended in this transaction have used, to be added to the jobs' sums at its end.
+    pub(super) used: HashMap<JobUid, Share>,
+    /// Why the open transaction must not be committed.
+    pub(super) half_done: Option<String>,
+    /// Why nothing may be added at present.
+    pub(super) shortage: Shortage,
+    /// Whether schedules make no jobs because of it.
+    pub(super) holds_schedules: bool,
+    /// Jobs whose end waits for no node. A restart forgets them: they then end as jobs that nobody forced.
+    pub(super) forced: HashSet<JobUid>,
+    /// What the open transaction adds to metrics.
+    pub(super) tally: Tally,
+    /// Who waits for figures.
+    pub(super) measuring: Vec<oneshot::Sender<Figures>>,
+}
+
+impl World {
+    pub(super) fn load(store: Box<dyn Store>, identity: Identity, timers: Timers, now: Now) -> Result<World, StoreError> {
+        let mut world = World {
+            store,
+            identity,
+            timers,
+            moment: now.moment,
+            ticked_at: None,
+            first_time: now.time.plus_ms(-now.moment.0),
+            boot: 0,
+            first_fence: 0,
+            next_task: 1,
+            next_job: 1,
+            version: 1,
+            pools: HashMap::new(),
+            jobs: HashMap::new(),
+            job_names: HashMap::new(),
+            job_tasks: HashMap::new(),
+            schedules: BTreeMap::new(),
+            applications: BTreeMap::new(),
+            outputs: Vec::new(),
+            releases: Vec::new(),
+            answers: Vec::new(),
+            fresh: HashMap::new(),
+            errands: Errands::new(1),
+            sweeping: VecDeque::new(),
+            refitting: VecDeque::new(),
+            unreadable: Vec::new(),
+            named: Vec::new(),
+            used: HashMap::new(),
+            half_done: None,
+            shortage: Shortage::default(),
+            holds_schedules: false,
+            forced: HashSet::new(),
+            tally: Tally::new(),
+            measuring: Vec::new(),
+        };
+        world.reload(now)?;
+        Ok(world)
+    }
+
+    /// Forgets what is in memory and reads what is alive.
+    pub(super) fn reload(&mut self, present: Now) -> Result<(), StoreError> {
+        let Now { time: now, moment } = present;
+        self.moment = moment;
+        let loaded = self.store.load()?;
+        self.boot = loaded.boot;
+        self.first_fence = loaded.store_epoch << 40;
+        self.next_task = self.next_task.max(loaded.next_task);
+        self.next_job = self.next_job.max(loaded.next_job);
+        self.version = self.version.max(loaded.next_version).max(now.0.unsigned_abs() * 1000);
+        for what in loaded.unreadable {
+            tracing::error!(table = what.table, row = what.row, column = what.column, "a row cannot be read; it is left out");
+            self.name_unreadable(what);
+        }
+        self.unreadable = loaded.unreadable_tasks;
+        self.errands = Errands::new(loaded.next_errand.max(self.errands.next()));
+        // The next tick finds them again.
+        self.sweeping.clear();
+        let mut pools_before = std::mem::take(&mut self.pools);
+        let jobs_before = std::mem::take(&mut self.jobs);
+        self.job_names.clear();
+        for (record, mut nodes) in loaded.pools {
+            let forgotten = nodes.iter_mut().filter_map(|node| forget_pause(node).then(|| node.id.clone())).collect();
+            let mut core = Core::new(record.slots_per_node, self.timers);
+            core.set_job_order(record.job_order);
+            for node in &nodes {
+                let is_enabled = node.scheduling == SchedulingState::Enabled;
+                let since = (present.moment_of(node.state_at), moment);
+                let restored = Node::restored(node.epoch, node.state, is_enabled, (node.drain, node.is_drained), node.action, since);
+                core.restore_node(node.id.clone(), restored);
+            }
+            self.outputs.push(Output::Declare(record.id.clone(), None));
+            let mut entry = PoolEntry::new(record, core, present);
+            entry.nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
+            // People read the row.
+            entry.dirty_nodes = forgotten;
+            if let Some(before) = pools_before.remove(&entry.record.id) {
+                entry.go_on(before);
+            }
+            self.pools.insert(entry.record.id.clone(), entry);
+        }
+        self.refitting = loaded.unfitted.into();
+        self.job_tasks = loaded.job_tasks.into_iter().collect();
+        for (record, ready) in loaded.jobs {
+            let uid = record.uid;
+            self.job_names.insert(record.id.clone(), uid);
+            let mut entry = JobEntry::new(record, ready, present);
+            if let Some(before) = jobs_before.get(&uid) {
+                (entry.created_at, entry.loaded_at) = (before.created_at, before.loaded_at);
+            }
+            entry.is_refitting = self.refitting.contains(&uid);
+            self.jobs.insert(uid, entry);
+            self.attach(uid, now);
+        }
+        for row in loaded.jobs_on_nodes {
+            if let Some(pool) = self.pools.get_mut(&row.pool) {
+                pool.core.restore_job_on_node(row.job, &row.node, row.job_on_node, moment);
+            }
+        }
+        self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
+        self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
+        for task in loaded.live {
+            self.restore(task);
+        }
+        for pool in self.pools.values_mut() {
+            pool.core.restore_window(moment);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, task: LiveTask) {
+        let now = self.moment;
+        let Some(pool) = self.jobs.get(&task.job).and_then(|job| self.pools.get_mut(&job.record.pool)) else { return };
+        let phase = match task.owner {
+            Some((run, node, epoch, _)) => {
+                Phase::Running { run, node, epoch, seen_at: now, is_preparing: task.is_preparing, is_seen_only: false }
+            }
+            None => Phase::Released { at: now, is_published: task.is_published, retry_at: (!task.is_published).then_some(now) },
+        };
+        let key = AttemptKey { uid: task.uid, attempt: task.attempt, fence: task.fence };
+        let slots = if task.crashes >= scheduler::CRASHES_ALONE { pool.record.slots_per_node } else { task.slots };
+        let attempt = Attempt {
+            job: task.job,
+            key,
+            needs: task.slots,
+            slots,
+            crashes: task.crashes,
+            retries: task.retries,
+            retries_max: task.retries_max,
+            phase,
+        };
+        pool.core.restore_attempt(task.job, attempt);
+    }
+
+    /// Makes a job known to its pool's core, with the rows that wait.
+    pub(super) fn attach(&mut self, uid: JobUid, now: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&uid) else { return };
+        let Some(pool) = self.pools.get_mut(&job.record.pool) else { return };
+        let (priority, max_parallel) = (job.record.priority, job.record.max_parallel);
+        let event = Event::Job { job: uid, priority, max_parallel, runs: job.runs() };
+        let now = Now { time: now, moment: self.moment };
+        pool.core.step(event, now, &mut Vec::new());
+        if let Some(rules) = self.job_tasks.get(&uid).map(JobTasks::rules) {
+            pool.core.step(Event::Prepares { job: uid, rules }, now, &mut Vec::new());
+        }
+        let parked = std::mem::take(&mut job.parked);
+        pool.core.restore_waiting(uid, if job.is_refitting { 0 } else { parked });
+        pool.is_touched = true;
+    }
+
+    /// A time that goes on from the load whatever the wall clock is set to: for what is compared only with itself.
+    pub(super) fn steady(&self) -> Timestamp {
+        self.first_time.plus_ms(self.moment.0)
+    }
+
+    pub(super) fn begin(&mut self, moment: Moment) -> Result<(), StoreError> {
+        self.moment = moment;
+        self.store.begin()
+    }
+
+    /// One input: rules, rows, and what will be said after the commit.
+    pub(super) fn take(&mut self, input: Input, now: Timestamp) -> Result<(), StoreError> {
+        match input {
+            Input::Command { command, reply } => self.on_command(command, reply, now),
+            Input::Events { batch, .. } => self.on_events(batch, now),
+            Input::Heartbeat(heartbeat, back) => self.on_heartbeat(*heartbeat, back, now),
+            Input::Request(what, back) => self.on_request(what, back, now),
+            Input::Errands(results) => self.on_errands(results),
+            Input::Published(results) => {
+                for (pool, key, is_published) in results {
+                    let event = if is_published { Event::Published(key) } else { Event::PublishFailed(key) };
+                    self.step(&pool, event, now)?;
+                }
+                Ok(())
+            }
+            Input::Tick { events_behind, depths } => self.on_tick(events_behind, &depths, now),
+            Input::Measure(reply) => {
+                self.measuring.push(reply);
+                Ok(())
+            }
+            Input::Stop => Ok(()),
+        }
+    }
+
+    /// Runs a pool's rules and everything that follows from their effects.
+    pub(super) fn step(&mut self, pool: &PoolId, event: Event, now: Timestamp) -> Result<(), StoreError> {
+        self.question(pool, now, |core, now, effects| core.step(event, now, effects)).map(|_| ())
+    }
+
+    /// The same for a question to the rules: its answer, or nothing when there is no such pool.
+    pub(super) fn question<T>(
+        &mut self,
+        pool: &PoolId,
+        now: Timestamp,
+        ask: impl FnOnce(&mut Core, Now, &mut Vec<Effect>) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let mut effects = Vec::new();
+        let Some(entry) = self.pools.get_mut(pool) else { return Ok(None) };
+        entry.is_touched = true;
+        let answer = ask(&mut entry.core, Now { time: now, moment: self.moment }, &mut effects);
+        self.apply(pool, effects, now)?;
+        Ok(Some(answer))
+    }
+
+    /// The end of a batch: windows are filled and changed records written.
+    pub(super) fn finish(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.bury_all(now)?;
+        let touched: Vec<PoolId> = self.pools.values().filter(|pool| pool.is_touched).map(|pool| pool.record.id.clone()).collect();
+        for pool in touched {
+            self.step(&pool, Event::Fill, now)?;
+            if let Some(entry) = self.pools.get_mut(&pool) {
+                entry.is_touched = false;
+            }
+        }
+        self.bury_all(now)?;
+        for job in self.jobs.values_mut().filter(|job| job.is_dirty) {
+            self.store.put_job(&job.record, None)?;
+        }
+        for pool in self.pools.values_mut() {
+            if pool.is_dirty {
+                self.store.put_pool(&pool.record, None)?;
+            }
+            for node in &pool.dirty_nodes {
+                if let Some(node) = pool.nodes.get(node) {
+                    self.store.put_node(&pool.record.id, node)?;
+                }
+            }
+        }
+        for (job, share) in self.used.drain() {
+            self.store.add_to_job(job, &share)?;
+        }
+        self.fresh.clear();
+        self.send_errands()?;
+        if !self.releases.is_empty() {
+            self.outputs.push(Output::Publish(std::mem::take(&mut self.releases)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        self.store.commit()?;
+        self.tally.commit();
+        for job in self.jobs.values_mut() {
+            job.is_dirty = false;
+        }
+        for pool in self.pools.values_mut() {
+            pool.is_dirty = false;
+            pool.dirty_nodes.clear();
+            pool.stored_meter = pool.meter;
+        }
+        Ok(())
+    }
+
+    /// Whether these are the pools there are.
+    pub(super) fn has_pools(&self, names: &[PoolId]) -> bool {
+        names.len() == self.pools.len() && names.iter().all(|name| self.pools.contains_key(name))
+    }
+
+    pub(super) fn named(&self) -> &[Unreadable] {
+        &self.named
+    }
+
+    pub(super) fn pool_names(&self) -> Vec<PoolId> {
+        self.pools.keys().cloned().collect()
+    }
+
+    pub(super) fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// A job that is alive, by name.
+    pub(super) fn alive(&self, job: &JobId) -> Option<JobUid> {
+        self.job_names.get(job).copied()
+    }
+
+    /// The message of an attempt.
+    pub(super) fn message(
+        &self,
+        key: AttemptKey,
+        job: JobUid,
+        task: TaskId,
+        start: contract::message::Start,
+        slots: u32,
+        spec: Option<TaskSpec>,
+    ) -> Option<TaskMessage> {
+        let job = self.jobs.get(&job)?;
+        Some(TaskMessage {
+            v: VERSION,
+            uid: key.uid,
+            attempt: key.attempt,
+            fence: key.fence,
+            job: job.record.id.clone(),
+            task,
+            start,
+            slots,
+            spec,
+        })
+    }
+}
+
+/// The job's variables, then the task's own, which win.
+pub(super) fn merge(common: &[EnvironmentSetting], own: Vec<EnvironmentSetting>) -> Vec<EnvironmentSetting> {
+    if common.is_empty() {
+        return own;
+    }
+    let mut merged: Vec<EnvironmentSetting> =
+        common.iter().filter(|setting| own.iter().all(|mine| mine.name != setting.name)).cloned().collect();
+    merged.extend(own);
+    merged
+}

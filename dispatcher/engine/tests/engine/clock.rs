@@ -1,0 +1,214 @@
+//! The engine by a clock that is set, and that runs on while nobody ticks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
+
+use contract::{
+    clock::{Clock, Moment, Now},
+    ids::Epoch,
+    message::Heartbeat,
+};
+
+use super::*;
+
+/// Between two ticks of a dispatcher that is well.
+const TICK_MS: i64 = 5_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// How far the two clocks are from where they began.
+#[derive(Default)]
+pub(super) struct Hands {
+    time: AtomicI64,
+    moment: AtomicI64,
+}
+
+impl Hands {
+    pub(super) fn clock(self: &Arc<Hands>) -> Clock {
+        let (hands, start) = (self.clone(), Timestamp::now());
+        Clock::new(move || Now { time: start.plus_ms(hands.time.load(Relaxed)), moment: Moment(hands.moment.load(Relaxed)) })
+    }
+
+    /// Somebody sets the wall clock.
+    pub(super) fn set(&self, by_ms: i64) {
+        self.time.fetch_add(by_ms, Relaxed);
+    }
+
+    pub(super) fn pass(&self, ms: i64) {
+        self.time.fetch_add(ms, Relaxed);
+        self.moment.fetch_add(ms, Relaxed);
+    }
+}
+
+async fn tick(rig: &mut Rig) {
+    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+}
+
+async fn heartbeat(rig: &mut Rig, epoch: Epoch, live: &[(&TaskMessage, u128)]) {
+    let heartbeat = Heartbeat {
+        v: VERSION,
+        pool: pool(),
+        node: node(),
+        epoch,
+        live: live.iter().map(|(message, run)| message.key().with(RunId(*run))).collect(),
+        kept: vec![],
+        free_slots: 0,
+        is_consuming: true,
+        job_tasks: vec![],
+        report: None,
+        sets_aside: None,
+    };
+    rig.put(Input::Heartbeat(Box::new(heartbeat), None)).await;
+}
+
+/// A running task, seen alive by one tick.
+async fn running(folder: &Path, hands: &Arc<Hands>) -> (Rig, Epoch, TaskMessage) {
+    let mut rig = Rig::open_by(folder, hands.clock());
+    rig.create(1, false, vec![]).await;
+    let epoch = rig.join().await;
+    rig.add(vec![plain("t")]).await;
+    let message = rig.published.pop().unwrap();
+    rig.events(epoch, vec![started(&message, 1)]).await;
+    tick(&mut rig).await;
+    (rig, epoch, message)
+}
+
+/// Whether the task's first attempt still runs.
+async fn runs_on(rig: &Rig) -> bool {
+    let task = rig.task("t").await.unwrap();
+    (task.state, task.attempt) == (TaskState::Running, 1)
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_lease_and_hides_no_dead_node() {
+    let (folder, hands) = (tempfile::tempdir().unwrap(), Arc::new(Hands::default()));
+    let (mut rig, epoch, message) = running(folder.path(), &hands).await;
+    for step in [120_000, HOUR_MS, -3 * HOUR_MS] {
+        hands.set(step);
+        hands.pass(250);
+        tick(&mut rig).await;
+        assert!(runs_on(&rig).await, "set by {step} ms");
+    }
+    heartbeat(&mut rig, epoch, &[(&message, 1)]).await;
+    // The node dies while the clock is hours back.
+    for _ in 0..=(60_000 / TICK_MS) {
+        hands.pass(TICK_MS);
+        tick(&mut rig).await;
+    }
+    assert_eq!(rig.task("t").await.unwrap().state, TaskState::Active, "lost after its lease, whatever the clock says");
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_gap_between_ticks_is_nobodys_silence() {
+    let (folder, hands) = (tempfile::tempdir().unwrap(), Arc::new(Hands::default()));
+    let (mut rig, epoch, message) = running(folder.path(), &hands).await;
+    // The machine is suspended for an hour; the first tick comes before any heartbeat.
+    hands.pass(HOUR_MS);
+    tick(&mut rig).await;
+    assert!(runs_on(&rig).await);
+    for _ in 0..20 {
+        hands.pass(TICK_MS);
+        heartbeat(&mut rig, epoch, &[(&message, 1)]).await;
+        tick(&mut rig).await;
+    }
+    assert!(runs_on(&rig).await);
+    for _ in 0..=(60_000 / TICK_MS) {
+        hands.pass(TICK_MS);
+        tick(&mut rig).await;
+    }
+    assert!(!runs_on(&rig).await, "who is silent afterwards is lost as ever");
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_together_with_the_dispatcher_is_no_crash_of_its_task() {
+    let (folder, hands) = (tempfile::tempdir().unwrap(), Arc::new(Hands::default()));
+    let mut rig = Rig::open_by(folder.path(), hands.clock());
+    rig.create(2, false, vec![]).await;
+    let token = match rig.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await {
+        Reply::Nodes { nodes } => nodes[0].token.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut epoch = rig.rejoin(&token).await;
+    rig.add(vec![plain("t")]).await;
+    for kill in 1..=6 {
+        let message = rig.published.pop().expect("released again");
+        assert_eq!((message.attempt, message.slots), (kill, 1), "it never waits for an empty node");
+        rig.events(epoch, vec![started(&message, kill.into())]).await;
+        rig.close().await;
+        hands.pass(3_000);
+        rig = Rig::open_by(folder.path(), hands.clock());
+        // One that was sent before everything ended.
+        rig.heartbeat(epoch, &[(&message, kill.into())], None).await;
+        epoch = rig.rejoin(&token).await;
+    }
+    let message = rig.published.pop().unwrap();
+    // An agent that ends alone is one.
+    rig.events(epoch, vec![started(&message, 9)]).await;
+    rig.close().await;
+    let mut rig = Rig::open_by(folder.path(), hands.clock());
+    hands.pass(25_000);
+    tick(&mut rig).await;
+    rig.heartbeat(epoch, &[(&message, 9)], None).await;
+    for _ in 0..4 {
+        epoch = rig.rejoin(&token).await;
+        let message = rig.published.pop().expect("released again");
+        rig.events(epoch, vec![started(&message, message.attempt.into())]).await;
+    }
+    rig.rejoin(&token).await;
+    let failure = rig.task("t").await.unwrap().failure.unwrap();
+    assert_eq!(failure.fault.code, "MaxInternalRetryCountReached");
+    rig.close().await;
+}
+
+/// Asks for a node and gives it up ten minutes later; whether there was one.
+async fn node_that_never_joins(rig: &mut Rig, hands: &Hands) -> bool {
+    let tickets = match rig.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await {
+        Reply::Nodes { nodes } => nodes,
+        other => panic!("{other:?}"),
+    };
+    hands.pass(600_000);
+    for ticket in &tickets {
+        let reason = "its agent never joined".to_owned();
+        rig.request(RequestKind::NodeGone { pool: pool(), node: ticket.node.clone(), reason }).await;
+    }
+    !tickets.is_empty()
+}
+
+#[tokio::test]
+async fn nodes_that_never_join_are_made_anew_after_pauses_that_grow_until_one_joins() {
+    let folder = tempfile::tempdir().unwrap();
+    let hands = Arc::new(Hands::default());
+    let mut rig = Rig::open_by(folder.path(), hands.clock());
+    rig.create_pool("pool", 1).await;
+    let mut shown = Vec::new();
+    for pause_ms in [0, 60_000, 120_000, 240_000] {
+        assert!(node_that_never_joins(&mut rig, &hands).await, "the pause before is over");
+        let Reply::Snapshot { pools, .. } = rig.request(RequestKind::Snapshot).await else { panic!("no snapshot") };
+        assert_eq!(pools[0].creation_rests_ms, pause_ms);
+        shown.push(pools[0].failed_creations);
+        if pause_ms > 0 {
+            hands.pass(pause_ms.cast_signed() - 1);
+            let reply = rig.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await;
+            assert!(matches!(reply, Reply::Nodes { nodes } if nodes.is_empty()), "not before it is over");
+            hands.pass(1);
+        }
+    }
+    assert_eq!(shown, [1, 2, 3, 4]);
+    let Reply::Nodes { nodes } = rig.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await else { panic!("no node") };
+    let join = Join {
+        pool: pool(),
+        node: nodes[0].node.clone(),
+        token: nodes[0].token.clone(),
+        epoch: None,
+        address: "127.0.0.1".into(),
+        cores: 2,
+        version: "t".into(),
+    };
+    rig.request(RequestKind::Join(join)).await;
+    let Reply::Snapshot { pools, .. } = rig.request(RequestKind::Snapshot).await else { panic!("no snapshot") };
+    assert_eq!((pools[0].failed_creations, pools[0].creation_rests_ms), (0, 0));
+    rig.close().await;
+}

@@ -1,0 +1,37 @@
+//! Stored documents, and the one way in which they change: the engine sets properties in the transaction of the change.
+
+use serde_json::{Map, Value};
+
+/// A document's properties.
+pub type Properties = Map<String, Value>;
+
+/// Takes a stored document apart; nothing when it cannot be read.
+pub fn read(document: &str) -> Option<Properties> {
+    serde_json::from_str(document).ok()
+}
+
+/// The document with other properties: null removes one, everything else replaces it.
+pub fn changed(mut document: Properties, changes: Properties) -> String {
+    for (name, value) in changes {
+        match value {
+            Value::Null => drop(document.remove(&name)),
+            value => drop(document.insert(name, value)),
+        }
+    }
+    Value::Object(document).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn null_removes_and_everything_else_replaces() {
+        let document = read(r#"{"a":1,"b":{"c":2},"d":[3]}"#).unwrap();
+        let changes = json!({"a": null, "b": {}, "e": "new", "f": null});
+        assert_eq!(changed(document, changes.as_object().unwrap().clone()), r#"{"b":{},"d":[3],"e":"new"}"#);
+        assert_eq!((read("[]"), read("{")), (None, None));
+    }
+}

@@ -1,0 +1,135 @@
+//! The reading half of the store: what API handlers ask, by key and by page.
+
+use async_trait::async_trait;
+use contract::{
+    ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    state::TaskState,
+};
+use model::{
+    application::ApplicationRow,
+    health::Unreadable,
+    job_tasks::JobOnNodeRow,
+    schedule::ScheduleRow,
+    usage::{Sums, UsageRow},
+};
+
+use crate::{
+    StoreError,
+    filter::Filter,
+    rows::{JobRow, NodeRow, PoolRow, TaskRow},
+    usage::UsagePage,
+};
+
+/// A page of a list in id order.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only ids after this one, compared without case.
+    pub after: Option<String>,
+    /// Rows at most.
+    pub rows_max: usize,
+    /// Only rows that pass.
+    pub filter: Option<Filter>,
+}
+
+/// What of its tasks a page shall hold beside names, states with their times, changes and nodes; the rest stays empty. Streams are never in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detail {
+    /// What came of their runs.
+    pub runs: bool,
+    /// Azure's fields.
+    pub document: bool,
+}
+
+impl Detail {
+    /// Names, states with their times, changes and nodes.
+    pub const HEADS: Detail = Detail { runs: false, document: false };
+    /// Everything.
+    pub const WHOLE: Detail = Detail { runs: true, document: true };
+}
+
+/// The little of a task that most lists are asked for; an index alone has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskName {
+    /// Its name.
+    pub id: TaskId,
+    /// Its state.
+    pub state: TaskState,
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPage<R = TaskRow> {
+    /// Whose tasks they are, as it was in the same moment.
+    pub job: JobRow,
+    /// What was found, perhaps less than there is.
+    pub rows: Vec<R>,
+    /// Where to go on, when the page has looked at all rows that it may before it was full.
+    pub stopped_at: Option<String>,
+}
+
+/// Where a scan for unreadable rows goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanFrom {
+    /// The table, by its place among those that are scanned.
+    pub table: usize,
+    /// The last row's number, or how many rows of the table were looked at; nothing at its beginning.
+    pub row: Option<i64>,
+}
+
+/// A slice of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// What cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Where to go on; nothing at the end.
+    pub next: Option<ScanFrom>,
+}
+
+/// Reads committed rows; never waits for writers.
+#[async_trait]
+pub trait Read: Send + Sync {
+    /// One pool.
+    async fn pool(&self, pool: &PoolId) -> Result<Option<PoolRow>, StoreError>;
+    /// A page of pools.
+    async fn pools(&self, page: Page) -> Result<Vec<PoolRow>, StoreError>;
+    /// One node.
+    async fn node(&self, pool: &PoolId, node: &NodeId) -> Result<Option<NodeRow>, StoreError>;
+    /// A page of a pool's nodes.
+    async fn nodes(&self, pool: &PoolId, page: Page) -> Result<Vec<NodeRow>, StoreError>;
+    /// One job.
+    async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
+    /// A page of jobs.
+    async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
+    /// A page of the nodes that a job was prepared on, by node and pool; nothing when there is no such job.
+    async fn jobs_on_nodes(&self, job: &JobId, page: Page) -> Result<Option<Vec<JobOnNodeRow>>, StoreError>;
+    /// One application.
+    async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError>;
+    /// A page of applications.
+    async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError>;
+    /// One job schedule.
+    async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError>;
+    /// A page of job schedules.
+    async fn schedules(&self, page: Page) -> Result<Vec<ScheduleRow>, StoreError>;
+    /// One task.
+    async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError>;
+    /// Those of these numbers that tasks have, however damaged their rows are.
+    async fn tasks_there(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError>;
+    /// These tasks with their jobs' names, in this order; those that are gone or cannot be read are left out.
+    async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
+    /// A page of a job's tasks; nothing when there is no such job.
+    async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError>;
+    /// The same of names and states alone.
+    async fn task_names(&self, job: &JobId, page: Page) -> Result<Option<TaskPage<TaskName>>, StoreError>;
+    /// What tasks have used, in their order; nothing is zero.
+    async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError>;
+    /// What the tasks of jobs have used, deleted ones included, in the jobs' order.
+    async fn sums_of_jobs(&self, jobs: Vec<JobUid>) -> Result<Vec<Sums>, StoreError>;
+    /// Milliseconds times cores of pools' dedicated nodes, in the pools' order.
+    async fn dedicated_core_ms(&self, pools: Vec<PoolId>) -> Result<Vec<u64>, StoreError>;
+    /// What the jobs that are left of schedules have used, in the schedules' order.
+    async fn sums_of_schedules(&self, schedules: Vec<ScheduleId>) -> Result<Vec<Sums>, StoreError>;
+    /// Looks at so many rows of all tables, whether they can be read.
+    async fn scan(&self, from: ScanFrom, rows: usize) -> Result<Scanned, StoreError>;
+    /// A page of pools' core time, deleted pools included.
+    async fn usage(&self, page: UsagePage) -> Result<Vec<UsageRow>, StoreError>;
+}

@@ -1,0 +1,242 @@
+//! Pages and filters.
+
+use contract::state::{AllocationState, JobState, NodeState};
+use store::{
+    filter::{Field, Filter, Operator, Value},
+    read::{Detail, Page},
+    records::{Ending, NodeRecord, PoolRecord},
+};
+
+use crate::place::{Bench, Place, at, ending, first, id, job, node, pool, wait};
+
+fn text(field: Field, operator: Operator, value: &str) -> Filter {
+    Filter::Compare(field, operator, Value::Text(value.to_owned()))
+}
+
+fn number(field: Field, operator: Operator, value: i64) -> Filter {
+    Filter::Compare(field, operator, Value::Number(value))
+}
+
+fn only(filter: Filter) -> Page {
+    Page { rows_max: 100, filter: Some(filter), after: None }
+}
+
+/// Tasks `active`, `running`, `good` (0), `bad` (3) and `killed` (no code).
+fn stage(place: &dyn Place) -> Bench {
+    let mut bench = Bench::new(place);
+    bench.add("active");
+    for (name, ms) in [("running", 200), ("good", 300), ("bad", 400)] {
+        let uid = bench.add(name);
+        bench.run(uid, ms);
+        match name {
+            "good" => bench.end(uid, &ending(1000)),
+            "bad" => bench.end(uid, &Ending { has_succeeded: false, exit_code: Some(3), ..ending(2000) }),
+            _ => {}
+        }
+    }
+    let uid = bench.add("killed");
+    bench.end(uid, &Ending { has_succeeded: false, exit_code: None, ..ending(3000) });
+    bench
+}
+
+pub fn pages_follow_each_other_without_case_and_without_gaps(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    for name in ["b", "A", "c", "B2", "a_", "a-", "D", "10", "9"] {
+        bench.add(name);
+        bench.write(|store| store.put_pool(&pool(name), Some("{}")));
+    }
+    let expected = ["10", "9", "A", "a-", "a_", "b", "B2", "c", "D"];
+    assert_eq!(bench.listed(first(100)), expected);
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = bench.listed(Page { after, rows_max: 2, filter: None });
+        after = page.last().map(|id| id.to_ascii_uppercase());
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 2);
+        pages.extend(page);
+    }
+    assert_eq!(pages, expected);
+    let pools = wait(bench.read.pools(Page { after: Some("B".to_owned()), rows_max: 2, filter: None })).unwrap();
+    assert_eq!(pools.iter().map(|pool| pool.id.as_str()).collect::<Vec<_>>(), ["B2", "c"]);
+    assert!(bench.listed(first(0)).is_empty());
+}
+
+pub fn lists_of_unknown_jobs_are_nothing(place: &dyn Place) {
+    let bench = Bench::new(place);
+    assert!(wait(bench.read.tasks(&id("none"), first(10), Detail::WHOLE)).unwrap().is_none());
+    assert!(wait(bench.read.task(&id("none"), &id("t"))).unwrap().is_none());
+    assert_eq!(wait(bench.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().map(|page| page.rows), Some(Vec::new()));
+    assert!(wait(bench.read.nodes(&id("none"), first(10))).unwrap().is_empty());
+    assert!(wait(bench.read.pool(&id("none"))).unwrap().is_none());
+    assert!(wait(bench.read.job(&id("none"))).unwrap().is_none());
+}
+
+pub fn tasks_are_filtered_by_state_time_code_and_result(place: &dyn Place) {
+    use Operator::*;
+    let bench = stage(place);
+    for (filter, expected) in [
+        (text(Field::State, Eq, "ACTIVE"), &["active"][..]),
+        (text(Field::State, Eq, "running"), &["running"]),
+        (text(Field::State, Ne, "Completed"), &["active", "running"]),
+        (text(Field::State, Gt, "active"), &["bad", "good", "killed", "running"]),
+        (text(Field::State, Le, "completed"), &["active", "bad", "good", "killed"]),
+        (text(Field::State, Eq, "nonsense"), &[]),
+        (text(Field::Id, Eq, "GOOD"), &["good"]),
+        (text(Field::Id, Ge, "Good"), &["good", "killed", "running"]),
+        (text(Field::Id, Lt, "bad"), &["active"]),
+        (number(Field::ExitCode, Eq, 3), &["bad"]),
+        (number(Field::ExitCode, Ge, 0), &["bad", "good"]),
+        (number(Field::HasSucceeded, Eq, 1), &["good"]),
+        (number(Field::HasSucceeded, Eq, 0), &["bad", "killed"]),
+        (number(Field::EndedAt, Gt, 1000), &["bad", "killed"]),
+        (number(Field::StartedAt, Le, 300), &["good", "running"]),
+        (number(Field::StateAt, Eq, 100), &["active"]),
+        (number(Field::CreatedAt, Eq, 100), &["active", "bad", "good", "killed", "running"]),
+        (number(Field::ModifiedAt, Ge, 2000), &["bad", "killed"]),
+    ] {
+        assert_eq!(bench.listed(only(filter.clone())), expected, "{filter:?}");
+    }
+}
+
+pub fn missing_values_pass_only_ne(place: &dyn Place) {
+    use Operator::*;
+    let bench = stage(place);
+    assert_eq!(bench.listed(only(number(Field::ExitCode, Ne, 3))), ["active", "good", "killed", "running"]);
+    for operator in [Eq, Gt, Ge, Lt, Le] {
+        let passed = bench.listed(only(number(Field::ExitCode, operator, 1)));
+        assert!(!passed.contains(&"killed".to_owned()), "{operator:?}: {passed:?}");
+    }
+}
+
+pub fn fields_that_a_list_lacks_count_as_missing(place: &dyn Place) {
+    use Operator::*;
+    let bench = stage(place);
+    for field in [Field::Pool, Field::Allocation, Field::AllocationAt, Field::BootedAt] {
+        for operator in [Eq, Gt, Ge, Lt, Le] {
+            assert!(bench.listed(only(text(field, operator, "x"))).is_empty(), "{field:?} {operator:?}");
+        }
+        assert_eq!(bench.listed(only(text(field, Ne, "x"))).len(), 5);
+        assert!(bench.listed(only(Filter::StartsWith(field, String::new()))).is_empty());
+    }
+    // A value of the wrong kind is no match either.
+    assert!(bench.listed(only(text(Field::ExitCode, Lt, "x"))).is_empty());
+    assert!(bench.listed(only(number(Field::Id, Ge, 0))).is_empty());
+    assert!(bench.listed(only(number(Field::State, Ge, 0))).is_empty());
+    assert_eq!(bench.listed(only(number(Field::Id, Ne, 0))).len(), 5);
+}
+
+pub fn filters_combine(place: &dyn Place) {
+    use Operator::*;
+    let bench = stage(place);
+    let done = || text(Field::State, Eq, "completed");
+    let failed = Filter::And(vec![done(), number(Field::HasSucceeded, Eq, 0)]);
+    assert_eq!(bench.listed(only(failed.clone())), ["bad", "killed"]);
+    let either = Filter::Or(vec![failed.clone(), text(Field::Id, Eq, "active")]);
+    assert_eq!(bench.listed(only(either)), ["active", "bad", "killed"]);
+    let neither = Filter::And(vec![failed, text(Field::Id, Eq, "active")]);
+    assert!(bench.listed(only(neither)).is_empty());
+    assert_eq!(bench.listed(only(Filter::And(Vec::new()))).len(), 5);
+    assert!(bench.listed(only(Filter::Or(Vec::new()))).is_empty());
+    let many = Filter::Or((0..200).map(|index| text(Field::Id, Eq, &format!("x{index}"))).chain([done()]).collect());
+    assert_eq!(bench.listed(only(many)).len(), 3);
+}
+
+pub fn prefixes_ignore_case_and_know_no_wildcards(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    for name in ["render-1", "Render-2", "render_3", "rendez", "other"] {
+        bench.add(name);
+    }
+    let starting = |prefix: &str| bench.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
+    assert_eq!(starting("RENDER"), ["render-1", "Render-2", "render_3"]);
+    assert_eq!(starting("render_"), ["render_3"]);
+    assert_eq!(starting("").len(), 5);
+    assert_eq!(bench.listed(only(Filter::StartsWith(Field::State, "ACT".to_owned()))).len(), 5);
+    assert!(bench.listed(only(Filter::StartsWith(Field::State, "x".to_owned()))).is_empty());
+    for prefix in ["%", "render%", "*", "r?", "[r]", "render-1x"] {
+        let passed = bench.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
+        assert!(passed.is_empty(), "{prefix}: {passed:?}");
+    }
+}
+
+pub fn hostile_text_in_filters_is_only_text(place: &dyn Place) {
+    let mut bench = stage(place);
+    for hostile in [
+        "' OR 1=1 --",
+        "\"; DROP TABLE tasks; --",
+        "good' UNION SELECT 1",
+        "good\0",
+        "\0",
+        "good\u{0}' OR '1'='1",
+        "\u{10ffff}",
+        "gööd",
+        "?1",
+        ":id",
+    ] {
+        for filter in [
+            text(Field::Id, Operator::Eq, hostile),
+            text(Field::State, Operator::Eq, hostile),
+            Filter::StartsWith(Field::Id, hostile.to_owned()),
+            Filter::StartsWith(Field::State, hostile.to_owned()),
+        ] {
+            assert!(bench.listed(only(filter.clone())).is_empty(), "{filter:?}");
+        }
+        assert_eq!(bench.listed(only(text(Field::Id, Operator::Ne, hostile))).len(), 5);
+        wait(bench.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, filter: None })).unwrap();
+        wait(bench.read.pools(only(text(Field::Allocation, Operator::Gt, hostile)))).unwrap();
+    }
+    bench.add("still-there");
+    assert_eq!(bench.listed(first(10)).len(), 6);
+}
+
+pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
+    use Operator::*;
+    let mut bench = Bench::new(place);
+    let mut done = job(700, "done");
+    (done.state, done.ended_at, done.pool) = (JobState::Completed, Some(at(900)), id("Far"));
+    bench.write(|store| {
+        store.put_pool(&pool("calm"), Some("{}"))?;
+        store.put_pool(&PoolRecord { allocation: AllocationState::Resizing, allocation_at: at(50), ..pool("busy") }, Some("{}"))?;
+        store.put_node(&id("calm"), &NodeRecord { booted_at: Some(at(60)), ..node("up") })?;
+        store.put_node(&id("calm"), &NodeRecord { state: NodeState::Creating, allocated_at: at(70), ..node("new") })?;
+        store.put_job(&done, Some("{}"))
+    });
+    let pools = |filter| {
+        let rows = wait(bench.read.pools(only(filter))).unwrap();
+        rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(pools(text(Field::Allocation, Eq, "Resizing")), ["busy"]);
+    assert_eq!(pools(number(Field::AllocationAt, Lt, 50)), ["calm"]);
+    assert_eq!(pools(text(Field::State, Eq, "ACTIVE")).len(), 2);
+    let nodes = |filter| {
+        let rows = wait(bench.read.nodes(&id("CALM"), only(filter))).unwrap();
+        rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(nodes(text(Field::State, Ne, "creating")), ["up"]);
+    assert_eq!(nodes(number(Field::BootedAt, Gt, 0)), ["up"]);
+    assert_eq!(nodes(number(Field::AllocatedAt, Eq, 70)), ["new"]);
+    let jobs = |filter| {
+        let rows = wait(bench.read.jobs(only(filter))).unwrap();
+        rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(jobs(text(Field::Pool, Eq, "far")), ["done"]);
+    assert_eq!(jobs(number(Field::EndedAt, Ge, 900)), ["done"]);
+    assert_eq!(jobs(text(Field::State, Eq, "Active")), ["job"]);
+    assert_eq!(jobs(Filter::StartsWith(Field::Id, "D".to_owned())), ["done"]);
+}
+
+pub fn filters_and_pages_work_together(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    for index in 0..30 {
+        let uid = bench.add(&format!("t{index:02}"));
+        if index % 3 == 0 {
+            bench.run(uid, 200);
+        }
+    }
+    let running = || Some(text(Field::State, Operator::Eq, "running"));
+    let page = bench.listed(Page { after: None, rows_max: 4, filter: running() });
+    assert_eq!(page, ["t00", "t03", "t06", "t09"]);
+    let page = bench.listed(Page { after: Some("T09".to_owned()), rows_max: 4, filter: running() });
+    assert_eq!(page, ["t12", "t15", "t18", "t21"]);
+}

@@ -1,0 +1,40 @@
+//! The API with everything behind it but nodes: engine, SQLite, a broker and a blob store, over real sockets.
+
+mod access;
+mod applications;
+mod auto_pools;
+#[path = "../../../tests/it/bad_input/mod.rs"]
+mod bad_input;
+mod bearers;
+mod changes;
+mod clients;
+mod files;
+mod filters;
+mod house;
+mod job_tasks;
+mod jobs;
+mod lists;
+mod metrics;
+mod nodes;
+mod places;
+mod pool_changes;
+mod properties;
+mod queues;
+mod scaling;
+mod schedules;
+#[path = "../../../tests/it/signing.rs"]
+mod signing;
+mod stats;
+mod task_changes;
+mod tokens;
+mod unknown;
+mod unreadable;
+mod versions;
+mod words;
+
+use house::House;
+
+#[test]
+fn bad_input_is_refused_with_the_right_code_and_changes_nothing() {
+    bad_input::check(&House::open().account);
+}

@@ -1,0 +1,34 @@
+//! A run's stdout and stderr while its process lives, by their descriptors, so that renaming the files hides nothing.
+
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The streams of one run; empty until its process starts.
+#[derive(Debug, Clone, Default)]
+pub struct OpenStreams(Arc<Mutex<Vec<(&'static str, File)>>>);
+
+impl OpenStreams {
+    /// Stores duplicates of the streams of a process that is about to start.
+    pub fn set(&self, stdout: &File, stderr: &File) -> io::Result<()> {
+        let streams = vec![("stdout.txt", stdout.try_clone()?), ("stderr.txt", stderr.try_clone()?)];
+        *self.lock() = streams;
+        Ok(())
+    }
+
+    /// Names of the streams with their present lengths.
+    pub fn lengths(&self) -> Vec<(&'static str, io::Result<u64>)> {
+        self.lock().iter().map(|(name, file)| (*name, file.metadata().map(|metadata| metadata.len()))).collect()
+    }
+
+    /// Closes them.
+    pub fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, File)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
