@@ -1,17 +1,12 @@
-//! How people come in: flags that `up` and `dispatcher` share, and the authority that commands trust.
+//! Access to the API: flags that `up` and `dispatcher` share.
 
-use std::{env, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
+use api::{OidcSettings, Role, TlsFiles};
 use clap::Args;
-use dispatcher::{
-    Access,
-    http::{OidcSettings, Role, TlsFiles},
-};
+use dispatcher::Access;
 
 use crate::exit_codes::Failure;
-
-/// Names a file of certificates, in PEM, that commands trust beside the system's.
-pub(crate) const CA_FILE: &str = "PIECEWORK_CA_FILE";
 
 /// TLS, keys and tokens
 #[derive(Debug, Clone, Default, Args)]
@@ -49,7 +44,7 @@ impl AccessArgs {
         Ok(Some(first.to_owned()))
     }
 
-    /// As the dispatcher takes it.
+    /// Converts the flags to the dispatcher's settings.
     pub(crate) fn access(self) -> Access {
         let default_role = self.oidc_default_role;
         let oidc = self.oidc_issuer.zip(self.oidc_audience);
@@ -62,15 +57,7 @@ impl AccessArgs {
     }
 }
 
-/// What the door's URL begins with.
+/// The scheme of the API's URL.
 pub(crate) fn scheme(access: &Access) -> &'static str {
     if access.tls.is_some() { "https" } else { "http" }
-}
-
-/// The certificates that [`CA_FILE`] names.
-pub(crate) fn trusted() -> anyhow::Result<Vec<reqwest::Certificate>> {
-    let Some(path) = env::var_os(CA_FILE).filter(|path| !path.is_empty()).map(PathBuf::from) else { return Ok(vec![]) };
-    let wrong = |error: String| Failure::usage(format!("{CA_FILE} {}: {error}", path.display()));
-    let text = fs::read(&path).map_err(|error| wrong(error.to_string()))?;
-    Ok(reqwest::Certificate::from_pem_bundle(&text).map_err(|error| wrong(error.to_string()))?)
 }

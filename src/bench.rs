@@ -2,15 +2,19 @@
 //!
 //! Throughput counts from the first request until the last end is visible; latency is that of one task at a time.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
-use broker_config::{ids::PoolId, time::Timestamp};
 use clap::Args;
+use contract::{ids::PoolId, time::Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, path},
-    exit_codes::{FAILED, Failure, OK},
+    exit_codes::{FAILED, Failure, INTERRUPTED, OK},
+    interrupts::Interrupts,
     output::Output,
     percentiles::{Percentiles, queue_wait_ms},
     session::Session,
@@ -23,8 +27,8 @@ use crate::{
 const NOTHING: &str = ":";
 /// Tasks that warm everything up.
 const WARM: u32 = 50;
-/// Between two looks at what is being measured.
-const LOOK: Duration = Duration::from_millis(10);
+/// Period of the polls.
+const POLL_PERIOD: Duration = Duration::from_millis(10);
 /// Nodes must be idle after this long.
 const NODES_MAX: Duration = Duration::from_secs(60);
 
@@ -51,14 +55,58 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) async fn run(args: BenchArgs, out: &dyn Output) -> anyhow::Result<u8> {
-    let session = match args.broker.clone() {
-        Some(broker) => Session::start(StackSettings { broker: Some(broker), ..StackSettings::default() }).await?,
-        None => Session::open(&args.server).await?,
+    let mut interrupts = Interrupts::listen()?;
+    let opened = match args.broker.clone() {
+        Some(broker) => Session::start(StackSettings { broker: Some(broker), ..StackSettings::default() }, &mut interrupts).await?,
+        None => Session::open(&args.server, &mut interrupts).await?,
     };
-    let result = measure(&session.client, &args).await;
+    let Some(session) = opened else { return Ok(INTERRUPTED) };
+    let made = Made::default();
+    let result = interrupts.unless(measure(&session.client, &args, &made)).await;
+    // A second signal ends even this.
+    let cleaned = interrupts.unless(made.remove(&session.client)).await;
     session.close().await;
-    out.list(COLUMNS, &result?)?;
+    let (Some(rows), Some(cleaned)) = (result, cleaned) else { return Ok(INTERRUPTED) };
+    let rows = rows?;
+    cleaned?;
+    out.list(COLUMNS, &rows)?;
     Ok(OK)
+}
+
+/// Resources made on the server, recorded before they are made so that all of them are removed.
+#[derive(Default)]
+struct Made {
+    jobs: RefCell<Vec<String>>,
+    pools: RefCell<Vec<PoolId>>,
+}
+
+impl Made {
+    fn pool(&self) -> anyhow::Result<PoolId> {
+        let pool: PoolId = work::new_name("bench").parse()?;
+        self.pools.borrow_mut().push(pool.clone());
+        Ok(pool)
+    }
+
+    fn job(&self) -> String {
+        let job = work::new_name("bench");
+        self.jobs.borrow_mut().push(job.clone());
+        job
+    }
+
+    /// Waits for the removal of pools, because their queues must be gone before the broker is left.
+    async fn remove(&self, client: &Client) -> anyhow::Result<()> {
+        // Cleared last: when this is cut off, the next call removes them again.
+        let (jobs, pools) = (self.jobs.borrow().clone(), self.pools.borrow().clone());
+        for job in jobs {
+            work::remove(client, &path(&["jobs", &job])).await?;
+        }
+        for pool in pools {
+            work::remove(client, &path(&["pools", pool.as_str()])).await?;
+        }
+        self.jobs.borrow_mut().clear();
+        self.pools.borrow_mut().clear();
+        Ok(())
+    }
 }
 
 const COLUMNS: &[(&str, &str)] = &[
@@ -72,20 +120,21 @@ const COLUMNS: &[(&str, &str)] = &[
     ("WAIT P99 MS", "/wait_p99_ms"),
 ];
 
-async fn measure(client: &Client, args: &BenchArgs) -> anyhow::Result<Vec<Value>> {
+async fn measure(client: &Client, args: &BenchArgs, made: &Made) -> anyhow::Result<Vec<Value>> {
     let mut rows = vec![];
     for (what, command, slots) in [("no-op", NOTHING, args.slots), ("/bin/true", "/bin/true", args.process_slots)] {
-        let pool: PoolId = work::new_name("bench").parse()?;
+        let pool = made.pool()?;
         work::create_pool(client, &pool, &PoolShape { slots, nodes: 1, policy: None }).await?;
         wait_for_node(client, &pool).await?;
-        many(client, &pool, command, WARM.min(args.tasks)).await?;
-        let figures = many(client, &pool, command, args.tasks).await?;
+        many(client, (&pool, made.job()), command, WARM.min(args.tasks)).await?;
+        let figures = many(client, (&pool, made.job()), command, args.tasks).await?;
         rows.push(row(what, args.tasks, slots, Some(&figures), &figures.waits));
         if command == NOTHING {
-            let waits = singles(client, &pool, args.singles).await?;
+            let waits = singles(client, (&pool, made.job()), args.singles).await?;
             rows.push(row("submit to start, one at a time", args.singles, slots, None, &waits));
         }
-        client.delete(&path(&["pools", pool.as_str()])).await?;
+        // The next kind of task must have the machine to itself.
+        made.remove(client).await?;
     }
     Ok(rows)
 }
@@ -117,12 +166,11 @@ async fn wait_for_node(client: &Client, pool: &PoolId) -> anyhow::Result<()> {
             let hint = "look at `piecework node list`, and at agent.log below the data folder's nodes";
             return Err(Failure::new(FAILED, format!("no node was ready in {NODES_MAX:?}"), hint).into());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_PERIOD).await;
     }
 }
 
-async fn many(client: &Client, pool: &PoolId, command: &str, count: u32) -> anyhow::Result<Figures> {
-    let job = work::new_name("bench");
+async fn many(client: &Client, (pool, job): (&PoolId, String), command: &str, count: u32) -> anyhow::Result<Figures> {
     work::create_job(client, &job, pool, None).await?;
     let tasks = (0..count).map(|number| json!({ "id": format!("t{number:07}"), "commandLine": command })).collect();
     let started = Instant::now();
@@ -133,7 +181,7 @@ async fn many(client: &Client, pool: &PoolId, command: &str, count: u32) -> anyh
         if counts.completed >= u64::from(count) {
             break;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_PERIOD).await;
     }
     let took = started.elapsed();
     let tasks = work::completed(client, &job).await?;
@@ -150,9 +198,8 @@ async fn many(client: &Client, pool: &PoolId, command: &str, count: u32) -> anyh
     })
 }
 
-/// From before the request is sent until the run starts, by the clock of this machine.
-async fn singles(client: &Client, pool: &PoolId, count: u32) -> anyhow::Result<Percentiles> {
-    let job = work::new_name("bench");
+/// Latencies from before the request is sent until the run starts, by the clock of this machine.
+async fn singles(client: &Client, (pool, job): (&PoolId, String), count: u32) -> anyhow::Result<Percentiles> {
     work::create_job(client, &job, pool, None).await?;
     let mut waits = vec![];
     for number in 0..count {

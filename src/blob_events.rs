@@ -1,18 +1,15 @@
-//! Carries the embedded blob store's events to the broker, so that other programs can follow what happens in a bucket.
+//! Publishes the embedded blob store's events to the broker, so that other programs can follow a bucket.
 //! Wired by `stack.rs`; the callback runs on the store's own thread, the relay as a part of the stack.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use broker_config::{
-    amqp::{AmqpError, Link, Outgoing},
-    body::Format,
-    settings::BrokerSettings,
-    topology,
-};
+use broker_config::{settings::BrokerSettings, topology};
+use clients::amqp::{AmqpError, Link, Outgoing};
+use contract::body::Format;
 use embedded_blobs::{Event, OnEvent};
 use tokio::sync::mpsc;
 
-/// Events between the store's thread and the relay; beyond them the store keeps a bounded number of its own.
+/// Events between the store's thread and the relay; beyond them the store buffers a bounded number of its own.
 const WAITING_MAX: usize = 1024;
 /// Events published together.
 const BATCH_MAX: usize = 256;
@@ -21,18 +18,18 @@ const TRIES_MAX: u32 = 60;
 /// Time between two tries.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
-/// A callback for the store, and where its events come out.
+/// A callback for the store, and the receiver of its events.
 pub(crate) fn channel() -> (OnEvent, mpsc::Receiver<Event>) {
-    let (tell, told) = mpsc::channel(WAITING_MAX);
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let on_event = move |event| {
-        if tell.blocking_send(event).is_err() {
+        if sender.blocking_send(event).is_err() {
             tracing::warn!("an event of the blob store came after its relay had ended, so it is lost");
         }
     };
-    (Arc::new(on_event), told)
+    (Arc::new(on_event), receiver)
 }
 
-/// Publishes events until their source ends; after `shutdown` nothing is tried twice.
+/// Publishes events until their source ends; after `shutdown` a failed batch is not tried again.
 pub(crate) async fn relay(
     broker: BrokerSettings,
     mut events: mpsc::Receiver<Event>,
@@ -66,13 +63,13 @@ pub(crate) async fn relay(
 
 fn outgoing(event: &Event) -> Outgoing {
     let body = event.to_json().to_string().into_bytes();
-    // Whether anybody listens to a bucket is not the store's business.
+    // `optional`: a bucket without subscribers is no error.
     Outgoing::raw(topology::BLOBS, event.bucket.as_str(), body, Format::Json).optional()
 }
 
-/// Publishes a batch, and gives back what failed.
+/// Publishes a batch; returns the events that failed.
 async fn publish(link: &mut Option<Link>, broker: &BrokerSettings, batch: Vec<Outgoing>) -> Result<(), (Vec<Outgoing>, AmqpError)> {
-    // Opened by the first event: a stack whose buckets tell nothing needs no connection for it.
+    // Opened by the first event: a stack whose buckets have no events needs no connection for it.
     let live = match link.take() {
         Some(live) => live,
         None => match open(broker).await {
@@ -102,10 +99,10 @@ async fn open(broker: &BrokerSettings) -> Result<Link, AmqpError> {
 #[cfg(test)]
 mod tests {
     use broker_config::{
-        amqp::Subscription,
         settings::Secret,
         topology::{Queue, Topology},
     };
+    use clients::amqp::Subscription;
     use embedded_blobs::{Asked, Happening};
     use embedded_broker::{Broker, Settings};
 
@@ -142,8 +139,8 @@ mod tests {
 
         let (on_event, events) = channel();
         let relaying = tokio::spawn(relay(settings.clone(), events, std::future::pending()));
-        let told = on_event.clone();
-        tokio::task::spawn_blocking(move || ["one", "two"].into_iter().for_each(|key| told(event(key)))).await.unwrap();
+        let on_blob_event = on_event.clone();
+        tokio::task::spawn_blocking(move || ["one", "two"].into_iter().for_each(|key| on_blob_event(event(key)))).await.unwrap();
         let second = broker(port).await.unwrap();
         let link = Link::open(settings).await.unwrap();
         let mut consumer = link.subscribe(Subscription::plain("follower", 10)).await.unwrap();

@@ -1,8 +1,10 @@
 //! The data folder of `up`: one user at a time, secrets made once, ports kept between runs.
 //!
 //! ```text
-//! DATA/  lock   secrets.json (0600, version 1)   ports.json   ready.json (0600)   broker/   blobs/   dispatcher/   nodes/
+//! DATA/  lock   secrets.json (version 1)   ports.json   ready.json   broker/   blobs/   dispatcher/   nodes/
 //! ```
+//! All of it is for its owner alone. A folder that holds other files as well keeps its own mode; our files in it do
+//! not.
 
 use std::{
     fs::{self, File},
@@ -13,6 +15,7 @@ use std::{
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use broker_config::private;
 use rand::RngExt;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -23,16 +26,18 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
+/// Names in a data folder; a file that is being replaced has a further ending.
+const NAMES: [&str; 8] = ["lock", "secrets.json", "ports.json", "ready.json", "broker", "blobs", "dispatcher", "nodes"];
 /// Bytes of an account key, as Azure's have.
 const KEY_BYTES: usize = 64;
 
-/// A data folder that is ours until this is dropped.
+/// A data folder that is locked by this process until this is dropped.
 pub(crate) struct DataFolder {
     path: PathBuf,
     _lock: File,
 }
 
-/// What is made once and then kept.
+/// Secrets that are made once and then kept.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Secrets {
     v: u32,
@@ -52,12 +57,12 @@ pub(crate) struct Ports {
 }
 
 impl DataFolder {
-    /// Makes the folder where it is missing and takes it; another `up` in it is an error of its own.
+    /// Creates the folder if it is missing and locks it; a running `up` in it is an error of its own.
     pub(crate) fn open(path: &Path) -> anyhow::Result<DataFolder> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the data folder {}", path.display()))?;
+        make(path).with_context(|| format!("cannot make the data folder {}", path.display()))?;
         let path = fs::canonicalize(path).with_context(|| format!("cannot use the data folder {}", path.display()))?;
-        let lock =
-            File::options().create(true).append(true).open(path.join("lock")).with_context(|| format!("cannot lock {}", path.display()))?;
+        let lock = private::open(private::options().create(true).append(true), &path.join("lock"))
+            .with_context(|| format!("cannot lock {}", path.display()))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DataFolder { path, _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -68,14 +73,19 @@ impl DataFolder {
         }
     }
 
+    /// The file that keeps the account's key.
+    pub(crate) fn secrets_file(&self) -> PathBuf {
+        self.join("secrets.json")
+    }
+
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The secrets of this folder, made now when there are none; a given account or key replaces the kept one.
+    /// The secrets of this folder, made now when there are none; a given account or key replaces the stored one.
     pub(crate) fn secrets(&self, account: Option<String>, key: Option<String>) -> anyhow::Result<Secrets> {
-        let path = self.join("secrets.json");
-        let kept = match fs::read(&path) {
+        let path = self.secrets_file();
+        let kept = match private::read(&path) {
             Ok(text) => Some(serde_json::from_slice::<Secrets>(&text).with_context(|| format!("{} cannot be read", path.display()))?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
@@ -102,9 +112,9 @@ impl DataFolder {
         Ok(secrets)
     }
 
-    /// Ports of the last run; a missing or unreadable file only means that new ones are taken.
+    /// Ports of the last run; when the file is missing or unreadable, new ones are chosen.
     pub(crate) fn ports(&self) -> Ports {
-        fs::read(self.join("ports.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        private::read(&self.join("ports.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     pub(crate) fn keep_ports(&self, ports: Ports) -> anyhow::Result<()> {
@@ -112,7 +122,25 @@ impl DataFolder {
     }
 }
 
-/// The loopback address with this port, or with any when it is taken.
+/// Creates the folder, or restricts it to its owner if it holds only our files.
+fn make(path: &Path) -> io::Result<()> {
+    let is_ours =
+        |name: &str| NAMES.iter().any(|ours| name.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                if !entry?.file_name().to_str().is_some_and(is_ours) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    private::folder(path)
+}
+
+/// The loopback address with this port, or with a free port when it is taken.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if port != 0 && TcpListener::bind(address(port)).is_ok() { address(port) } else { address(0) }
@@ -139,6 +167,25 @@ mod tests {
         assert_eq!(data.secrets(None, None).unwrap().account, "acme");
         assert_eq!(fs::metadata(data.join("secrets.json")).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(STANDARD.decode(first.key).unwrap().len(), KEY_BYTES);
+    }
+
+    #[test]
+    fn a_folder_of_ours_is_closed_to_others_and_one_that_is_shared_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let open = |path: &Path| {
+            fs::create_dir_all(path).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let (ours, shared) = (scratch.path().join("ours"), scratch.path().join("shared"));
+        open(&ours);
+        fs::create_dir(ours.join("broker")).unwrap();
+        drop(DataFolder::open(&ours).unwrap());
+        assert_eq!(mode(&ours), 0o700);
+        open(&shared);
+        fs::write(shared.join("notes.txt"), "").unwrap();
+        let data = DataFolder::open(&shared).unwrap();
+        assert_eq!((mode(&shared), mode(&data.join("lock"))), (0o755, 0o600));
     }
 
     #[test]

@@ -10,17 +10,18 @@ use std::{
 };
 
 use anyhow::Context;
-use broker_config::{blobs::Blobs, ids::PoolId};
 use clap::Args;
+use clients::blobs::Blobs;
+use contract::ids::PoolId;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     client::{Client, path},
     command_line,
     exit_codes::{FAILED, Failure, INTERRUPTED, OK},
+    interrupts::Interrupts,
     output::{Output, bytes, is_terminal},
     percentiles::{Percentiles, queue_wait_ms},
     session::Session,
@@ -32,11 +33,11 @@ use crate::{
 const POOL: &str = "demo";
 const JOB: &str = "picture";
 const PICTURE: &str = "piecework-demo.png";
-/// A build without optimisations paints with a coarser brush.
+/// A build without optimisations renders with fewer paths for each pixel.
 const SAMPLES: u32 = if cfg!(debug_assertions) { 8 } else { 256 };
-/// A node without work goes after this long, so that the pool is seen to shrink.
+/// A node without work is removed after this long, so that the pool is seen to shrink.
 const IDLE_MS: u64 = 1_000;
-/// The nodes are gone by then, or the demo ends without them.
+/// Longest wait until all nodes are removed.
 const SHRINK_MAX: Duration = Duration::from_secs(15);
 
 /// Renders a picture on a stack of its own and shows how that goes
@@ -60,14 +61,10 @@ pub(crate) async fn run(args: DemoArgs, out: &dyn Output) -> anyhow::Result<u8> 
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let started = Instant::now();
     eprintln!("starting broker, blob store, dispatcher and autoscaler in a temporary folder");
-    let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let session = Session::start(StackSettings::default()).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let Some(session) = Session::start(StackSettings::default(), &mut interrupts).await? else { return Ok(INTERRUPTED) };
     eprintln!("ready after {:.1} s at {}", started.elapsed().as_secs_f64(), session.client.url());
-    let result = tokio::select! {
-        result = paint(&session, &args, out) => result,
-        _ = interrupts.recv() => Ok(INTERRUPTED),
-        _ = terms.recv() => Ok(INTERRUPTED),
-    };
+    let result = interrupts.unless(paint(&session, &args, out)).await.unwrap_or(Ok(INTERRUPTED));
     session.close().await;
     result
 }
@@ -160,7 +157,7 @@ struct Node {
     state: String,
 }
 
-/// The live view: a bar on a terminal, else a line for each change.
+/// The live view: a bar on a terminal, otherwise a line for each change.
 struct Show {
     bar: ProgressBar,
     tasks: u64,
@@ -183,7 +180,7 @@ impl Show {
             if counts.completed >= self.tasks {
                 return Ok(counts);
             }
-            tokio::time::sleep(work::LOOK_COUNTS).await;
+            tokio::time::sleep(work::COUNTS_POLL_PERIOD).await;
         }
     }
 
@@ -192,10 +189,10 @@ impl Show {
         let until = Instant::now() + SHRINK_MAX;
         while self.draw(client, pool, &work::counts(client, JOB).await?).await? > 0 {
             if Instant::now() > until {
-                tracing::warn!("the pool did not shrink to nothing in {SHRINK_MAX:?}");
+                tracing::warn!("the pool still has nodes after {SHRINK_MAX:?}; ending the demo with them");
                 break;
             }
-            tokio::time::sleep(work::LOOK_COUNTS).await;
+            tokio::time::sleep(work::COUNTS_POLL_PERIOD).await;
         }
         Ok(())
     }
@@ -237,7 +234,7 @@ async fn size_below(blobs: &Blobs, bucket: &str, prefix: &str) -> anyhow::Result
 
 async fn figures(client: &Client, out: &dyn Output, picture: &Path, wall: Duration, moved: u64, nodes: usize) -> anyhow::Result<()> {
     let tasks = work::completed(client, JOB).await?;
-    // The merge waits for the tiles, not for a slot.
+    // The merge task waits for the tiles, not for a slot, so it is not counted.
     let waits = Percentiles::of(tasks.iter().filter(|task| task.id != "merge").filter_map(queue_wait_ms));
     let rows = [
         ("picture", picture.display().to_string()),

@@ -1,8 +1,10 @@
-//! What the command line ends with, documented in `piecework --help` and kept stable.
+//! Exit codes of the command line, documented in `piecework --help` and stable.
 
 use std::fmt;
 
-use crate::client::ClientError;
+use dispatcher::DispatcherError;
+
+use crate::client::error::ClientError;
 
 /// Everything went well.
 pub(crate) const OK: u8 = 0;
@@ -16,30 +18,29 @@ pub(crate) const UNREACHABLE: u8 = 3;
 pub(crate) const DENIED: u8 = 4;
 /// The pool, node, job, task or file does not exist.
 pub(crate) const NOT_FOUND: u8 = 5;
-/// It exists already, or its state does not allow this.
+/// The resource exists already, or its state does not allow the request.
 pub(crate) const CONFLICT: u8 = 6;
 /// The server refused the request for another reason.
 pub(crate) const REFUSED: u8 = 7;
-/// The data folder is used by another `piecework up`.
+/// The data folder is used by another `piecework up`, or the broker by another dispatcher.
 pub(crate) const IN_USE: u8 = 8;
 /// A part of the stack ended by itself.
 pub(crate) const PART_ENDED: u8 = 10;
 /// Interrupted by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// What `piecework --help` says of them.
+/// The exit codes as `piecework --help` shows them.
 pub(crate) const HELP: &str = "Exit codes: 0 well, 1 a task or something else failed, 2 wrong usage, 3 server not reachable, 4 wrong account or key, \
-5 not found, 6 exists already or wrong state, 7 refused, 8 data folder in use, 10 a part of the stack ended, 130 interrupted. \
+5 not found, 6 exists already or wrong state, 7 refused, 8 data folder or broker in use, 10 a part of the stack ended, 130 interrupted. \
 `run` ends with its task's own exit code.";
 
 /// A failure that a person can do something about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct Failure {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub(crate) code: u8,
-    /// What happened.
     pub(crate) what: String,
-    /// What to do next, or empty.
+    /// What the user can do next; may be empty.
     pub(crate) hint: &'static str,
 }
 
@@ -49,7 +50,7 @@ impl Failure {
         Failure { code, what: what.into(), hint }
     }
 
-    /// Wrong usage that clap cannot see.
+    /// A wrong command line that clap cannot detect.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
         Failure::new(USAGE, what, "")
     }
@@ -64,8 +65,27 @@ impl fmt::Display for Failure {
     }
 }
 
+impl ClientError {
+    /// The exit code for this error.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            ClientError::Unreachable { .. } => UNREACHABLE,
+            ClientError::Refused { status: 401 | 403, .. } => DENIED,
+            ClientError::Refused { status: 404, .. } => NOT_FOUND,
+            ClientError::Refused { status: 409 | 412, .. } => CONFLICT,
+            ClientError::Refused { status: 503, .. } => UNREACHABLE,
+            _ => REFUSED,
+        }
+    }
+}
+
 /// The exit code of an error.
 pub(crate) fn of(error: &anyhow::Error) -> u8 {
+    // Whatever part it ended.
+    let is_in_use = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(DispatcherError::BrokerInUse { .. }));
+    if error.chain().any(is_in_use) {
+        return IN_USE;
+    }
     // A failure that was added as context is not in the chain as itself.
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;

@@ -1,6 +1,6 @@
 //! The command line of Piecework; starts any part, alone or all in one process.
 //!
-//! `cli` has one file for each noun and verb; `stack` is the whole house in one process; `client` talks to a server.
+//! `cli` has one file for each noun and verb; `stack` runs all parts in one process; `client` talks to a server.
 
 mod access;
 mod bench;
@@ -12,16 +12,21 @@ mod data_folder;
 mod demo;
 mod doctor;
 mod exit_codes;
+mod full_disk;
+mod interrupts;
 mod map;
+mod metrics_page;
 mod output;
 mod percentiles;
 mod ready;
+mod secrets;
 mod session;
 mod settings;
 mod shared_key;
 mod stack;
 mod tail;
 mod tracer;
+mod umask;
 mod up;
 mod work;
 

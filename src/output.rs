@@ -1,4 +1,4 @@
-//! How results are shown: a table for people, JSON for programs. Data goes to stdout, talk to stderr.
+//! Output of results: a table for people, JSON for programs. Data goes to stdout, messages to stderr.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 /// A column: its title, and the JSON pointer of its value.
 pub(crate) type Column = (&'static str, &'static str);
 
-/// Where results go.
+/// Writes results.
 pub(crate) trait Output: Send + Sync {
-    /// Things of one kind.
+    /// Resources of one kind.
     fn list(&self, columns: &[Column], values: &[Value]) -> io::Result<()>;
-    /// One thing with everything known of it.
+    /// One resource with all its properties.
     fn one(&self, value: &Value) -> io::Result<()>;
-    /// What was done, for people; programs have the exit code.
+    /// A line about what was done, for people; programs use the exit code.
     fn done(&self, text: &str) -> io::Result<()>;
-    /// Something is ready: a line for people, all that is needed to use it for programs.
+    /// A line about what is ready for people; all values needed to use it for programs.
     fn ready(&self, text: &str, value: &Value) -> io::Result<()>;
-    /// Figures that people were told already.
+    /// Figures, for programs; people have seen them already.
     fn summary(&self, value: &Value) -> io::Result<()>;
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn choose(json: bool) -> Box<dyn Output> {
     if json { Box::new(Json) } else { Box::new(People) }
 }
 
-/// Whether progress and colour are welcome.
+/// Whether stderr is a terminal, so that progress and colour may be shown.
 pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
@@ -95,7 +95,7 @@ impl Output for Json {
     }
 }
 
-/// A value in a table; absent ones are a dash.
+/// A value as a cell of a table; absent ones are a dash.
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
@@ -104,7 +104,7 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// Text without what could move a terminal's cursor.
+/// Text without control characters, which could move a terminal's cursor.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,6 +1,6 @@
 //! Sorted figures and their percentiles.
 
-use broker_config::time::Timestamp;
+use contract::time::Timestamp;
 
 use crate::work::Task;
 

@@ -1,30 +1,26 @@
 //! The ready file: everything a script or another command needs to use a running stack.
 
 use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use broker_config::settings::{BlobSettings, Secret};
+use broker_config::{
+    private,
+    settings::{BlobSettings, Secret},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::exit_codes::{Failure, UNREACHABLE};
 
-/// What the file holds; other readers may ignore fields that come later.
+/// Contents of the file; readers ignore unknown fields.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Ready {
-    /// The server.
     pub(crate) url: String,
-    /// The account.
     pub(crate) account: String,
-    /// Its key.
     pub(crate) key: String,
-    /// The broker's URL.
     pub(crate) broker: String,
-    /// The blob store.
     pub(crate) s3: ReadyS3,
 }
 
@@ -47,7 +43,7 @@ impl Ready {
         serde_json::from_slice(&text).with_context(|| format!("{} is not a ready file", path.display()))
     }
 
-    /// Writes the file so that nobody sees half of it, for the owner's eyes only.
+    /// Writes the file atomically, readable by its owner alone.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         write_private(path, &serde_json::to_vec_pretty(self)?)
     }
@@ -72,15 +68,9 @@ impl From<&BlobSettings> for ReadyS3 {
     }
 }
 
-/// Replaces a file at once, mode 0600.
+/// Replaces a file atomically, mode 0600; two processes may do so at the same time.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut temporary = PathBuf::from(path).into_os_string();
+    let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    private::replace_by(&PathBuf::from(temporary), path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }

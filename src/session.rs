@@ -1,58 +1,88 @@
-//! A server to work with: the configured one, or a stack of our own for as long as the work takes.
+//! The server of a command: the configured one, or a temporary stack for as long as the command runs.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::Context;
 use broker_config::{
-    blobs::Blobs,
+    removal,
     settings::{BlobSettings, BrokerSettings},
+    topology,
+};
+use clients::{
+    amqp::{AmqpError, Link},
+    blobs::Blobs,
 };
 use tempfile::TempDir;
 
 use crate::{
     client::Client,
     exit_codes::{Failure, USAGE},
+    interrupts::Interrupts,
     settings::{self, Server, ServerArgs},
-    stack::{Stack, StackSettings},
+    stack::{Stack, StackSettings, named},
 };
 
-/// Something to work with; close it when done.
+/// Times that a folder is removed at most.
+const REMOVE_TRIES: u32 = 10;
+/// Pause before it is looked at and removed again.
+const REMOVE_AGAIN: Duration = Duration::from_millis(300);
+
+/// The server of a command; close it when done.
 pub(crate) struct Session {
     pub(crate) client: Client,
     blobs: Option<BlobSettings>,
     broker: Option<BrokerSettings>,
     own: Option<(Stack, TempDir)>,
+    /// Set when the broker is external and had nothing of ours before.
+    cleans_broker: bool,
 }
 
 impl Session {
-    /// The configured server, or a stack of our own in a temporary folder.
-    pub(crate) async fn open(args: &ServerArgs) -> anyhow::Result<Session> {
+    /// Opens the configured server, or starts a stack in a temporary folder; `None` when a signal came first.
+    pub(crate) async fn open(args: &ServerArgs, interrupts: &mut Interrupts) -> anyhow::Result<Option<Session>> {
         match args.find()? {
-            Some(Server { client, blobs, broker }) => Ok(Session { client, blobs, broker, own: None }),
-            None => Session::start(StackSettings::default()).await,
+            Some(Server { client, blobs, broker }) => Ok(Some(Session { client, blobs, broker, own: None, cleans_broker: false })),
+            None => Session::start(StackSettings::default(), interrupts).await,
         }
     }
 
-    /// A stack of our own; its data folder is temporary.
-    pub(crate) async fn start(given: StackSettings) -> anyhow::Result<Session> {
+    /// Starts a stack with a temporary data folder; `None` when a signal came first, and what was begun is removed
+    /// then.
+    pub(crate) async fn start(given: StackSettings, interrupts: &mut Interrupts) -> anyhow::Result<Option<Session>> {
         let folder = tempfile::Builder::new().prefix("piecework-").tempdir().context("cannot make a temporary folder")?;
-        let stack = Stack::start(StackSettings { data: folder.path().to_owned(), ..given }).await?;
+        let given_broker = given.broker.as_deref().map(settings::broker);
+        let cleans_broker = match &given.broker {
+            Some(url) => match interrupts.unless(is_used(url)).await {
+                Some(is_used) => !is_used?,
+                None => return Ok(None),
+            },
+            None => false,
+        };
+        let settings = StackSettings { data: folder.path().to_owned(), ..given };
+        let stack = match Stack::start(settings, interrupts.wait()).await {
+            Ok(Some(stack)) => stack,
+            other => {
+                // A second signal ends even this.
+                interrupts.unless(remove(given_broker.filter(|_| cleans_broker), folder)).await;
+                return other.map(|_| None);
+            }
+        };
         let (client, blobs) = (stack.client()?, Some(stack.ready.blobs()));
         let broker = Some(settings::broker(&stack.ready.broker));
-        Ok(Session { client, blobs, broker, own: Some((stack, folder)) })
+        Ok(Some(Session { client, blobs, broker, own: Some((stack, folder)), cleans_broker }))
     }
 
-    /// Whether nobody else uses it.
+    /// Whether the stack belongs to this command alone.
     pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// The broker, where it is known.
+    /// The broker, if its address is known.
     pub(crate) fn broker(&self) -> Option<&BrokerSettings> {
         self.broker.as_ref()
     }
 
-    /// The blob store, where it is known.
+    /// The blob store, if its address is known.
     pub(crate) fn blob_settings(&self) -> Option<&BlobSettings> {
         self.blobs.as_ref()
     }
@@ -65,13 +95,49 @@ impl Session {
         Ok((Blobs::new(settings)?, bucket))
     }
 
-    /// Stops what was started for this session, and leaves nothing behind.
+    /// Stops and removes what was started for this session.
     pub(crate) async fn close(self) {
         if let Some((stack, folder)) = self.own {
             stack.stop(Duration::ZERO).await;
-            if let Err(error) = folder.close() {
-                tracing::warn!(%error, "temporary folder not removed");
-            }
+            remove(self.broker.filter(|_| self.cleans_broker), folder).await;
         }
     }
+}
+
+/// Removes what a stack leaves on an external broker, and its folder.
+async fn remove(broker: Option<BrokerSettings>, folder: TempDir) {
+    if let Some(broker) = broker
+        && let Err(error) = remove_topology(broker).await
+    {
+        tracing::warn!(%error, "cannot remove the exchanges and queues from the broker; the next start there uses them");
+    }
+    let path = folder.path();
+    for _ in 0..REMOVE_TRIES {
+        // A part that was still starting may make a file once more: the folder is gone when it is not there after a pause.
+        match removal::folder(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => tracing::debug!(%error, path = %path.display(), "the temporary folder is not removed yet"),
+            Ok(()) => {}
+        }
+        tokio::time::sleep(REMOVE_AGAIN).await;
+    }
+    if path.exists() {
+        tracing::warn!(path = %path.display(), "cannot remove the temporary folder");
+    }
+}
+
+/// Whether a dispatcher ever used this broker.
+async fn is_used(broker: &str) -> Result<bool, AmqpError> {
+    let link = Link::open(named(broker, "piecework")).await?;
+    let depth = link.depth(topology::EVENT_QUEUE).await;
+    link.close().await;
+    Ok(depth?.is_some())
+}
+
+/// Removes what the dispatcher declares for itself.
+async fn remove_topology(broker: BrokerSettings) -> Result<(), AmqpError> {
+    let link = Link::open(broker).await?;
+    let left = link.undeclare_unused(&topology::base()).await;
+    link.close().await;
+    left
 }

@@ -1,4 +1,4 @@
-//! Where things are and how to be let in: flags win over `PIECEWORK_…` variables, those over the settings file.
+//! Addresses and credentials: flags win over `PIECEWORK_…` variables, those over the settings file.
 //!
 //! The file is TOML with the flags' names (`server`, `url`, `account`, `key`, `broker`, `s3`), at
 //! `$PIECEWORK_CONFIG` or `~/.config/piecework/config.toml`; unknown names are an error.
@@ -12,12 +12,12 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use reqwest::Url;
 use serde::Deserialize;
 
-use crate::{client::Client, exit_codes::Failure, ready::Ready};
+use crate::{client::Client, exit_codes::Failure, ready::Ready, secrets};
 
 const REGION: &str = "us-east-1";
 const BUCKET: &str = "piecework";
 
-/// How an S3 store is named.
+/// Help text about the URL of an S3 store.
 pub(crate) const S3_HELP: &str = "S3 store as s3+http://KEY:SECRET@HOST:PORT/BUCKET?region=REGION (or s3+https://); without KEY:SECRET, \
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are used; AWS_REGION stands in for the region; Piecework's own files go to BUCKET-own, \
 or to the bucket named by &own=";
@@ -41,7 +41,7 @@ pub(crate) struct ServerArgs {
     pub(crate) s3: Option<String>,
 }
 
-/// A server, and its blob store where that is known.
+/// A server, and its blob store if that is known.
 pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) blobs: Option<BlobSettings>,
@@ -111,16 +111,52 @@ impl ServerArgs {
     }
 }
 
-/// The broker's URL for a part that runs alone: given, or from the settings file.
-pub(crate) fn broker_url(given: Option<String>) -> anyhow::Result<String> {
-    given
-        .map_or_else(|| Ok(File::read()?.broker), |given| anyhow::Ok(Some(given)))?
-        .ok_or_else(|| Failure::usage("no broker is given: --broker, PIECEWORK_BROKER, or `broker` in the settings file").into())
+/// Where a part finds its broker and its blob store. A file goes before a URL, which other users can see in the list of
+/// processes.
+#[derive(Clone, Default, Args)]
+pub(crate) struct ServiceArgs {
+    /// The broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST
+    #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
+    broker: Option<String>,
+    /// A file that holds the broker's URL
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_BROKER_FILE")]
+    broker_file: Option<PathBuf>,
+    #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
+    s3: Option<String>,
+    /// A file that holds the blob store's URL
+    #[arg(long, value_name = "FILE", env = "PIECEWORK_S3_FILE")]
+    s3_file: Option<PathBuf>,
 }
 
-/// The blob store's URL for a part that runs alone: given, or from the settings file.
-pub(crate) fn s3_url(given: Option<String>) -> anyhow::Result<Option<String>> {
-    given.map_or_else(|| Ok(File::read()?.s3), |given| Ok(Some(given)))
+impl std::fmt::Debug for ServiceArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceArgs").finish_non_exhaustive()
+    }
+}
+
+impl ServiceArgs {
+    /// The broker's URL, if it is given.
+    pub(crate) fn given_broker(&self) -> anyhow::Result<Option<String>> {
+        self.broker_file.as_deref().map_or_else(|| Ok(self.broker.clone()), |file| secrets::read_file(file).map(Some))
+    }
+
+    /// The blob store's URL, if it is given.
+    pub(crate) fn given_s3(&self) -> anyhow::Result<Option<String>> {
+        self.s3_file.as_deref().map_or_else(|| Ok(self.s3.clone()), |file| secrets::read_file(file).map(Some))
+    }
+
+    /// The broker's URL for a part that runs alone: given, or from the settings file.
+    pub(crate) fn broker(&self) -> anyhow::Result<String> {
+        let hint = "no broker is given: --broker-file, --broker, their variables, or `broker` in the settings file";
+        self.given_broker()?
+            .map_or_else(|| Ok(File::read()?.broker), |given| anyhow::Ok(Some(given)))?
+            .ok_or_else(|| Failure::usage(hint).into())
+    }
+
+    /// The blob store's URL for a part that runs alone: given, or from the settings file.
+    pub(crate) fn s3(&self) -> anyhow::Result<Option<String>> {
+        self.given_s3()?.map_or_else(|| Ok(File::read()?.s3), |given| Ok(Some(given)))
+    }
 }
 
 /// A broker by its URL.
@@ -139,7 +175,7 @@ pub(crate) fn parse_s3(text: &str) -> anyhow::Result<BlobSettings> {
     let host = url.host_str().ok_or_else(|| wrong("the S3 URL has no host"))?;
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let or_env = |text: &str, name: &str| if text.is_empty() { env::var(name).ok() } else { Some(decode(text)) };
+    let or_env = |text: &str, name: &str| if text.is_empty() { secrets::variable(name) } else { Some(decode(text)) };
     let access_key =
         or_env(url.username(), "AWS_ACCESS_KEY_ID").ok_or_else(|| wrong("the S3 URL has no key and AWS_ACCESS_KEY_ID is not set"))?;
     let secret_key = or_env(url.password().unwrap_or_default(), "AWS_SECRET_ACCESS_KEY")

@@ -1,43 +1,53 @@
-//! The whole house in one process: embedded servers, dispatcher, autoscaler, agents as children.
+//! All parts in one process: embedded servers, dispatcher, autoscaler, agents as children.
 //!
 //! ```text
 //! Stack::start   data folder ► broker, blobs ► dispatcher ► autoscaler ► healthy ► ready file
 //! Stack::stop    autoscaler ► agents drain ► dispatcher ► blobs, broker
 //! ```
 //! `up` keeps one until Ctrl-C; `demo`, `map`, `run` and `bench` start one of their own when no server is configured.
+//! A start that fails or is interrupted stops what has been started.
+
+mod parts;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use autoscaler::{Process, ProcessSettings};
-use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
+use broker_config::{
+    private,
+    settings::{BlobSettings, BrokerSettings, Secret},
 };
+use providers::{Process, ProcessSettings};
+use tokio::{sync::oneshot, task::JoinSet};
 
+use self::parts::{Part, Parts};
 use crate::{
     access::scheme,
     blob_events,
-    client::Client,
+    client::{Client, ClientError},
     data_folder::{DataFolder, Ports, Secrets, loopback},
-    exit_codes::{Failure, PART_ENDED},
+    full_disk,
     ready::Ready,
-    settings,
+    secrets, settings, umask,
 };
 
-/// The stack must be healthy after this long.
+/// Longest wait until the stack is healthy.
 const READY_MAX: Duration = Duration::from_secs(60);
-/// Each part must end after this long.
-const STOP_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for the parts of an interrupted start to end.
+const INTERRUPTED_STOP_MAX: Duration = Duration::from_secs(5);
+/// Time for all parts to end on a full disk: the broker takes no messages, so waiting longer has no use.
+const FULL_DISK_STOP_MAX: Duration = Duration::from_secs(8);
+/// Between two tries to write a ready file for which there was no room.
+const READY_FILE_RETRY: Duration = Duration::from_secs(1);
 const BROKER_USER: &str = "piecework";
 
-/// How a stack is set up.
+/// Settings of a stack.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StackSettings {
     pub(crate) data: PathBuf,
-    /// Where the door listens; a free loopback port when absent.
+    /// Where the API listens; a free loopback port when absent.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where the metrics are served; with the API when absent.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) account: Option<String>,
     pub(crate) key: Option<String>,
     /// A broker to use instead of the embedded one.
@@ -50,150 +60,73 @@ pub(crate) struct StackSettings {
     /// The URL that people and nodes are told, when it is not the address.
     pub(crate) public_url: Option<String>,
     pub(crate) access: dispatcher::Access,
+    /// The umask of tasks, when it is not that of this process.
+    pub(crate) task_umask: Option<u32>,
 }
 
 /// A running stack.
 pub(crate) struct Stack {
     pub(crate) ready: Ready,
-    broker: Option<embedded_broker::Broker>,
-    blobs: Option<embedded_blobs::Blobs>,
-    blob_events: Part,
-    nodes: Arc<Process>,
     parts: Parts,
     /// The one in the data folder first.
     pub(crate) ready_files: Vec<PathBuf>,
-    _data: DataFolder,
-}
-
-/// Parts of floor 1 that run as tasks of this process, each with its own stop.
-struct Parts {
-    dispatcher: Part,
-    autoscaler: Part,
-}
-
-struct Part {
-    name: &'static str,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Part {
-    fn start<F>(name: &'static str, run: impl FnOnce(Stop) -> F) -> Part
-    where
-        F: Future<Output = anyhow::Result<()>> + Send + 'static,
-    {
-        let (stop, stopped) = watch::channel(false);
-        Part { name, task: tokio::spawn(run(Stop(stopped))), stop }
-    }
-
-    /// Resolves with the reason when the part ends by itself.
-    async fn ended(&mut self) -> anyhow::Error {
-        let reason = match (&mut self.task).await {
-            Ok(Ok(())) => anyhow!("it stopped"),
-            Ok(Err(error)) => error,
-            Err(error) => error.into(),
-        };
-        let failure = Failure::new(PART_ENDED, format!("the {} ended by itself: {reason:#}", self.name), "the log says more");
-        reason.context(failure)
-    }
-
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        let abort = self.task.abort_handle();
-        match tokio::time::timeout(STOP_MAX, self.task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(part = self.name, error = format!("{error:#}"), "part ended with an error"),
-            Ok(Err(error)) => tracing::warn!(part = self.name, %error, "part failed"),
-            Err(_) => {
-                tracing::warn!(part = self.name, "part does not end; leaving it");
-                abort.abort();
-            }
-        }
-    }
-}
-
-struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    async fn wait(mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
-            tracing::debug!("whoever could stop this part is gone, so it stops");
-        }
-    }
+    /// Writes of ready files that had no room.
+    late: JoinSet<()>,
+    data: DataFolder,
 }
 
 impl Stack {
-    /// Starts everything and returns once a task could run.
-    pub(crate) async fn start(given: StackSettings) -> anyhow::Result<Stack> {
+    /// Starts everything and returns once a task could run; `None` when `interrupted` was ready first.
+    pub(crate) async fn start(given: StackSettings, interrupted: impl Future<Output = ()>) -> anyhow::Result<Option<Stack>> {
+        secrets::conceal()?;
+        // Clients that hold connections must not take the descriptors that files and agents need.
+        node_agent::raise_limits();
         let data = DataFolder::open(&given.data)?;
-        let secrets = data.secrets(given.account.clone(), given.key.clone())?;
-        let kept = data.ports();
-        let (on_event, events) = blob_events::channel();
-        let (broker, blobs) = tokio::try_join!(
-            start_broker(&given, &data, &secrets, kept.broker),
-            start_blobs(&given, &data, &secrets, kept.blobs, on_event)
-        )?;
-        let ports = Ports {
-            broker: broker.as_ref().map_or(kept.broker, |broker| broker.address().port()),
-            blobs: blobs.as_ref().map_or(kept.blobs, |blobs| blobs.address().port()),
+        let mut parts = Parts::default();
+        let started = tokio::select! {
+            started = begin(&mut parts, &data, &given) => Some(started),
+            () = interrupted => None,
         };
-        data.keep_ports(ports)?;
-        let broker_url = match (&broker, &given.broker) {
-            (Some(broker), _) => broker.url(),
-            (None, Some(url)) => url.clone(),
-            (None, None) => return Err(anyhow!("no broker")),
-        };
-        let followed = named(&broker_url, "piecework blob events");
-        let blob_events = Part::start("blob events", |stop| blob_events::relay(followed, events, stop.wait()));
-        let blob_settings = match (&blobs, &given.blobs) {
-            (_, Some(given)) => given.clone(),
-            (Some(blobs), None) => embedded_blob_settings(blobs, &secrets),
-            (None, None) => return Err(anyhow!("no blob store")),
-        };
-
-        let nodes = Arc::new(Process::open(process_settings(&data, &broker_url, &blob_settings)?).await?);
-        let (ready, is_ready) = oneshot::channel();
-        let dispatcher = dispatcher::Settings {
-            listen: given.listen.unwrap_or_else(|| loopback(0)),
-            public_url: given.public_url.clone(),
-            data: given.store.clone().unwrap_or_else(|| data.join("dispatcher")),
-            account: secrets.account.clone(),
-            keys: vec![Secret::new(secrets.key.clone())],
-            broker: named(&broker_url, "piecework dispatcher"),
-            blobs: blob_settings.clone(),
-            join_secret: None,
-            timers: Default::default(),
-            beat_ms: BEAT_MS,
-            access: given.access.clone(),
-        };
-        let mut dispatcher = Part::start("dispatcher", |stop| async move { Ok(dispatcher::run(dispatcher, ready, stop.wait()).await?) });
-        let address = tokio::select! {
-            // A dispatcher that ends drops its sender first; why it ended is the better answer.
-            Ok(address) = is_ready => address,
-            reason = dispatcher.ended() => return Err(reason),
-            () = tokio::time::sleep(READY_MAX) => anyhow::bail!("the dispatcher was not healthy after {READY_MAX:?}"),
-        };
-        let (scaled, provider) = (autoscaler::Settings::new(named(&broker_url, "piecework autoscaler")), nodes.clone());
-        let autoscaler = Part::start("autoscaler", |stop| async move { Ok(autoscaler::run(scaled, provider, stop.wait()).await?) });
-
-        let ready = Ready {
-            url: given.public_url.clone().unwrap_or_else(|| format!("{}://{}", scheme(&given.access), reachable(address))),
-            account: secrets.account,
-            key: secrets.key,
-            broker: broker_url,
-            s3: (&blob_settings).into(),
-        };
-        let ready_files = [Some(data.join("ready.json")), given.ready_file.clone()].into_iter().flatten().collect();
-        let stack = Stack { ready, broker, blobs, blob_events, nodes, parts: Parts { dispatcher, autoscaler }, ready_files, _data: data };
-        // By TLS or through something in front of us, our own address need not be one that clients may use.
-        if given.access.tls.is_none() && given.public_url.is_none() {
-            let client = stack.client()?;
-            let _: serde_json::Value = client.get("/piecework/health", &[]).await.context("the stack is not healthy")?;
+        if let Some(Ok(ready)) = started {
+            let ready_files = [Some(data.join("ready.json")), given.ready_file].into_iter().flatten().collect();
+            let mut stack = Stack { ready, parts, ready_files, late: JoinSet::new(), data };
+            return match stack.announce(&given.access, given.public_url.is_some()).await {
+                Ok(()) => Ok(Some(stack)),
+                Err(error) => {
+                    stack.stop(Duration::ZERO).await;
+                    Err(error)
+                }
+            };
         }
-        for path in &stack.ready_files {
-            stack.ready.write(path)?;
+        if tokio::time::timeout(INTERRUPTED_STOP_MAX, parts.stop(Duration::ZERO)).await.is_err() {
+            tracing::warn!("some parts of the interrupted start did not end in time; leaving them");
         }
-        Ok(stack)
+        started.map_or(Ok(None), |failed| failed.map(|_| None))
+    }
+
+    /// Checks whether it is well, and writes the ready files; one without room on its disk is written as soon as there is.
+    async fn announce(&mut self, access: &dispatcher::Access, is_behind_something: bool) -> anyhow::Result<()> {
+        // With TLS, or behind a proxy, our own address need not be one that clients may use.
+        if access.tls.is_none() && !is_behind_something {
+            match self.client()?.get::<serde_json::Value>("/piecework/health", &[]).await {
+                Ok(_) => {}
+                // The stack serves requests, but not all; the answer holds the reason.
+                Err(error @ ClientError::Refused { status: 503, .. }) => {
+                    tracing::warn!(%error, "the stack has started, but it is not healthy")
+                }
+                Err(error) => return Err(error).context("the stack is not healthy"),
+            }
+        }
+        for path in &self.ready_files {
+            match self.ready.write(path) {
+                Err(error) if full_disk::is_cause(&error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the ready file is written when there is room");
+                    self.late.spawn(write_with_room(self.ready.clone(), path.clone()));
+                }
+                written => written?,
+            }
+        }
+        Ok(())
     }
 
     /// A client of this stack.
@@ -201,43 +134,136 @@ impl Stack {
         Client::new(&self.ready.url, &self.ready.account, &Secret::new(self.ready.key.clone()))
     }
 
+    /// The file that keeps the account's key.
+    pub(crate) fn secrets_file(&self) -> PathBuf {
+        self.data.secrets_file()
+    }
+
     /// Resolves with the reason when a part ends by itself.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
-        tokio::select! {
-            reason = self.parts.dispatcher.ended() => reason,
-            reason = self.parts.autoscaler.ended() => reason,
+        self.parts.ended().await
+    }
+
+    /// Stops everything; agents get `patience` to return their tasks to the queue.
+    pub(crate) async fn stop(self, patience: Duration) {
+        if !full_disk::is_full(&self.data.join(".")) {
+            return self.stop_parts(patience).await;
+        }
+        tracing::warn!("the disk is full, so nothing can be given back: running tasks are ended, and run again after the next start");
+        if tokio::time::timeout(FULL_DISK_STOP_MAX, self.stop_parts(Duration::ZERO)).await.is_err() {
+            // The agents' stdin closes with this process, and their guardians kill their tasks.
+            tracing::warn!("some parts did not end in time; ending without them");
         }
     }
 
-    /// Stops everything; agents get `patience` to give back what they run, for the next start.
-    pub(crate) async fn stop(self, patience: Duration) {
+    async fn stop_parts(mut self, patience: Duration) {
+        self.late.shutdown().await;
         for path in &self.ready_files {
             if let Err(error) = std::fs::remove_file(path) {
-                tracing::debug!(path = %path.display(), %error, "ready file is gone already");
+                tracing::debug!(path = %path.display(), %error, "the ready file has been removed already");
             }
         }
-        self.parts.autoscaler.stop().await;
-        self.nodes.stop(patience).await;
-        self.parts.dispatcher.stop().await;
-        let stop_blobs = async {
-            if let Some(blobs) = self.blobs {
-                blobs.stop().await;
-            }
-        };
-        // The relay ends once the store has told its last event.
-        tokio::join!(stop_blobs, self.blob_events.stop());
-        if let Some(broker) = self.broker {
-            broker.stop().await;
+        self.parts.stop(patience).await;
+    }
+}
+
+/// Tries until the disk takes the file.
+async fn write_with_room(ready: Ready, path: PathBuf) {
+    loop {
+        tokio::time::sleep(READY_FILE_RETRY).await;
+        match ready.write(&path) {
+            Ok(()) => return tracing::info!(path = %path.display(), "the ready file is written"),
+            Err(error) if full_disk::is_cause(&error) => {}
+            Err(error) => return tracing::error!(error = format!("{error:#}"), "the ready file cannot be written"),
         }
     }
 }
 
-/// Time between the beats of an agent on this machine.
-pub(crate) const BEAT_MS: u64 = 2_000;
+/// Starts everything; each part is recorded as soon as it runs.
+async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> anyhow::Result<Ready> {
+    if given.listen.is_some() {
+        let store = given.store.clone().unwrap_or_else(|| data.join("dispatcher"));
+        private::folder(&store).with_context(|| format!("cannot use {}", store.display()))?;
+        // Without TLS, because it is not set up yet.
+        full_disk::wait_for_room(&store, given.listen.filter(|_| given.access.tls.is_none())).await?;
+    }
+    let secrets = data.secrets(given.account.clone(), given.key.clone())?;
+    let kept = data.ports();
+    let (on_event, events) = blob_events::channel();
+    (parts.broker, parts.blobs) =
+        tokio::try_join!(start_broker(given, data, &secrets, kept.broker), start_blobs(given, data, &secrets, kept.blobs, on_event))?;
+    let ports = Ports {
+        broker: parts.broker.as_ref().map_or(kept.broker, |broker| broker.address().port()),
+        blobs: parts.blobs.as_ref().map_or(kept.blobs, |blobs| blobs.address().port()),
+    };
+    match data.keep_ports(ports) {
+        Err(error) if full_disk::is_cause(&error) => {
+            tracing::warn!(error = format!("{error:#}"), "the next start may serve the broker and the blob store at other ports")
+        }
+        kept => kept?,
+    }
+    let broker_url = match (&parts.broker, &given.broker) {
+        (Some(broker), _) => broker.url(),
+        (None, Some(url)) => url.clone(),
+        (None, None) => return Err(anyhow!("no broker")),
+    };
+    let followed = named(&broker_url, "piecework blob-events");
+    parts.blob_events = Some(Part::start("blob events", |stop| blob_events::relay(followed, events, stop.wait())));
+    let blob_settings = match (&parts.blobs, &given.blobs) {
+        (_, Some(given)) => given.clone(),
+        (Some(blobs), None) => embedded_blob_settings(blobs, &secrets),
+        (None, None) => return Err(anyhow!("no blob store")),
+    };
 
-/// The broker's settings with a name its operators see.
+    let nodes = Arc::new(Process::open(process_settings(data, &broker_url, &blob_settings, given.task_umask)?).await?);
+    parts.nodes = Some(nodes.clone());
+    let (ready, is_ready) = oneshot::channel();
+    let settings = dispatcher::Settings {
+        listen: given.listen.unwrap_or_else(|| loopback(0)),
+        metrics_listen: given.metrics_listen,
+        public_url: given.public_url.clone(),
+        data: given.store.clone().unwrap_or_else(|| data.join("dispatcher")),
+        account: secrets.account.clone(),
+        keys: vec![Secret::new(secrets.key.clone())],
+        broker: named(&broker_url, "piecework dispatcher"),
+        blobs: blob_settings.clone(),
+        join_secret: None,
+        timers: Default::default(),
+        heartbeat_ms: HEARTBEAT_MS,
+        access: given.access.clone(),
+    };
+    let run = |stop: parts::Stop| async move { Ok(dispatcher::run(settings, ready, stop.wait()).await?) };
+    let dispatcher = parts.dispatcher.insert(Part::start("dispatcher", run));
+    let address = tokio::select! {
+        // A dispatcher that ends drops its sender first; the reason of its end is the better error.
+        Ok(address) = is_ready => address,
+        reason = dispatcher.ended() => return Err(reason),
+        () = tokio::time::sleep(READY_MAX) => anyhow::bail!("the dispatcher was not healthy after {READY_MAX:?}"),
+    };
+    let scaled = autoscaler::Settings::new(named(&broker_url, "piecework autoscaler"));
+    parts.autoscaler = Some(Part::start("autoscaler", |stop| async move { Ok(autoscaler::run(scaled, nodes, stop.wait()).await?) }));
+    Ok(Ready {
+        url: given.public_url.clone().unwrap_or_else(|| format!("{}://{}", scheme(&given.access), reachable(address))),
+        account: secrets.account,
+        key: secrets.key,
+        broker: broker_url,
+        s3: (&blob_settings).into(),
+    })
+}
+
+/// Time between the heartbeats of an agent on this machine.
+pub(crate) const HEARTBEAT_MS: u64 = 2_000;
+
+/// The broker's settings with a connection name for its operators.
 pub(crate) fn named(url: &str, name: &str) -> BrokerSettings {
     BrokerSettings { name: name.to_owned(), ..settings::broker(url) }
+}
+
+/// A part's folder, restricted to its owner if an earlier build left it open.
+fn made(data: &DataFolder, name: &str) -> anyhow::Result<PathBuf> {
+    let path = data.join(name);
+    private::folder(&path).with_context(|| format!("cannot use {}", path.display()))?;
+    Ok(path)
 }
 
 async fn start_broker(
@@ -249,7 +275,8 @@ async fn start_broker(
     if given.broker.is_some() {
         return Ok(None);
     }
-    let settings = embedded_broker::Settings::new(loopback(port), data.join("broker"), BROKER_USER, secrets.broker_password.clone());
+    let folder = made(data, "broker")?;
+    let settings = embedded_broker::Settings::new(loopback(port), folder, BROKER_USER, secrets.broker_password.clone());
     Ok(Some(embedded_broker::Broker::start(settings).await.context("the embedded broker did not start")?))
 }
 
@@ -264,7 +291,7 @@ async fn start_blobs(
         return Ok(None);
     }
     let (access, secret) = (secrets.s3_access_key.clone(), secrets.s3_secret_key.clone());
-    let mut settings = embedded_blobs::Settings::new(loopback(port), data.join("blobs"), access, secret);
+    let mut settings = embedded_blobs::Settings::new(loopback(port), made(data, "blobs")?, access, secret);
     settings.on_event = Some(on_event);
     Ok(Some(embedded_blobs::Blobs::start(settings).await.context("the embedded blob store did not start")?))
 }
@@ -280,16 +307,15 @@ fn embedded_blob_settings(blobs: &embedded_blobs::Blobs, secrets: &Secrets) -> B
     }
 }
 
-/// How agents are started: this executable, with addresses and secrets in the environment rather than the list of processes.
-fn process_settings(data: &DataFolder, broker: &str, blobs: &BlobSettings) -> anyhow::Result<ProcessSettings> {
+/// How agents are started: by this executable.
+fn process_settings(data: &DataFolder, broker: &str, blobs: &BlobSettings, task_umask: Option<u32>) -> anyhow::Result<ProcessSettings> {
+    let task_umask = task_umask.map(|mask| (umask::VARIABLE.into(), umask::format(mask).into()));
     Ok(ProcessSettings {
         program: std::env::current_exe().context("this executable cannot be found")?,
         arguments: vec!["agent".into()],
-        environment: vec![
-            ("PIECEWORK_BROKER".into(), broker.into()),
-            ("PIECEWORK_S3".into(), settings::format_s3(blobs)?.into()),
-            ("PIECEWORK_TASK_NICE".into(), "5".into()),
-        ],
+        environment: [("PIECEWORK_TASK_NICE".into(), "5".into())].into_iter().chain(task_umask).collect(),
+        broker: Secret::new(broker),
+        s3: Some(Secret::new(settings::format_s3(blobs)?)),
         state: data.join("nodes"),
     })
 }
@@ -297,4 +323,31 @@ fn process_settings(data: &DataFolder, broker: &str, blobs: &BlobSettings) -> an
 /// An address that clients on this machine can use.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_codes::{self, PART_ENDED};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_part_ends_first_is_named_and_the_rest_stops_in_order() {
+        type Pick = fn(&mut Stack) -> &mut Part;
+        let parts: [(&str, Pick); 3] = [
+            ("dispatcher", |stack| stack.parts.dispatcher.as_mut().unwrap()),
+            ("autoscaler", |stack| stack.parts.autoscaler.as_mut().unwrap()),
+            ("blob events", |stack| stack.parts.blob_events.as_mut().unwrap()),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        for (name, part) in parts {
+            let settings = StackSettings { data: folder.path().to_owned(), ..StackSettings::default() };
+            let mut stack = Stack::start(settings, std::future::pending()).await.unwrap().unwrap();
+            part(&mut stack).task.as_ref().unwrap().abort();
+            let reason = stack.ended().await;
+            assert_eq!(exit_codes::of(&reason), PART_ENDED);
+            assert!(reason.to_string().contains(name), "{reason}");
+            // No future is polled after its end, and the data folder is free for the next start.
+            stack.stop(Duration::ZERO).await;
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Reads a task's file from where it was read last, also while it grows.
+//! Reads a task's file in pieces, also while it grows.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::client::{Client, ClientError, path};
 /// Bytes asked for at once.
 const RANGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A file and how far it was read.
+/// A file and the number of bytes read so far.
 pub(crate) struct Tail {
     path: String,
     offset: u64,
@@ -31,10 +31,10 @@ impl Tail {
         Ok(())
     }
 
-    /// What follows; empty at the present end.
+    /// The next bytes; empty at the present end.
     pub(crate) async fn next(&mut self, client: &Client) -> Result<Bytes, ClientError> {
         let more = match client.file_range(&self.path, self.offset, RANGE_BYTES).await {
-            // Nothing is behind the end.
+            // The file has no bytes beyond this offset.
             Err(ClientError::Refused { status: 416, .. }) => Bytes::new(),
             Err(error) if self.is_absent(&error) => Bytes::new(),
             more => more?,

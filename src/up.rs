@@ -1,19 +1,21 @@
-//! `piecework up`: starts the stack, says how to use it, keeps it until Ctrl-C.
+//! `piecework up`: starts the stack, prints how to use it, keeps it until Ctrl-C.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     access::AccessArgs,
     exit_codes::Failure,
     output::Output,
-    settings::{S3_HELP, parse_s3},
+    settings::{ServiceArgs, parse_s3},
     stack::{Stack, StackSettings},
+    umask,
 };
 
-/// Agents get this long to give back what they run.
+/// Time that agents get to return their tasks to the queue.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Starts everything on this machine and keeps it until Ctrl-C
@@ -25,17 +27,17 @@ pub(crate) struct UpArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "PIECEWORK_LISTEN", default_value = "127.0.0.1:7373")]
     listen: SocketAddr,
+    /// Where metrics are served for Prometheus, instead of at /metrics of the API
+    #[arg(long, value_name = "ADDR", env = "PIECEWORK_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
     /// The account's name; made once and kept in the data folder
     #[arg(long, value_name = "NAME", env = "PIECEWORK_ACCOUNT")]
     account: Option<String>,
     /// The account's key; made once and kept in the data folder
     #[arg(long, value_name = "BASE64", env = "PIECEWORK_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// A broker to use instead of the embedded one, as amqp://USER:PASSWORD@HOST:PORT/VHOST
-    #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
-    broker: Option<String>,
-    #[arg(long, value_name = "URL", env = "PIECEWORK_S3", hide_env_values = true, help = S3_HELP)]
-    s3: Option<String>,
+    #[command(flatten)]
+    services: ServiceArgs,
     /// Where the dispatcher keeps its state, as sqlite:DIR; in the data folder when absent
     #[arg(long, value_name = "URL", env = "PIECEWORK_STORE")]
     store: Option<String>,
@@ -49,38 +51,43 @@ pub(crate) struct UpArgs {
     ready_file: Option<PathBuf>,
 }
 
-/// Runs until Ctrl-C or SIGTERM; a second one stops at once.
+/// Runs until Ctrl-C or SIGTERM; a Ctrl-C after that stops at once.
 pub(crate) async fn run(args: UpArgs, out: &dyn Output) -> anyhow::Result<u8> {
     let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let settings = StackSettings {
         data: args.data,
         listen: Some(args.listen),
+        metrics_listen: args.metrics_listen,
         account: args.account,
         key: args.access.first_key()?.or(args.key),
-        broker: args.broker,
-        blobs: args.s3.as_deref().map(parse_s3).transpose()?,
+        broker: args.services.given_broker()?,
+        blobs: args.services.given_s3()?.as_deref().map(parse_s3).transpose()?,
         store: args.store.as_deref().map(parse_store).transpose()?,
         ready_file: args.ready_file,
         public_url: args.public_url,
         access: args.access.access(),
+        task_umask: Some(umask::for_owner_only()),
     };
-    let mut stack = tokio::select! {
-        stack = Stack::start(settings) => stack?,
-        _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
-        _ = terms.recv() => return Ok(crate::exit_codes::INTERRUPTED),
+    let interrupted = async {
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terms.recv() => {}
+        }
     };
+    let Some(mut stack) = Stack::start(settings, interrupted).await? else { return Ok(crate::exit_codes::INTERRUPTED) };
     announce(&stack, out)?;
     let failed = tokio::select! {
         reason = stack.ended() => Some(reason),
         _ = interrupts.recv() => None,
         _ = terms.recv() => None,
     };
-    if failed.is_none() {
-        eprintln!("stopping; running tasks go back to the queue (Ctrl-C again stops at once)");
+    match &failed {
+        Some(reason) => tracing::error!(reason = format!("{reason:#}"), "stopping; running tasks go back to the queue"),
+        None => eprintln!("stopping; running tasks go back to the queue (Ctrl-C again stops at once)"),
     }
     tokio::select! {
         () = stack.stop(DRAIN_MAX) => {}
-        // The agents' leashes close with this process, and their guardians end what they ran.
+        // The agents' stdin closes with this process, and their guardians kill their tasks.
         _ = interrupts.recv() => return Ok(crate::exit_codes::INTERRUPTED),
     }
     failed.map_or(Ok(crate::exit_codes::OK), Err)
@@ -88,12 +95,14 @@ pub(crate) async fn run(args: UpArgs, out: &dyn Output) -> anyhow::Result<u8> {
 
 fn announce(stack: &Stack, out: &dyn Output) -> anyhow::Result<()> {
     let ready = &stack.ready;
-    eprintln!("account {}, key {}", ready.account, ready.key);
+    eprintln!("account {}; its key is `key` in {}, which only you may read", ready.account, stack.secrets_file().display());
     eprintln!("use it from another terminal:");
     eprintln!("  export PIECEWORK_SERVER={}", stack.ready_files[0].display());
     eprintln!("  piecework run -- echo hello");
     eprintln!("an Azure Batch client takes the URL as its endpoint, and the account and key as its shared key");
-    out.ready(&format!("piecework is ready at {}", ready.url), &serde_json::to_value(ready)?)?;
+    // Programs read the secrets from the ready file: stdout often ends in a log.
+    let printed = json!({ "url": ready.url, "account": ready.account, "ready_file": stack.ready_files[0] });
+    out.ready(&format!("piecework is ready at {}", ready.url), &printed)?;
     Ok(())
 }
 

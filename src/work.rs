@@ -1,8 +1,8 @@
-//! What `run`, `map`, `demo` and `bench` do with pools, jobs and tasks over the REST API.
+//! Requests about pools, jobs and tasks that `run`, `map`, `demo` and `bench` share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use broker_config::ids::PoolId;
+use contract::ids::PoolId;
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::RngExt;
 use serde::Deserialize;
@@ -13,10 +13,12 @@ use crate::{
     exit_codes::{FAILED, Failure},
 };
 
-/// Between two looks at something that changes by itself.
-pub(crate) const LOOK: Duration = Duration::from_millis(50);
-/// Between two looks at the counts of a job.
-pub(crate) const LOOK_COUNTS: Duration = Duration::from_millis(200);
+/// Period of the polls of one resource.
+pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(50);
+/// Period of the polls of a job's counts.
+pub(crate) const COUNTS_POLL_PERIOD: Duration = Duration::from_millis(200);
+/// Longest wait for a deletion; the server completes it anyway.
+const GONE_MAX: Duration = Duration::from_secs(20);
 /// Tasks of one request, as Azure has it.
 const TASKS_PER_REQUEST: usize = 100;
 /// Requests that add tasks at the same time.
@@ -36,7 +38,7 @@ pub(crate) struct Task {
     pub(crate) execution_info: ExecutionInfo,
 }
 
-/// How a task went.
+/// The execution of a task.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ExecutionInfo {
@@ -63,7 +65,7 @@ impl Task {
         self.execution_info.result.as_deref() == Some("success")
     }
 
-    /// Why it failed, in words.
+    /// The failure in words.
     pub(crate) fn reason(&self) -> String {
         let info = &self.execution_info;
         match (&info.failure_info, info.exit_code) {
@@ -78,7 +80,7 @@ impl Task {
     }
 }
 
-/// How many tasks of a job are where.
+/// Numbers of a job's tasks by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) active: u64,
@@ -106,6 +108,28 @@ pub(crate) fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
+/// Deletes a resource and waits until it is gone, for `GONE_MAX` at most; a resource that does not exist is no error.
+pub(crate) async fn remove(client: &Client, target: &str) -> Result<(), ClientError> {
+    match client.delete(target).await {
+        Err(error) if error.is_not_found() => return Ok(()),
+        // The deletion is under way already.
+        Err(error) if error.exit_code() == crate::exit_codes::CONFLICT => {}
+        other => other?,
+    }
+    let until = Instant::now() + GONE_MAX;
+    loop {
+        match client.get::<Value>(target, &[]).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) if Instant::now() > until => {
+                tracing::warn!(what = target, "a deletion takes longer than {GONE_MAX:?}; the server completes it");
+                return Ok(());
+            }
+            Ok(_) => tokio::time::sleep(POLL_PERIOD).await,
+        }
+    }
+}
+
 /// A policy that follows the queue.
 pub(crate) fn policy(min_nodes: u32, max_nodes: u32, idle_ms: u64) -> Value {
     json!({ "minNodes": min_nodes, "maxNodes": max_nodes, "reactMs": 0, "idleMs": idle_ms, "deallocation": "taskcompletion" })
@@ -120,7 +144,7 @@ pub(crate) fn new_name(kind: &str) -> String {
     format!("{kind}-{:012x}", rand::rng().random::<u64>() >> 16)
 }
 
-/// Creates a pool of nodes of whatever machines the provider has.
+/// Creates a pool of the provider's default machines.
 pub(crate) async fn create_pool(client: &Client, pool: &PoolId, shape: &PoolShape) -> Result<(), ClientError> {
     let body = json!({
         "id": pool,
@@ -177,41 +201,81 @@ struct AddResult {
 #[derive(Deserialize)]
 struct AddError {
     code: String,
+    #[serde(default)]
+    message: AddMessage,
+    #[serde(default)]
+    values: Vec<AddValue>,
 }
 
-/// Adds tasks to a job, a hundred to a request.
+#[derive(Default, Deserialize)]
+struct AddMessage {
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct AddValue {
+    key: String,
+    value: String,
+}
+
+impl AddError {
+    fn text(&self) -> String {
+        let values: String = self.values.iter().map(|AddValue { key, value }| format!(", {key}: {value}")).collect();
+        format!("{}{values} ({})", self.message.value.lines().next().unwrap_or_default(), self.code)
+    }
+}
+
+/// A task that the server refused for good.
+pub(crate) struct RefusedTask {
+    pub(crate) id: String,
+    pub(crate) reason: String,
+}
+
+/// Adds tasks to a job, a hundred to a request; one that is refused is an error.
 pub(crate) async fn add_tasks(client: &Client, job: &str, tasks: Vec<Value>) -> anyhow::Result<()> {
-    let chunks: Vec<Vec<Value>> = tasks.chunks(TASKS_PER_REQUEST).map(<[Value]>::to_vec).collect();
-    stream::iter(chunks).map(|chunk| add_chunk(client, job, chunk)).buffer_unordered(ADDING_MAX).try_collect::<Vec<()>>().await?;
-    Ok(())
+    match offer_tasks(client, job, tasks).await?.into_iter().next() {
+        None => Ok(()),
+        Some(RefusedTask { id, reason }) => {
+            Err(Failure::new(crate::exit_codes::REFUSED, format!("task {id} was refused: {reason}"), "").into())
+        }
+    }
 }
 
-async fn add_chunk(client: &Client, job: &str, mut chunk: Vec<Value>) -> anyhow::Result<()> {
+/// Adds tasks to a job, a hundred to a request; returns those that are refused.
+pub(crate) async fn offer_tasks(client: &Client, job: &str, tasks: Vec<Value>) -> anyhow::Result<Vec<RefusedTask>> {
+    let chunks: Vec<Vec<Value>> = tasks.chunks(TASKS_PER_REQUEST).map(<[Value]>::to_vec).collect();
+    let adding = stream::iter(chunks).map(|chunk| add_chunk(client, job, chunk)).buffer_unordered(ADDING_MAX);
+    Ok(adding.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+}
+
+async fn add_chunk(client: &Client, job: &str, mut chunk: Vec<Value>) -> anyhow::Result<Vec<RefusedTask>> {
     let target = path(&["jobs", job, "addtaskcollection"]);
+    let mut refused = vec![];
     for _ in 0..RESENDS_MAX {
         let answer = client.post(&target, Some(&json!({ "value": chunk }))).await?;
         let answer: AddAnswer = serde_json::from_slice(&answer)?;
         let mut again = vec![];
         for result in answer.value {
-            match (result.status.as_str(), result.error.as_ref().map(|error| error.code.as_str())) {
-                ("success", _) | (_, Some("TaskExists")) => {}
+            match (result.status.as_str(), &result.error) {
+                ("success", _) => {}
+                (_, Some(error)) if error.code == "TaskExists" => {}
                 ("servererror", _) => again.push(result.task_id),
-                (_, code) => {
-                    let what = format!("task {} was refused ({})", result.task_id, code.unwrap_or("no reason given"));
-                    return Err(Failure::new(crate::exit_codes::REFUSED, what, "").into());
+                (_, error) => {
+                    let reason = error.as_ref().map_or_else(|| "no reason given".to_owned(), AddError::text);
+                    refused.push(RefusedTask { id: result.task_id, reason });
                 }
             }
         }
         if again.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
         chunk.retain(|task| task["id"].as_str().is_some_and(|id| again.iter().any(|other| other == id)));
-        tokio::time::sleep(LOOK_COUNTS).await;
+        tokio::time::sleep(COUNTS_POLL_PERIOD).await;
     }
     Err(Failure::new(FAILED, format!("the server did not take {} tasks in {RESENDS_MAX} tries", chunk.len()), "look at its log").into())
 }
 
-/// How many tasks of a job are where.
+/// Numbers of a job's tasks by state.
 pub(crate) async fn counts(client: &Client, job: &str) -> Result<Counts, ClientError> {
     let answer: CountsAnswer = client.get(&path(&["jobs", job, "taskcounts"]), &[]).await?;
     Ok(answer.task_counts)
@@ -224,7 +288,7 @@ pub(crate) async fn wait(client: &Client, job: &str) -> Result<Counts, ClientErr
         if counts.active + counts.running == 0 {
             return Ok(counts);
         }
-        tokio::time::sleep(LOOK_COUNTS).await;
+        tokio::time::sleep(COUNTS_POLL_PERIOD).await;
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use broker_config::ids::{ApplicationId, PackageVersion};
 use clap::{Args, Subcommand};
+use contract::ids::{ApplicationId, PackageVersion};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -86,14 +86,14 @@ pub(crate) async fn run(command: AppCommand, out: &dyn Output) -> anyhow::Result
     Ok(OK)
 }
 
-/// Where an application, or one version of it, is.
+/// Path of an application, or of one version of it.
 fn place(application: &ApplicationId, version: Option<&PackageVersion>) -> String {
     let mut segments = vec!["piecework", "applications", application.as_str()];
     segments.extend(version.into_iter().flat_map(|version| ["versions", version.as_str()]));
     path(&segments)
 }
 
-/// Adds the names of its versions to an application; one that nodes cannot get yet is said to be pending.
+/// Adds the names of the versions to an application; one that nodes cannot get yet is marked as pending.
 fn name_versions(application: &mut Value) {
     let name = |package: &Value| {
         let version = package["version"].as_str().unwrap_or_default();
@@ -119,7 +119,7 @@ async fn upload(args: &UploadArgs, out: &dyn Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The length of a zip; what is none is refused before it has travelled.
+/// The length of a zip; a file of another format is refused before the upload.
 async fn check(file: &PathBuf) -> anyhow::Result<u64> {
     let shown = file.display();
     let failure = |error: std::io::Error| Failure::usage(format!("cannot read {shown}: {error}"));
@@ -133,7 +133,7 @@ async fn check(file: &PathBuf) -> anyhow::Result<u64> {
     is_zip.await.map_err(failure)?.ok_or_else(|| Failure::usage(format!("{shown} is not a zip")).into())
 }
 
-/// Makes an application unless it is there.
+/// Creates an application unless it exists.
 async fn create(client: &Client, id: &ApplicationId) -> anyhow::Result<()> {
     let at = place(id, None);
     match client.get::<Value>(&at, &[]).await {

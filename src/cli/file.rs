@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
-use broker_config::ids::{JobId, TaskId};
 use clap::Subcommand;
+use contract::ids::{JobId, TaskId};
 use serde_json::Value;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! `piecework job …`.
 
-use broker_config::ids::{JobId, PoolId};
 use clap::Subcommand;
+use contract::ids::{JobId, PoolId};
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! The command line: one file for each noun, one function for each verb; every verb parses, calls, shows.
+//! The command line: one file for each noun, one function for each verb, which parses, calls and prints.
 
 mod app;
 mod file;
@@ -22,7 +22,7 @@ use crate::{
     exit_codes::{self, FAILED},
     map::{self, MapArgs},
     output::{self, Output},
-    tracer,
+    secrets, tracer,
     up::{self, UpArgs},
 };
 
@@ -82,15 +82,15 @@ enum Command {
 }
 
 impl Command {
-    /// An agent is one of many on its machine and does little by itself; a tile is rendered by one thread.
+    /// Whether a single thread is enough: an agent is one of many on its machine, and a tile is rendered by one thread.
     fn is_small(&self) -> bool {
         matches!(self, Command::Agent(_) | Command::TraceTile(_) | Command::TraceMerge(_))
     }
 
     fn log_default(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info,lapin=off,s3s=off",
-            _ => "error,lapin=off",
+            Command::Up(_) | Command::Agent(_) | Command::Dispatcher(_) | Command::Autoscaler(_) => "info",
+            _ => "error",
         }
     }
 }
@@ -102,23 +102,31 @@ pub(crate) fn main() -> ExitCode {
         return node_agent::guardian();
     }
     let cli = Cli::parse();
-    let filter = EnvFilter::builder().parse_lossy(cli.log.as_deref().unwrap_or(cli.command.log_default()));
+    secrets::take_variables();
+    let filter = EnvFilter::builder().parse_lossy(log_filter(cli.log.as_deref().unwrap_or(cli.command.log_default())));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(output::is_terminal()).init();
     let result = runtime(&cli.command).and_then(|runtime| {
         let result = runtime.block_on(run(cli));
-        // Blocking calls that are still under way must not hold up the end.
+        // Blocking calls that are still under way must not delay the end.
         runtime.shutdown_background();
         result
     });
     match result {
         Ok(code) => ExitCode::from(code),
-        // Whoever read our output has seen enough.
+        // The reader of our output closed the pipe, so it needs no more.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::from(exit_codes::OK),
         Err(error) => {
             report(&error);
             ExitCode::from(exit_codes::of(&error).max(FAILED))
         }
     }
+}
+
+/// The log filter. Libraries that log ordinary events as errors, such as a closed connection, are included only where
+/// the filter names them: our own code logs what becomes of connections.
+fn log_filter(given: &str) -> String {
+    let quiet = ["lapin", "s3s"].into_iter().filter(|library| !given.contains(library));
+    quiet.map(|library| format!("{library}=off,")).collect::<String>() + given
 }
 
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -158,7 +166,7 @@ fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn report(error: &anyhow::Error) {
-    // A failure tells it all; other errors are told with their causes.
+    // A failure has its whole text; other errors are shown with their causes.
     match error.downcast_ref::<exit_codes::Failure>() {
         Some(failure) => eprintln!("error: {failure}"),
         None => eprintln!("error: {error:#}"),
@@ -170,6 +178,12 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn noisy_libraries_are_heard_when_they_are_named() {
+        assert_eq!(log_filter("info"), "lapin=off,s3s=off,info");
+        assert_eq!(log_filter("warn,lapin=debug"), "s3s=off,warn,lapin=debug");
+    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -1,7 +1,7 @@
 //! `piecework node …`.
 
-use broker_config::ids::{NodeId, PoolId};
 use clap::Subcommand;
+use contract::ids::{NodeId, PoolId};
 use serde_json::{Value, json};
 
 use crate::{

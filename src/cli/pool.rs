@@ -1,7 +1,7 @@
 //! `piecework pool …`.
 
-use broker_config::ids::PoolId;
 use clap::{Args, Subcommand};
+use contract::ids::PoolId;
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! `piecework queue …`: what waits in the broker, whichever it is.
+//! `piecework queue …`: messages that wait in the broker, embedded or not.
 
 use clap::Subcommand;
 use serde_json::Value;

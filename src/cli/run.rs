@@ -2,15 +2,15 @@
 
 use std::io::{self, Write};
 
-use broker_config::ids::PoolId;
 use clap::Args;
+use contract::ids::PoolId;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    client::{Client, path},
+    client::{Client, ClientError, path},
     command_line,
     exit_codes::{FAILED, INTERRUPTED},
+    interrupts::Interrupts,
     session::Session,
     settings::ServerArgs,
     tail::Tail,
@@ -24,7 +24,7 @@ const TASK: &str = "task";
 pub(crate) struct RunArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The pool; `default` is made on first use and follows its queue
+    /// The pool; `default` is made on first use, follows its queue, and stays for the next use
     #[arg(long, default_value = "default")]
     pool: PoolId,
     /// Keep the job afterwards
@@ -36,32 +36,41 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let session = Session::open(&args.server).await?;
-    let result = run_task(&session.client, &args).await;
+    let mut interrupts = Interrupts::listen()?;
+    let Some(session) = Session::open(&args.server, &mut interrupts).await? else { return Ok(INTERRUPTED) };
+    let job = work::new_name("run");
+    let result = interrupts.unless(run_task(&session.client, &args, &job)).await;
+    let cleaned = match args.keep {
+        true => {
+            eprintln!("job {job} is kept");
+            Some(Ok(()))
+        }
+        // A second signal ends even this.
+        false => interrupts.unless(delete(&session.client, &job)).await,
+    };
     session.close().await;
-    result
+    let (Some(result), Some(cleaned)) = (result, cleaned) else { return Ok(INTERRUPTED) };
+    let code = result?;
+    cleaned?;
+    Ok(code)
 }
 
-async fn run_task(client: &Client, args: &RunArgs) -> anyhow::Result<u8> {
+/// Deletes the job, which may not exist yet.
+async fn delete(client: &Client, job: &str) -> Result<(), ClientError> {
+    match client.delete(&path(&["jobs", job])).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+async fn run_task(client: &Client, args: &RunArgs, job: &str) -> anyhow::Result<u8> {
     if args.pool == "default".parse()? {
         work::ensure_pool(client, &args.pool, &work::default_pool(None)).await?;
     }
-    let job = work::new_name("run");
-    work::create_job(client, &job, &args.pool, None).await?;
+    work::create_job(client, job, &args.pool, None).await?;
     let body = json!({ "id": TASK, "commandLine": command_line::of(&args.command) });
-    client.post(&path(&["jobs", &job, "tasks"]), Some(&body)).await?;
-    let (mut interrupts, mut terms) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let result = tokio::select! {
-        result = follow(client, &job) => result,
-        _ = interrupts.recv() => Ok(INTERRUPTED),
-        _ = terms.recv() => Ok(INTERRUPTED),
-    };
-    if !args.keep {
-        client.delete(&path(&["jobs", &job])).await?;
-    } else {
-        eprintln!("job {job} is kept");
-    }
-    result
+    client.post(&path(&["jobs", job, "tasks"]), Some(&body)).await?;
+    follow(client, job).await
 }
 
 async fn follow(client: &Client, job: &str) -> anyhow::Result<u8> {
@@ -82,12 +91,12 @@ async fn follow(client: &Client, job: &str) -> anyhow::Result<u8> {
             if task.is_completed() {
                 return Ok(end(&task));
             }
-            tokio::time::sleep(work::LOOK).await;
+            tokio::time::sleep(work::POLL_PERIOD).await;
         }
     }
 }
 
-/// The task's own exit code where it has one that a shell could have.
+/// The task's own exit code, where a shell could have it.
 fn end(task: &Task) -> u8 {
     match task.execution_info.exit_code {
         Some(code) if task.has_succeeded() || code != 0 => u8::try_from(code).unwrap_or(FAILED),

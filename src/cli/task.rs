@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use broker_config::ids::{JobId, TaskId};
 use clap::Subcommand;
+use contract::ids::{JobId, TaskId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -156,7 +156,7 @@ async fn logs(server: &ServerArgs, job: &JobId, task: &TaskId, file: &str, follo
             if has_ended || !follow {
                 return Ok(());
             }
-            tokio::time::sleep(work::LOOK).await;
+            tokio::time::sleep(work::POLL_PERIOD).await;
         }
     }
 }

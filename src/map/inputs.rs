@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use broker_config::blobs::Blobs;
+use clients::blobs::Blobs;
 
 use crate::exit_codes::Failure;
 
-/// Blobs listed at once.
+/// Blobs of one list request.
 const LIST_MAX: usize = 1_000;
 /// Inputs at most.
 const INPUTS_MAX: usize = 1_000_000;
-/// Folders inside each other at most.
+/// Nested folders at most.
 const DEPTH_MAX: usize = 64;
 
-/// Where an input's bytes are.
+/// The location of an input's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     File(PathBuf),
@@ -26,6 +26,8 @@ pub(crate) enum Source {
 pub(crate) struct Input {
     pub(crate) source: Source,
     pub(crate) name: String,
+    /// Present when the input cannot be used.
+    pub(crate) problem: Option<String>,
 }
 
 /// The inputs that are files of this machine.
@@ -38,7 +40,7 @@ pub(crate) fn local(given: &[String]) -> anyhow::Result<Vec<Input>> {
             below(path, "", 0, &mut found)?;
         } else {
             let name = path.file_name().with_context(|| format!("input {text} has no name"))?;
-            found.push(Input { source: Source::File(path.to_owned()), name: utf8(name)? });
+            found.push(file(path.to_owned(), text_of(name)));
         }
     }
     Ok(found)
@@ -54,7 +56,7 @@ pub(crate) async fn remote(given: &[String], blobs: &Blobs) -> anyhow::Result<Ve
             let page = blobs.list(&place.bucket, &place.prefix, after.as_deref(), LIST_MAX).await?;
             for blob in page.blobs {
                 if let Some(name) = name_below(&place.prefix, &blob.key) {
-                    found.push(Input { source: Source::Blob { bucket: place.bucket.clone(), key: blob.key }, name });
+                    found.push(Input { source: Source::Blob { bucket: place.bucket.clone(), key: blob.key }, name, problem: None });
                 }
             }
             anyhow::ensure!(found.len() <= INPUTS_MAX, "more than {INPUTS_MAX} inputs");
@@ -87,26 +89,53 @@ fn name_below(prefix: &str, key: &str) -> Option<String> {
 
 fn below(folder: &Path, name: &str, depth: usize, found: &mut Vec<Input>) -> anyhow::Result<()> {
     anyhow::ensure!(depth < DEPTH_MAX, "{} is nested too deeply", folder.display());
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        // A folder below what was named is one input that fails; the others run.
+        Err(error) if depth > 0 => {
+            found.push(unreadable(folder.to_owned(), name.to_owned(), &error));
+            return Ok(());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+    };
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
-        let part = utf8(&entry.file_name())?;
+        let (part, is_text) = text_of(&entry.file_name());
         let path = entry.path();
-        let name = if name.is_empty() { part } else { format!("{name}/{part}") };
-        let kind = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = (if name.is_empty() { part } else { format!("{name}/{part}") }, is_text);
+        anyhow::ensure!(found.len() < INPUTS_MAX, "more than {INPUTS_MAX} inputs");
+        let kind = match std::fs::metadata(&path) {
+            Ok(kind) => kind,
+            Err(error) => {
+                found.push(unreadable(path, name.0, &error));
+                continue;
+            }
+        };
         if kind.is_dir() {
-            below(&path, &name, depth + 1, found)?;
+            if name.1 {
+                below(&path, &name.0, depth + 1, found)?;
+            } else {
+                found.push(file(path, name));
+            }
         } else if kind.is_file() {
-            anyhow::ensure!(found.len() < INPUTS_MAX, "more than {INPUTS_MAX} inputs");
-            found.push(Input { source: Source::File(path), name });
+            found.push(file(path, name));
         }
     }
     Ok(())
 }
 
-fn utf8(name: &std::ffi::OsStr) -> anyhow::Result<String> {
-    name.to_str().map(str::to_owned).with_context(|| format!("the name {name:?} is not UTF-8"))
+fn unreadable(path: PathBuf, name: String, error: &std::io::Error) -> Input {
+    Input { source: Source::File(path), name, problem: Some(format!("it cannot be read: {error}")) }
+}
+
+fn file(path: PathBuf, (name, is_text): (String, bool)) -> Input {
+    Input { source: Source::File(path), name, problem: (!is_text).then(|| "its name is not UTF-8".to_owned()) }
+}
+
+/// A name to be shown, and whether it is the name itself.
+fn text_of(name: &std::ffi::OsStr) -> (String, bool) {
+    (name.to_string_lossy().into_owned(), name.to_str().is_some())
 }
 
 #[cfg(test)]
@@ -125,6 +154,16 @@ mod tests {
         let names: Vec<_> = found.iter().map(|input| input.name.as_str()).collect();
         assert_eq!(names, ["b/a.txt", "b/c/x y.txt", "z.txt", "z.txt"]);
         assert!(local(&["/no/such/file".into()]).is_err());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_one_input_that_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fine.txt"), "x").unwrap();
+        std::os::unix::fs::symlink("/no/such/file", folder.path().join("dangling.txt")).unwrap();
+        let found = local(&[folder.path().to_string_lossy().into_owned()]).unwrap();
+        let seen: Vec<_> = found.iter().map(|input| (input.name.as_str(), input.problem.is_some())).collect();
+        assert_eq!(seen, [("dangling.txt", true), ("fine.txt", false)]);
     }
 
     #[test]

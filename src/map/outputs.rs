@@ -1,39 +1,19 @@
-//! Where outputs go: a folder of this machine, blobs, or stdout.
+//! Moves outputs to their target.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use anyhow::Context;
-use broker_config::blobs::{BlobError, Blobs, Location};
+use clients::blobs::{BlobError, Blobs, Location};
 
 use super::{
-    plan::{Item, Plan},
+    item::Item,
+    plan::Plan,
     report::{Outcome, STREAM_BYTES_MAX, stream_of},
+    target::Target,
 };
-use crate::{client::Client, exit_codes::Failure};
-
-/// Where outputs go.
-pub(crate) enum Target {
-    /// Nowhere: each task's stdout is printed.
-    Print,
-    Folder(PathBuf),
-    Blobs(Location),
-}
+use crate::client::Client;
 
 impl Target {
-    pub(crate) fn parse(given: Option<&str>, blobs: &Blobs) -> anyhow::Result<Target> {
-        match given {
-            None => Ok(Target::Print),
-            Some(url) if url.starts_with("s3://") => {
-                Ok(Target::Blobs(blobs.locate(url).map_err(|error| Failure::usage(error.to_string()))?))
-            }
-            Some(folder) => {
-                fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
-                Ok(Target::Folder(PathBuf::from(folder)))
-            }
-        }
-    }
-
-    /// Whether an item's output is there already.
+    /// Whether an item's output exists already.
     pub(crate) async fn has(&self, blobs: &Blobs, item: &Item) -> anyhow::Result<bool> {
         match self {
             Target::Print => Ok(false),
@@ -46,8 +26,15 @@ impl Target {
         }
     }
 
-    /// Brings the output of a task that succeeded to where it goes.
+    /// Moves the output of a successful task to its target.
     pub(crate) async fn fetch(&self, client: &Client, plan: &Plan, blobs: &Blobs, item: &Item) -> Outcome {
+        if plan.needs_output() {
+            match self.drop_empty(plan, blobs, item).await {
+                Ok(false) => {}
+                Ok(true) => return Outcome::failed("the command printed nothing and names no {out}, so there is no result"),
+                Err(error) => return Outcome::failed(format!("its output could not be looked at: {error}")),
+            }
+        }
         let brought = match self {
             Target::Print => return Outcome::Printed(stream_of(client, &plan.job, &item.id, "stdout.txt", STREAM_BYTES_MAX).await),
             Target::Folder(folder) => {
@@ -65,6 +52,22 @@ impl Target {
             Err(BlobError::NotFound { .. }) => Outcome::failed("the command succeeded but did not write {out}"),
             Err(error) => Outcome::failed(format!("its output could not be fetched: {error}")),
         }
+    }
+}
+
+impl Target {
+    /// Whether the result is empty; an empty one is removed.
+    async fn drop_empty(&self, plan: &Plan, blobs: &Blobs, item: &Item) -> Result<bool, BlobError> {
+        let (bucket, key) = match self {
+            Target::Print => return Ok(false),
+            Target::Folder(_) => (&plan.bucket, plan.output_key(item)),
+            Target::Blobs(place) => (&place.bucket, key_in(place, item)),
+        };
+        if blobs.head(bucket, &key).await?.length > 0 {
+            return Ok(false);
+        }
+        blobs.delete(bucket, &key).await?;
+        Ok(true)
     }
 }
 

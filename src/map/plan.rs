@@ -1,4 +1,4 @@
-//! What each input becomes: names, command line, and the task as the API takes it.
+//! Derives names, command line and task from each input.
 
 use std::{
     collections::HashMap,
@@ -6,47 +6,53 @@ use std::{
     time::Duration,
 };
 
-use broker_config::blobs::Blobs;
+use clients::blobs::{BlobError, Blobs};
 use serde_json::{Value, json};
 
 use super::{
     inputs::{Input, Source},
-    outputs::Target,
+    item::Item,
+    target::Target,
 };
-use crate::{command_line, exit_codes::Failure};
+use crate::{
+    command_line,
+    exit_codes::{Failure, USAGE},
+};
 
-/// Signed URLs of inputs hold as long as S3 lets them.
+/// Validity of signed input URLs, the longest that S3 allows.
 const SIGNED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Characters of a file's name on the node at most.
 const NODE_NAME_MAX: usize = 100;
 
-/// What all tasks of one `map` share.
+/// Settings that all tasks of one `map` share.
 pub(crate) struct Plan {
     pub(crate) job: String,
-    /// Where local inputs and outputs pass through.
+    /// The bucket for inputs and outputs that are local files.
     pub(crate) bucket: String,
     pub(crate) command: Vec<String>,
     pub(crate) target: Target,
+    /// Whether the task's stdout is the result, even if it is empty.
+    pub(crate) keeps_stdout: bool,
 }
 
-/// One input with everything that follows from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
-    /// The task's id; ids are in the order of the inputs.
-    pub(crate) id: String,
-    pub(crate) source: Source,
-    pub(crate) name: String,
-    /// The output's name, with the input's folders.
-    pub(crate) output: String,
-}
+/// An item that cannot be processed, with the reason.
+pub(crate) type Refused = (Item, String);
 
 impl Plan {
-    /// All items; inputs whose outputs would overwrite each other are an error.
-    pub(crate) fn items(&self, inputs: Vec<Input>, template: &str) -> anyhow::Result<Vec<Item>> {
+    /// All items, and those that cannot be processed with the reason; inputs whose outputs would overwrite each other
+    /// are an error.
+    pub(crate) fn items(&self, inputs: Vec<Input>, template: &str) -> anyhow::Result<(Vec<Item>, Vec<Refused>)> {
         let mut outputs: HashMap<String, String> = HashMap::new();
-        let mut items = Vec::with_capacity(inputs.len());
-        for (number, Input { source, name }) in (1..).zip(inputs) {
-            let output = output_name(&name, template)?;
+        let (mut items, mut refused) = (Vec::with_capacity(inputs.len()), vec![]);
+        for (number, Input { source, name, problem }) in (1..).zip(inputs) {
+            let id = format!("task-{number:07}");
+            let output = match problem.map_or_else(|| output_name(&name, template), Err) {
+                Ok(output) => output,
+                Err(reason) => {
+                    refused.push((Item { id, source, name, output: String::new() }, reason));
+                    continue;
+                }
+            };
             let shown = match &source {
                 Source::File(path) => path.display().to_string(),
                 Source::Blob { bucket, key } => format!("s3://{bucket}/{key}"),
@@ -54,28 +60,37 @@ impl Plan {
             if let (false, Some(other)) = (matches!(self.target, Target::Print), outputs.insert(output.clone(), shown.clone())) {
                 return Err(Failure::usage(format!("{other} and {shown} would both become {output}; give another --name")).into());
             }
-            items.push(Item { id: format!("task-{number:07}"), source, name, output });
+            items.push(Item { id, source, name, output });
         }
-        Ok(items)
+        match refused.first() {
+            // Then the command line is to blame rather than the inputs.
+            Some((_, reason)) if items.is_empty() => Err(Failure::usage(reason.clone()).into()),
+            _ => Ok((items, refused)),
+        }
     }
 
-    /// Where this map's blobs are.
+    /// Whether an empty result means that the command wrote no output.
+    pub(crate) fn needs_output(&self) -> bool {
+        !self.keeps_stdout && !names_output(&self.command)
+    }
+
+    /// Prefix of this map's blobs.
     pub(crate) fn prefix(&self) -> String {
         format!("maps/{}/", self.job)
     }
 
-    /// Where an item's input is uploaded.
+    /// The key of an item's uploaded input.
     pub(crate) fn input_key(&self, item: &Item) -> String {
         format!("{}in/{}/{}", self.prefix(), item.id, node_name(&item.name))
     }
 
-    /// Where an item's output is uploaded on its way to a folder of this machine.
+    /// The key of an item's output on its way to a local folder.
     pub(crate) fn output_key(&self, item: &Item) -> String {
         format!("{}out/{}", self.prefix(), item.id)
     }
 
-    /// The task as the API takes it.
-    pub(crate) async fn task(&self, item: &Item, blobs: &Blobs) -> anyhow::Result<Value> {
+    /// The task's body for the API.
+    pub(crate) async fn task(&self, item: &Item, blobs: &Blobs) -> Result<Value, BlobError> {
         let staged = format!("in/{}", node_name(&item.name));
         let resource = match &item.source {
             Source::File(_) => {
@@ -99,7 +114,7 @@ impl Plan {
         };
         if let Some((container, path)) = destination {
             // A command without {out} writes to its stdout, as a filter does.
-            let pattern = if self.command.iter().any(|word| word.contains("{out}")) { written } else { "../stdout.txt".to_owned() };
+            let pattern = if names_output(&self.command) { written } else { "../stdout.txt".to_owned() };
             task["outputFiles"] = json!([{
                 "filePattern": pattern,
                 "destination": { "container": { "containerUrl": container.trim_end_matches('/'), "path": path } },
@@ -108,6 +123,23 @@ impl Plan {
         }
         Ok(task)
     }
+}
+
+fn names_output(command: &[String]) -> bool {
+    command.iter().any(|word| word.contains("{out}"))
+}
+
+/// Refuses a command whose results would be lost: it names files after its input, but none that is kept.
+pub(crate) fn check(command: &[String], has_out: bool, keeps_stdout: bool) -> Result<(), Failure> {
+    if !has_out || keeps_stdout || names_output(command) {
+        return Ok(());
+    }
+    let named = ["{stem}", "{name}", "{ext}"].into_iter().find(|part| command.iter().any(|word| word.contains(part)));
+    let Some(named) = named else { return Ok(()) };
+    let what = format!("the command names {named} but not {{out}}: a file that it writes under a name of its own is not kept");
+    let hint = "write {out} where the command names its result, and give the result's name by --name, such as --name '{stem}.ogg'; \
+                with --stdout the result is what the command prints";
+    Err(Failure::new(USAGE, what, hint))
 }
 
 /// The command with its placeholders filled in; a command that names no part of the input gets it as its last word.
@@ -158,7 +190,7 @@ fn parts(name: &str) -> (&str, &str, &str) {
 }
 
 /// The output's name: the template filled in, in the input's folder.
-fn output_name(name: &str, template: &str) -> anyhow::Result<String> {
+fn output_name(name: &str, template: &str) -> Result<String, String> {
     let filled = substitute(&[template.to_owned(), String::new()], &[], name).swap_remove(0);
     let full = match name.rsplit_once('/') {
         Some((folder, _)) => format!("{folder}/{filled}"),
@@ -166,7 +198,7 @@ fn output_name(name: &str, template: &str) -> anyhow::Result<String> {
     };
     let is_sound =
         !full.is_empty() && !full.ends_with('/') && Path::new(&full).components().all(|part| matches!(part, Component::Normal(_)));
-    if is_sound { Ok(full) } else { Err(Failure::usage(format!("{name} would become {full:?}, which is no file below --out")).into()) }
+    if is_sound { Ok(full) } else { Err(format!("{name} would become {full:?}, which is no file below --out")) }
 }
 
 /// A file's name on the node: its own, with what shells, patterns and paths take for something else replaced.
@@ -217,12 +249,44 @@ mod tests {
 
     #[test]
     fn outputs_that_would_overwrite_each_other_are_refused() {
-        let input = |name: &str| Input { source: Source::File(name.into()), name: name.into() };
-        let plan = |target| Plan { job: "j".into(), bucket: "b".into(), command: vec![], target };
+        let input = |name: &str| Input { source: Source::File(name.into()), name: name.into(), problem: None };
+        let plan = |target| Plan { job: "j".into(), bucket: "b".into(), command: vec![], target, keeps_stdout: false };
         let both = || vec![input("a.mov"), input("a.avi")];
         let error = plan(Target::Folder("out".into())).items(both(), "{stem}.mp4").unwrap_err();
         assert!(error.to_string().contains("a.mov and a.avi"), "{error}");
-        assert_eq!(plan(Target::Print).items(both(), "{stem}.mp4").unwrap().len(), 2);
+        assert_eq!(plan(Target::Print).items(both(), "{stem}.mp4").unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn an_input_that_cannot_be_used_is_refused_alone_and_a_template_that_fits_none_is_an_error() {
+        let input = |name: &str, problem: Option<&str>| Input {
+            source: Source::File(name.into()),
+            name: name.into(),
+            problem: problem.map(str::to_owned),
+        };
+        let plan = Plan { job: "j".into(), bucket: "b".into(), command: vec![], target: Target::Folder("out".into()), keeps_stdout: false };
+        let given = vec![input("a.mov", None), input("../b.mov", None), input("c", Some("its name is not UTF-8")), input("d.mov", None)];
+        let (items, refused) = plan.items(given, "{name}").unwrap();
+        let ids = |items: &[Item]| items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&items), ["task-0000001", "task-0000004"]);
+        let reasons: Vec<_> = refused.iter().map(|(item, reason)| (item.name.as_str(), reason.as_str())).collect();
+        assert_eq!(
+            reasons,
+            [("../b.mov", "../b.mov would become \"../b.mov\", which is no file below --out"), ("c", "its name is not UTF-8")]
+        );
+        assert!(plan.items(vec![input("a.mov", None)], "x/").is_err());
+    }
+
+    #[test]
+    fn a_command_that_names_a_result_which_is_not_kept_is_refused() {
+        let command = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let lost = command(&["ffmpeg", "-i", "{in}", "{stem}.ogg"]);
+        let failure = check(&lost, true, false).unwrap_err();
+        assert!(failure.to_string().contains("{stem}") && failure.to_string().contains("{out}"), "{failure}");
+        check(&lost, true, true).unwrap();
+        check(&lost, false, false).unwrap();
+        check(&command(&["wc", "-l", "{in}"]), true, false).unwrap();
+        check(&command(&["ffmpeg", "-i", "{in}", "-title", "{stem}", "{out}"]), true, false).unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How it went: printed outputs in the inputs' order, failures with the end of their stderr, a sum.
+//! Reports the results: printed outputs in the inputs' order, failures with the end of their stderr, a summary.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::plan::Item;
+use super::item::Item;
 use crate::{
     client::Client,
     output::{Output, bytes, plain},
@@ -21,7 +21,7 @@ pub(crate) const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const STDERR_BYTES: u64 = 4 * 1024;
 const STDERR_LINES: usize = 10;
 
-/// How one input went.
+/// The result of one input.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done { bytes: u64 },
@@ -35,7 +35,7 @@ impl Outcome {
     }
 }
 
-/// How all of them went, by task.
+/// The results of all inputs, by task.
 pub(crate) struct Report {
     outcomes: BTreeMap<String, Outcome>,
     skipped: usize,
@@ -102,7 +102,7 @@ impl Report {
     }
 }
 
-/// The end of a failed task's stderr; nothing when it is gone.
+/// The end of a failed task's stderr; empty when the file is gone.
 pub(crate) async fn stderr_end(client: &Client, job: &str, task: &str) -> String {
     let text = stream_of(client, job, task, "stderr.txt", STDERR_BYTES).await;
     let text = String::from_utf8_lossy(&text);
@@ -110,7 +110,7 @@ pub(crate) async fn stderr_end(client: &Client, job: &str, task: &str) -> String
     lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n")
 }
 
-/// The last bytes of a task's file; nothing when it is gone.
+/// The last bytes of a task's file; empty when the file is gone.
 pub(crate) async fn stream_of(client: &Client, job: &str, task: &str, file: &str, bytes_max: u64) -> Vec<u8> {
     let mut tail = Tail::new(job, task, file);
     let read = async {
@@ -125,7 +125,7 @@ pub(crate) async fn stream_of(client: &Client, job: &str, task: &str, file: &str
         }
     };
     read.await.unwrap_or_else(|error| {
-        tracing::warn!(job, task, file, error = %error, "a task's file cannot be read");
+        tracing::warn!(job, task, file, error = %error, "cannot read a file of a task; the report shows it as empty");
         vec![]
     })
 }

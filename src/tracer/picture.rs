@@ -4,7 +4,7 @@ use std::{fs::File, io::BufWriter, path::Path};
 
 use anyhow::Context;
 
-use super::Job;
+use super::job::Job;
 
 /// All pixels of a picture from its tiles in order.
 pub(crate) fn merge(job: &Job, tiles: &[Vec<u8>]) -> anyhow::Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! The scene, and the light that finds its way through it. Every pixel has its own seed, so tiles fit together.
 
-use super::{Job, vector::Vector};
+use super::{job::Job, vector::Vector};
 
 /// Mirrors and glass end a path after this many bounces.
 const BOUNCES_MAX: u32 = 6;

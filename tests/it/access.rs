@@ -110,7 +110,7 @@ fn a_stack_does_not_speak_plain_http_to_the_network_unasked() {
     assert!(err.contains("--tls-cert") && err.contains("--allow-http"), "{err}");
 }
 
-/// Asks the door by the task's token; prints what was asked, and the status.
+/// Asks the API by the task's token; prints what was asked, and the status.
 const ASK: &str = r#"
 url=${AZ_BATCH_ACCOUNT_URL#http://}; url=${url%/}
 ask() {

@@ -9,10 +9,10 @@ use aws_sdk_s3::{
     types::{Event, NotificationConfiguration, TopicConfiguration},
 };
 use broker_config::{
-    amqp::{Link, Subscription},
     settings::{BrokerSettings, Secret},
     topology::{self, Queue, Topology},
 };
+use clients::amqp::{Link, Subscription};
 use serde_json::Value;
 
 use crate::stack::{S3, Stack};

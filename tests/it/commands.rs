@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::ffi::OsStrExt,
     process::{Child, Command, Stdio},
 };
 
@@ -39,7 +40,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn up_tells_programs_all_that_is_needed_to_use_it() {
+fn up_tells_programs_where_to_find_what_is_needed_to_use_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = Command::new(PIECEWORK);
     up.args(["up", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
@@ -47,7 +48,10 @@ fn up_tells_programs_all_that_is_needed_to_use_it() {
     let mut values = serde_json::Deserializer::from_reader(child.0.stdout.take().unwrap()).into_iter::<Value>();
     let ready = values.next().unwrap().unwrap();
     assert!(ready["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
-    assert!(ready["account"].is_string() && ready["key"].is_string() && ready["s3"]["endpoint"].is_string(), "{ready}");
+    assert!(ready["account"].is_string() && ready["key"].is_null(), "{ready}");
+    let file: Value = serde_json::from_slice(&fs::read(ready["ready_file"].as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!((&file["url"], &file["account"]), (&ready["url"], &ready["account"]));
+    assert!(file["key"].is_string() && file["s3"]["endpoint"].is_string());
     rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), rustix::process::Signal::TERM).unwrap();
     assert!(values.next().is_none(), "and nothing else");
     assert!(child.0.wait().unwrap().success());
@@ -92,6 +96,48 @@ fn map_keeps_what_succeeded_lists_what_failed_and_resumes_with_what_is_missing()
     assert_eq!(second.status.code(), Some(0), "{:?}", text(&second));
     assert_eq!(fs::read_to_string(out.join("bad.up")).unwrap(), "GOOD NOW");
     assert_eq!(fs::read_to_string(out.join("c.up")).unwrap(), "untouched", "what is there is not made again");
+    stack.stop();
+}
+
+#[test]
+fn map_refuses_what_would_be_lost_and_fails_only_the_inputs_that_cannot_be_used() {
+    let stack = Stack::start();
+    let (input, out) = (stack.scratch().join("in"), stack.scratch().join("out"));
+    fs::create_dir(&input).unwrap();
+    for (name, content) in [("a.txt", "one"), ("empty.txt", ""), ("t\tab.txt", "two")] {
+        fs::write(input.join(name), content).unwrap();
+    }
+    fs::write(input.join(std::ffi::OsStr::from_bytes(b"bad\xff.txt")), "three").unwrap();
+    let map = |out: &std::ffi::OsStr, flags: &[&str], command: &[&str]| {
+        let mut map = stack.command();
+        map.arg("map").arg("--in").arg(&input).arg("--out").arg(out).args(flags).arg("--").args(command);
+        map.output().unwrap()
+    };
+
+    let lost = map(out.as_os_str(), &[], &["cp", "{in}", "{stem}.ogg"]);
+    let (_, err) = text(&lost);
+    assert_eq!(lost.status.code(), Some(2), "{err}");
+    assert!(err.contains("{stem}") && err.contains("{out}") && err.contains("--stdout"), "{err}");
+    assert!(!out.exists(), "nothing was begun");
+
+    // Without a result: nothing printed, nothing named.
+    let filtered = map(out.as_os_str(), &[], &["cat", "{in}"]);
+    let (_, err) = text(&filtered);
+    assert_eq!(filtered.status.code(), Some(1), "{err}");
+    assert!(err.contains("2 of 4 done, 2 failed"), "{err}");
+    assert!(err.contains("empty.txt: the command printed nothing"), "{err}");
+    assert!(err.contains("not UTF-8"), "{err}");
+    assert_eq!(fs::read_to_string(out.join("a.txt")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(out.join("t\tab.txt")).unwrap(), "two");
+    assert!(!out.join("empty.txt").exists());
+
+    // A name that no key of an output may have fails alone as well.
+    let stored = map("s3://piecework/stored".as_ref(), &["--stdout"], &["cat", "{in}"]);
+    let (_, err) = text(&stored);
+    assert_eq!(stored.status.code(), Some(1), "{err}");
+    assert!(err.contains("2 of 4 done, 2 failed") && err.contains("failed: t ab.txt: "), "{err}");
+    let again = stack.command().args(["map", "--in", "s3://piecework/stored", "--", "cat", "{in}"]).output().unwrap();
+    assert_eq!(text(&again).0, "one", "{}", text(&again).1);
     stack.stop();
 }
 

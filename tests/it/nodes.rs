@@ -1,9 +1,7 @@
-//! Nodes that reboot, are reimaged, rest and come back: real agents as processes, through the door.
+//! Nodes that reboot, are reimaged, rest and come back: real agents as processes, through the API.
 
-use broker_config::{
-    blobs::Blobs,
-    settings::{BlobSettings, Secret},
-};
+use broker_config::settings::{BlobSettings, Secret};
+use clients::blobs::Blobs;
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! A small signed client of the REST door, for tests that look at answers themselves.
+//! A small signed client of the REST API, for tests that look at answers themselves.
 
 use std::time::{Duration, SystemTime};
 

@@ -156,7 +156,7 @@ impl Wire {
         }
         bytes.extend(b"\r\n");
         bytes.extend(&self.body);
-        // A door that refuses early may stop reading; its answer still counts.
+        // An API handler that refuses early may stop reading; its answer still counts.
         let written = connection.write_all(&bytes);
         let mut answer = Vec::new();
         let read = connection.read_to_end(&mut answer);

@@ -61,10 +61,28 @@ impl Stack {
         Stack::start_with(&[])
     }
 
+    /// Starts one by another program than the binary itself, which then runs it with the arguments that follow.
+    pub fn start_by(program: fn() -> Command) -> Stack {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (child, ready) = launch_by(program(), folder.path(), None, None, &[]);
+        Stack { child: Some(child), ready, folder, broker: None, flags: vec![] }
+    }
+
     /// Starts one with more flags.
     pub fn start_with(flags: &[&str]) -> Stack {
-        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        Stack::start_in(tempfile::tempdir().expect("a temporary folder"), flags)
+    }
+
+    /// Starts one on a data folder that is filled first.
+    pub fn start_after(fill: impl FnOnce(&Path)) -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        fill(&folder.path().join("data"));
+        Stack::start_in(folder, &[])
+    }
+
+    /// Starts one in a folder that exists.
+    pub fn start_in(folder: TempDir, flags: &[&str]) -> Stack {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let broker = std::env::var("PIECEWORK_TEST_AMQP_URL").ok().map(|url| {
             let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
             url.replace("%2f", &format!("it-{number}"))
@@ -83,6 +101,11 @@ impl Stack {
     /// Kills it without mercy, and starts it again on the same data.
     pub fn kill_and_restart(&mut self) {
         self.kill();
+        self.restart();
+    }
+
+    /// Starts it again after it was killed.
+    pub fn restart(&mut self) {
         fs::remove_file(self.folder.path().join("ready.json")).expect("a ready file");
         let (child, ready) = launch(self.folder.path(), self.broker.as_deref(), None, &self.flags);
         (self.child, self.ready) = (Some(child), ready);
@@ -94,6 +117,11 @@ impl Stack {
             child.kill().expect("a child to kill");
             child.wait().expect("its end");
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running stack").id()
     }
 
     /// The `piecework` command, configured for this stack.
@@ -116,6 +144,11 @@ impl Stack {
         self.folder.path().join("ready.json")
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("up.log")).expect("a log")
+    }
+
     /// The stack's data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -126,6 +159,10 @@ impl Stack {
         let child = self.child.take().expect("a running stack");
         let marker = self.data();
         interrupt(child);
+        let log = self.log();
+        let (_, end) = log.rsplit_once("stopping;").expect("a word of the stop");
+        let errors: Vec<&str> = end.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors, Vec::<&str>::new(), "an orderly stop is no error");
         assert_eq!(processes_naming(&marker), Vec::<String>::new(), "processes are left over");
     }
 }
@@ -139,9 +176,12 @@ impl Drop for Stack {
 }
 
 fn launch(folder: &Path, broker: Option<&str>, authority: Option<&Path>, flags: &[String]) -> (Child, Ready) {
+    launch_by(Command::new(PIECEWORK), folder, broker, authority, flags)
+}
+
+fn launch_by(mut command: Command, folder: &Path, broker: Option<&str>, authority: Option<&Path>, flags: &[String]) -> (Child, Ready) {
     let file = folder.join("ready.json");
     let log = fs::File::options().create(true).append(true).open(folder.join("up.log")).expect("a log");
-    let mut command = Command::new(PIECEWORK);
     command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data")).arg("--ready-file").arg(&file);
     if let Some(broker) = broker {
         command.args(["--broker", broker]);

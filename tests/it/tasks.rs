@@ -1,16 +1,14 @@
-//! What tasks do and how they end, seen through the door as clients see it.
+//! What tasks do and how they end, seen through the API as clients see it.
 
 use std::time::Duration;
 
-use broker_config::{
-    blobs::Blobs,
-    settings::{BlobSettings, Secret},
-};
+use broker_config::settings::{BlobSettings, Secret};
 use bytes::Bytes;
+use clients::blobs::Blobs;
 use serde_json::{Value, json};
 
 use crate::{
-    rest::Rest,
+    rest::{PATIENCE, Rest},
     stack::{Stack, wait_for},
 };
 
@@ -294,5 +292,58 @@ fn files_of_tasks_are_listed_read_in_ranges_and_never_outside_their_folder() {
     let node = node_list["value"][0]["id"].as_str().unwrap();
     let same = rest.send("GET", &format!("/pools/read/nodes/{node}/files/workitems%2Fjob%2Fjob-1%2Ft%2Fstdout.txt"), None);
     assert_eq!(same.text(), out);
+    stack.stop();
+}
+
+#[test]
+fn what_a_task_wrote_can_be_read_whatever_ended_it() {
+    let (stack, rest) = stack("ends", 1, 2);
+    // What it writes when it is told to end is more than travels with the end.
+    let command = "/bin/sh -c 'trap \"seq 1 2000; echo last >&2; exit 0\" TERM; echo first; while :; do sleep 0.02; done'";
+    let expected = format!("first\n{}", (1..=2000).map(|number| format!("{number}\n")).collect::<String>());
+    let read = |job: &str, name: &str| rest.send("GET", &format!("/jobs/{job}/tasks/t/files/{name}"), None);
+    let running = |job: &str| {
+        rest.add_task(job, json!({"id": "t", "commandLine": command}));
+        wait_for(PATIENCE, || Some(read(job, "stdout.txt")).filter(|answer| answer.status == 200 && answer.text() == "first\n"))
+            .unwrap_or_else(|| panic!("{job} does not run"));
+    };
+    let is_told = |job: &str| {
+        let told = || read(job, "stdout.txt").text() == expected && read(job, "stderr.txt").text().ends_with("last\n");
+        wait_for(PATIENCE, || told().then_some(())).unwrap_or_else(|| panic!("{job}: {}", read(job, "stdout.txt").text()));
+    };
+    let jobs = ["task", "jobend", "disabled", "requeued"];
+    for job in jobs {
+        rest.add_job(job, "ends");
+        running(job);
+        match job {
+            "task" => rest.post("/jobs/task/tasks/t/terminate", &json!({}), 204),
+            "jobend" => rest.post("/jobs/jobend/terminate", &json!({}), 202),
+            "disabled" => rest.post("/jobs/disabled/disable", &json!({"disableTasks": "terminate"}), 202),
+            _ => rest.post("/jobs/requeued/disable", &json!({"disableTasks": "requeue"}), 202),
+        };
+        is_told(job);
+        assert_eq!(rest.get(&format!("/jobs/{job}/tasks/t"))["state"], if job == "requeued" { "active" } else { "completed" });
+    }
+    rest.add_job("limit", "ends");
+    rest.add_task("limit", json!({"id": "t", "commandLine": command, "constraints": {"maxWallClockTime": "PT1S"}}));
+    rest.finished("limit", "t");
+    is_told("limit");
+    for (job, option) in [("removed", "terminate"), ("returned", "requeue")] {
+        rest.add_pool(job, 1, 2);
+        rest.add_job(job, job);
+        running(job);
+        let node = rest.get(&format!("/jobs/{job}/tasks/t"))["nodeInfo"]["nodeId"].clone();
+        let is_steady = || (rest.get(&format!("/pools/{job}"))["allocationState"] == "steady").then_some(());
+        wait_for(PATIENCE, is_steady).expect("the pool has its node");
+        rest.post(&format!("/pools/{job}/removenodes"), &json!({"nodeList": [node], "nodeDeallocationOption": option}), 202);
+        let nodes = format!("/pools/{job}/nodes");
+        wait_for(PATIENCE, || rest.get(&nodes)["value"].as_array().unwrap().is_empty().then_some(())).expect("the node goes");
+        is_told(job);
+    }
+    rest.send("DELETE", "/pools/ends", None);
+    wait_for(PATIENCE, || (rest.send("GET", "/pools/ends", None).status == 404).then_some(())).expect("the pool goes");
+    for job in ["task", "jobend", "disabled", "requeued", "limit"] {
+        is_told(job);
+    }
     stack.stop();
 }

@@ -1,6 +1,6 @@
-//! Everything that must be refused at the door: a table of requests with the status and code they get.
+//! Everything that must be refused at the API: a table of requests with the status and code they get.
 //!
-//! `check` runs it against a running door and asserts that nothing has changed afterwards.
+//! `check` runs it against a running API and asserts that nothing has changed afterwards.
 
 mod entrance;
 mod jobs;
@@ -112,7 +112,7 @@ fn resource(file: Value) -> Value {
 
 fn output(changes: &[(&str, Value)]) -> Value {
     let file = json!({
-        "filePattern": "*", "destination": {"container": {"containerUrl": "s3://b/p"}}, "uploadOptions": {"uploadCondition": "tasksuccess"},
+        "filePattern": "*", "destination": {"container": {"containerUrl": "s3://box/p"}}, "uploadOptions": {"uploadCondition": "tasksuccess"},
     });
     task(&[("outputFiles", json!([with(file, changes)]))])
 }

@@ -59,7 +59,7 @@ pub(super) fn tasks(table: &mut Table) {
         (json!({"httpUrl": "http://h/x", "filePath": "/etc/cron.d/x"}), "InvalidPropertyValue"),
         (json!({"httpUrl": "http://h/x", "filePath": "a\nb"}), "InvalidPropertyValue"),
         (json!({"httpUrl": "http://h/x", "filePath": "x", "fileMode": "rwx"}), "InvalidPropertyValue"),
-        (json!({"httpUrl": "http://h/x", "storageContainerUrl": "s3://b", "filePath": "x"}), "InvalidPropertyValue"),
+        (json!({"httpUrl": "http://h/x", "storageContainerUrl": "s3://box", "filePath": "x"}), "InvalidPropertyValue"),
         (json!({"autoStorageContainerName": "../b"}), "InvalidPropertyValue"),
         (json!({"httpUrl": "http://h/x", "filePath": "x", "identityReference": {"resourceId": "r"}}), "UnsupportedProperty"),
     ] {
@@ -70,13 +70,13 @@ pub(super) fn tasks(table: &mut Table) {
         (("destination", Null), "MissingRequiredProperty"),
         (("destination", json!({"container": {}})), "MissingRequiredProperty"),
         (("destination", json!({"container": {"containerUrl": "/tmp/out"}})), "InvalidPropertyValue"),
-        (("destination", json!({"container": {"containerUrl": "s3://b", "path": "../x"}})), "InvalidPropertyValue"),
+        (("destination", json!({"container": {"containerUrl": "s3://box", "path": "../x"}})), "InvalidPropertyValue"),
         (
-            ("destination", json!({"container": {"containerUrl": "s3://b", "uploadHeaders": [{"name": "host", "value": "x"}]}})),
+            ("destination", json!({"container": {"containerUrl": "s3://box", "uploadHeaders": [{"name": "host", "value": "x"}]}})),
             "InvalidPropertyValue",
         ),
         (
-            ("destination", json!({"container": {"containerUrl": "s3://b", "uploadHeaders": [{"value": "text/csv"}]}})),
+            ("destination", json!({"container": {"containerUrl": "s3://box", "uploadHeaders": [{"value": "text/csv"}]}})),
             "MissingRequiredProperty",
         ),
         (("uploadOptions", Null), "MissingRequiredProperty"),

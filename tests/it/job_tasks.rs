@@ -1,4 +1,4 @@
-//! Preparation and release of jobs end to end: real agents as processes, driven through the door.
+//! Preparation and release of jobs end to end: real agents as processes, driven through the API.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     stack::{Stack, wait_for},
 };
 
-/// A job whose chores leave their marks in the nodes' shared folders.
+/// A job whose job tasks leave their marks in the nodes' shared folders.
 fn job(id: &str, pool: &str, preparation: &str, waits: bool) -> Value {
     json!({
         "id": id,

@@ -1,17 +1,27 @@
-//! The REST client: signs, waits no longer than it should, repeats what is safe to repeat, reads Batch's errors.
+//! The REST client: signs requests, limits their time, repeats those that are safe to repeat, reads Batch's errors.
 
-use std::{error::Error as _, time::Duration};
+pub(crate) mod error;
+mod trust;
 
-use broker_config::{settings::Secret, time::Timestamp};
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
+
+use broker_config::settings::Secret;
 use bytes::Bytes;
+use contract::time::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use thiserror::Error;
 
+pub(crate) use self::error::ClientError;
+use self::{
+    error::PAGES_MAX,
+    trust::{CA_FILE, trusted},
+};
 use crate::{
-    access::{CA_FILE, trusted},
     exit_codes,
     shared_key::{SharedKey, Signed},
 };
@@ -19,76 +29,16 @@ use crate::{
 /// The version every request names.
 const API_VERSION: &str = "2024-02-01.19.0";
 const CONTENT_TYPE: &str = "application/json; odata=minimalmetadata";
-/// To be connected.
+/// Timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For one request with its answer.
+/// Timeout of one request with its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A request that may be repeated is tried this often.
 const TRIES_MAX: u32 = 5;
-/// Before the first repetition; doubled each time.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// Pages of one list at most.
-const PAGES_MAX: usize = 100_000;
-/// What stays unencoded in a path segment or query value.
+/// Pause before the first repetition; doubled each time.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Characters that are percent-encoded in a path segment or query value.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// Why a request failed.
-#[derive(Debug, Error)]
-pub(crate) enum ClientError {
-    /// No answer.
-    #[error("{url} does not answer: {reason}")]
-    Unreachable {
-        /// The server.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The server said no.
-    #[error("{message} ({code})")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// Batch's code.
-        code: String,
-        /// The first line of its message, and its details.
-        message: String,
-    },
-    /// The answer is not what the operation answers.
-    #[error("{url} answered something unexpected")]
-    Answer {
-        /// The request's URL.
-        url: String,
-        /// Why it could not be read.
-        source: serde_json::Error,
-    },
-    /// A list has no end.
-    #[error("a list has more than {PAGES_MAX} pages")]
-    Endless,
-}
-
-impl ClientError {
-    /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            ClientError::Unreachable { .. } => exit_codes::UNREACHABLE,
-            ClientError::Refused { status: 401 | 403, .. } => exit_codes::DENIED,
-            ClientError::Refused { status: 404, .. } => exit_codes::NOT_FOUND,
-            ClientError::Refused { status: 409 | 412, .. } => exit_codes::CONFLICT,
-            ClientError::Refused { status: 503, .. } => exit_codes::UNREACHABLE,
-            _ => exit_codes::REFUSED,
-        }
-    }
-
-    /// Whether Batch's code is this one.
-    pub(crate) fn is(&self, wanted: &str) -> bool {
-        matches!(self, ClientError::Refused { code, .. } if code == wanted)
-    }
-
-    /// Whether the thing does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, ClientError::Refused { status: 404, .. })
-    }
-}
 
 #[derive(Deserialize)]
 struct ErrorBody {
@@ -116,7 +66,7 @@ struct Page<T> {
     next: Option<String>,
 }
 
-/// A server and how to be let in.
+/// A server with the credentials for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -133,7 +83,11 @@ impl Client {
     /// A client of a server; nothing is sent yet.
     pub(crate) fn new(url: &str, account: &str, key: &Secret) -> anyhow::Result<Client> {
         let key = SharedKey::parse(account, key).ok_or_else(|| {
-            exit_codes::Failure::new(exit_codes::USAGE, "the account key is not base64", "copy it as `piecework up` printed it")
+            exit_codes::Failure::new(
+                exit_codes::USAGE,
+                "the account key is not base64",
+                "it is `key` in secrets.json of the data folder, or in the ready file",
+            )
         })?;
         let base = url.trim_end_matches('/').to_owned();
         Url::parse(&base).map_err(|error| exit_codes::Failure::usage(format!("{base:?} is not a URL: {error}")))?;
@@ -187,6 +141,21 @@ impl Client {
         Err(ClientError::Endless)
     }
 
+    /// The pages of a list that arrive until `deadline`, and whether those are all.
+    pub(crate) async fn list_until<T: DeserializeOwned>(&self, path: &str, deadline: Instant) -> Result<(Vec<T>, bool), ClientError> {
+        let (mut found, mut url) = (vec![], self.target(path, &[]));
+        while Instant::now() < deadline {
+            let answer = self.send(Method::GET, &url, None, None).await?;
+            let page: Page<T> = serde_json::from_slice(&answer.body).map_err(|source| ClientError::Answer { url, source })?;
+            found.extend(page.value);
+            match page.next {
+                Some(next) => url = next,
+                None => return Ok((found, true)),
+            }
+        }
+        Ok((found, false))
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
         self.change(Method::POST, path, body).await
     }
@@ -204,7 +173,7 @@ impl Client {
         Ok(self.send(method, &self.target(path, &[]), body, None).await?.body)
     }
 
-    /// Sends a file to a URL that needs no signature of ours, as the blob store wants it.
+    /// Uploads a file to a presigned URL of the blob store.
     pub(crate) async fn upload(&self, url: &str, file: tokio::fs::File, length: u64, patience: Duration) -> Result<(), ClientError> {
         let request = self.http.put(url).timeout(patience).header("content-length", length).body(reqwest::Body::from(file));
         let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
@@ -243,10 +212,10 @@ impl Client {
     }
 
     async fn send(&self, method: Method, url: &str, body: Option<Bytes>, range: Option<&str>) -> Result<Answer, ClientError> {
-        let mut wait = TRY_AGAIN;
+        let mut wait = RETRY_PAUSE;
         for again in (0..TRIES_MAX).rev() {
             let result = self.send_once(method.clone(), url, body.clone(), range).await;
-            // 503 changes nothing and an unanswered GET cannot have; other requests are left to whoever asked.
+            // 503 changes nothing, and neither does an unanswered GET; other requests are not repeated here.
             let may_repeat = match &result {
                 Err(ClientError::Refused { status, .. }) => *status == 503 || *status == 429,
                 Err(ClientError::Unreachable { .. }) => matches!(method, Method::GET | Method::HEAD),
@@ -315,7 +284,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     ClientError::Refused { status: status.as_u16(), code: error.code, message }
 }
 
-/// The innermost cause of a failed request, which is the one that tells something.
+/// The innermost cause of a failed request, which is the most specific.
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -1,0 +1,47 @@
+//! What a stack keeps is for its user alone, and its log tells no secret.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use crate::stack::{Stack, text};
+
+/// Everything below a folder that others have any permission for; below `workitems` the files are the tasks' own.
+fn open_to_others(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        // What goes away meanwhile is nobody's to read.
+        let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if !metadata.is_symlink() && mode & 0o077 != 0 {
+            found.push(format!("{} {mode:o}", entry.path().display()));
+        }
+        if metadata.is_dir() && entry.file_name() != "workitems" {
+            open_to_others(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn the_data_folder_is_for_its_owner_only_and_the_key_is_told_nowhere() {
+    let stack = Stack::start();
+    let out = stack.command().args(["run", "--", "sh", "-c", "umask; cat /proc/self/status | grep Umask"]).output().unwrap();
+    let (stdout, stderr) = text(&out);
+    assert!(out.status.success(), "{stderr}");
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find(|line| line.starts_with("Umask")).unwrap();
+    assert!(stdout.contains(own), "tasks have the umask that the stack was started with, {own}: {stdout}");
+
+    let mut found = Vec::new();
+    open_to_others(stack.data().parent().unwrap(), &mut found);
+    found.retain(|path| path.starts_with(&*stack.data().to_string_lossy()));
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(fs::metadata(stack.ready_file()).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let log = stack.log();
+    let secrets = fs::read_to_string(stack.data().join("secrets.json")).unwrap();
+    let secrets: serde_json::Value = serde_json::from_str(&secrets).unwrap();
+    assert!(log.contains(&*stack.data().join("secrets.json").to_string_lossy()), "where the key stands: {log}");
+    for name in ["key", "broker_password", "s3_access_key", "s3_secret_key"] {
+        assert!(!log.contains(secrets[name].as_str().unwrap()), "{name} stands in the log");
+    }
+    stack.stop();
+}
