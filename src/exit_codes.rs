@@ -22,7 +22,7 @@ pub(crate) const NOT_FOUND: u8 = 5;
 pub(crate) const CONFLICT: u8 = 6;
 /// The server refused the request for another reason.
 pub(crate) const REFUSED: u8 = 7;
-/// The data folder is used by another `piecework up`, or the broker by another dispatcher.
+/// The data folder is used by another `piecework up`, the broker by another dispatcher, or the store by another process.
 pub(crate) const IN_USE: u8 = 8;
 /// A part of the stack ended by itself.
 pub(crate) const PART_ENDED: u8 = 10;
@@ -31,7 +31,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The exit codes as `piecework --help` shows them.
 pub(crate) const HELP: &str = "Exit codes: 0 well, 1 a task or something else failed, 2 wrong usage, 3 server not reachable, 4 wrong account or key, \
-5 not found, 6 exists already or wrong state, 7 refused, 8 data folder or broker in use, 10 a part of the stack ended, 130 interrupted. \
+5 not found, 6 exists already or wrong state, 7 refused, 8 data folder, store or broker in use, 10 a part of the stack ended, 130 interrupted. \
 `run` ends with its task's own exit code.";
 
 /// A failure that a person can do something about.
@@ -82,7 +82,7 @@ impl ClientError {
 /// The exit code of an error.
 pub(crate) fn of(error: &anyhow::Error) -> u8 {
     // Whatever part it ended.
-    let is_in_use = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(DispatcherError::BrokerInUse { .. }));
+    let is_in_use = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(DispatcherError::is_in_use);
     if error.chain().any(is_in_use) {
         return IN_USE;
     }

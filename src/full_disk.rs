@@ -10,20 +10,12 @@ use std::{
 
 use anyhow::Context;
 use broker_config::disk;
-use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
 
 /// Period of the checks of the disk.
 const POLL_PERIOD: Duration = Duration::from_millis(500);
 /// Period of the log lines while waiting.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
-/// Time that a client has for its request and our answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a request that are read before it is answered.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
 
 /// Whether so little space is left that nothing is added and the embedded broker takes no messages.
 pub(crate) fn is_full(folder: &Path) -> bool {
@@ -53,51 +45,20 @@ pub(crate) async fn wait_for_room(store: &Path, listen: Option<SocketAddr>) -> a
         }
         None => None,
     };
-    let mut said: Option<Instant> = None;
-    while !look()? {
-        if said.is_none_or(|said| said.elapsed() > LOG_PERIOD) {
-            tracing::error!(reason, "cannot start yet; the start continues by itself when the disk has free space");
-            said = Some(Instant::now());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL_PERIOD) => {}
-            Some(stream) = accept(&listener) => {
-                if tokio::time::timeout(ANSWER_TIMEOUT, refuse(stream, &reason)).await.is_err() {
-                    tracing::debug!("a client was too slow to get the 503 answer");
-                }
+    let room = async {
+        let mut said: Option<Instant> = None;
+        while !look()? {
+            if said.is_none_or(|said| said.elapsed() > LOG_PERIOD) {
+                tracing::error!(reason, "cannot start yet; the start continues by itself when the disk has free space");
+                said = Some(Instant::now());
             }
+            tokio::time::sleep(POLL_PERIOD).await;
         }
-    }
-    tracing::info!("the disk has free space again; starting");
-    Ok(())
-}
-
-async fn accept(listener: &Option<TcpListener>) -> Option<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.ok().map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
-}
-
-/// Answers any request with 503, in the form of a running server's health.
-async fn refuse(mut stream: TcpStream, reason: &str) {
-    let talk = async {
-        let mut request = Vec::new();
-        while request.len() < REQUEST_BYTES_MAX && !request.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut request).await? == 0 {
-                break;
-            }
-        }
-        let body = json!({ "status": "unavailable", "problems": [{ "part": "disk", "reason": reason }] }).to_string();
-        let head = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body.as_bytes()).await?;
-        stream.shutdown().await
+        tracing::info!("the disk has free space again; starting");
+        Ok(())
     };
-    if let Err(error) = talk.await {
-        tracing::debug!(%error, "a client closed its connection before the 503 answer");
+    tokio::select! {
+        result = room => result,
+        never = dispatcher::answer_unavailable(listener.as_ref(), "disk", &reason) => match never {},
     }
 }

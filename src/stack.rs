@@ -16,8 +16,9 @@ use broker_config::{
     private,
     settings::{BlobSettings, BrokerSettings, Secret},
 };
+use dispatcher::Progress;
 use providers::{Process, ProcessSettings};
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 
 use self::parts::{Part, Parts};
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     secrets, settings, umask,
 };
 
-/// Longest wait until the stack is healthy.
+/// Longest wait until the stack is healthy, from when its store is open.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the parts of an interrupted start to end.
 const INTERRUPTED_STOP_MAX: Duration = Duration::from_secs(5);
@@ -217,7 +218,7 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
 
     let nodes = Arc::new(Process::open(process_settings(data, &broker_url, &blob_settings, given.task_umask)?).await?);
     parts.nodes = Some(nodes.clone());
-    let (ready, is_ready) = oneshot::channel();
+    let (progress, mut seen) = watch::channel(Progress::default());
     let settings = dispatcher::Settings {
         listen: given.listen.unwrap_or_else(|| loopback(0)),
         metrics_listen: given.metrics_listen,
@@ -232,13 +233,11 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
         heartbeat_ms: HEARTBEAT_MS,
         access: given.access.clone(),
     };
-    let run = |stop: parts::Stop| async move { Ok(dispatcher::run(settings, ready, stop.wait()).await?) };
+    let run = |stop: parts::Stop| async move { Ok(dispatcher::run(settings, progress, stop.wait()).await?) };
     let dispatcher = parts.dispatcher.insert(Part::start("dispatcher", run));
     let address = tokio::select! {
-        // A dispatcher that ends drops its sender first; the reason of its end is the better error.
-        Ok(address) = is_ready => address,
+        address = ready_address(&mut seen) => address?,
         reason = dispatcher.ended() => return Err(reason),
-        () = tokio::time::sleep(READY_MAX) => anyhow::bail!("the dispatcher was not healthy after {READY_MAX:?}"),
     };
     let scaled = autoscaler::Settings::new(named(&broker_url, "piecework autoscaler"));
     parts.autoscaler = Some(Part::start("autoscaler", |stop| async move { Ok(autoscaler::run(scaled, nodes, stop.wait()).await?) }));
@@ -249,6 +248,24 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
         broker: broker_url,
         s3: (&blob_settings).into(),
     })
+}
+
+/// The API's address once the dispatcher is healthy. The time that it waits for a locked store has a bound of its own.
+async fn ready_address(seen: &mut watch::Receiver<Progress>) -> anyhow::Result<SocketAddr> {
+    loop {
+        let progress = *seen.borrow_and_update();
+        let changed = match progress {
+            Progress::Ready(address) => return Ok(address),
+            Progress::OpensStore => seen.changed().await,
+            Progress::Connects => tokio::time::timeout(READY_MAX, seen.changed())
+                .await
+                .map_err(|_| anyhow!("the dispatcher was not healthy after {READY_MAX:?}"))?,
+        };
+        if changed.is_err() {
+            // The dispatcher has ended; the reason of its end is the better error.
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// Time between the heartbeats of an agent on this machine.
@@ -293,7 +310,10 @@ async fn start_blobs(
     let (access, secret) = (secrets.s3_access_key.clone(), secrets.s3_secret_key.clone());
     let mut settings = embedded_blobs::Settings::new(loopback(port), made(data, "blobs")?, access, secret);
     settings.on_event = Some(on_event);
-    Ok(Some(embedded_blobs::Blobs::start(settings).await.context("the embedded blob store did not start")?))
+    let catalogue = settings.data.join("catalog.sqlite");
+    let start = || embedded_blobs::Blobs::start(settings.clone());
+    let started = dispatcher::wait_while_locked(&catalogue, None, embedded_blobs::Error::is_locked, start).await;
+    Ok(Some(started.context("the embedded blob store did not start")?))
 }
 
 fn embedded_blob_settings(blobs: &embedded_blobs::Blobs, secrets: &Secrets) -> BlobSettings {

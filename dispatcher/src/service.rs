@@ -32,15 +32,14 @@ use store::{
     sqlite::{SqliteReader, SqliteStore},
 };
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 
 use crate::{
     disk_space::{self, make_room},
+    locked::wait_while_locked,
     metrics::{Sources, metrics_page},
+    progress::Progress,
 };
 
 /// A dispatcher that ended a moment ago may still seem to consume for this long.
@@ -175,6 +174,13 @@ pub enum DispatcherError {
     Engine,
 }
 
+impl DispatcherError {
+    /// Whether another process uses the broker's queues or the store.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, DispatcherError::BrokerInUse { .. } | DispatcherError::Store(StoreError::InUse { .. } | StoreError::Locked { .. }))
+    }
+}
+
 /// Waits until nobody else consumes the events: two dispatchers on one broker would take each other's messages.
 async fn be_alone(link: &Link) -> Result<(), DispatcherError> {
     let deadline = Instant::now() + PREDECESSOR_MAX;
@@ -191,10 +197,15 @@ async fn be_alone(link: &Link) -> Result<(), DispatcherError> {
     }
 }
 
-/// Runs until `shutdown` is ready. `ready` is told the API's address once everything is well.
+/// Runs what waits for the store's file on a thread where it holds up nothing else.
+async fn off_loop<T: Send + 'static>(open: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(open).await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// Runs until `shutdown` is ready. `progress` is told the API's address once everything is well.
 pub async fn run(
     settings: Settings,
-    ready: oneshot::Sender<SocketAddr>,
+    progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), DispatcherError> {
     install();
@@ -223,10 +234,20 @@ pub async fn run(
         settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", if tls.is_some() { "https" } else { "http" }));
 
     let path = settings.data.join("store.sqlite");
-    let store = SqliteStore::open(&path)?;
-    let read = Arc::new(SqliteReader::open(&path, READERS)?);
     let blobs = Blobs::new(settings.blobs.clone())?;
     let mut shutdown = std::pin::pin!(shutdown);
+    // With TLS, clients could not read an answer that comes without it.
+    let waiting = Some(&listener).filter(|_| tls.is_none());
+    let open = || {
+        let path = path.clone();
+        off_loop(move || Ok((SqliteStore::open(&path)?, SqliteReader::open(&path, READERS)?)))
+    };
+    let (store, read) = tokio::select! {
+        opened = wait_while_locked(&path, waiting, StoreError::is_locked, open) => opened?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let read = Arc::new(read);
+    progress.send_replace(Progress::Connects);
     let link = tokio::select! {
         link = Link::open(settings.broker.clone()) => link?,
         // A broker that does not answer holds up no end.
@@ -244,7 +265,21 @@ pub async fn run(
         heartbeat_ms: settings.heartbeat_ms,
         tokens: tokens.clone(),
     };
-    let (engine, outlets, thread) = Engine::start(Box::new(store), identity, settings.timers, Clock::system())?;
+    let mut opened = Some(store);
+    let start = || {
+        let (opened, path, identity, timers) = (opened.take(), path.clone(), identity.clone(), settings.timers);
+        off_loop(move || {
+            // An attempt that failed took its store with it.
+            let store = opened.map_or_else(|| SqliteStore::open(&path), Ok)?;
+            Engine::start(Box::new(store), identity, timers, Clock::system())
+        })
+    };
+    progress.send_replace(Progress::OpensStore);
+    let (engine, outlets, thread) = tokio::select! {
+        started = wait_while_locked(&path, waiting, StoreError::is_locked, start) => started?,
+        () = &mut shutdown => return Ok(()),
+    };
+    progress.send_replace(Progress::Connects);
     let (stop, stopped) = watch::channel(false);
     let (tell_shortage, shortage) = watch::channel(None);
     let engine = engine.unless_short(shortage);
@@ -291,8 +326,8 @@ pub async fn run(
     };
     let mut well = seen;
     let announce = async move {
-        if well.wait_for(Health::is_up).await.is_ok() && ready.send(address).is_err() {
-            warn!("nobody waits for the dispatcher to be ready");
+        if well.wait_for(Health::is_up).await.is_ok() {
+            progress.send_replace(Progress::Ready(address));
         }
         std::future::pending::<()>().await
     };

@@ -243,16 +243,16 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
             access: args.access.access(),
         };
     let scheme = scheme(&settings.access);
-    let (ready, is_ready) = oneshot::channel();
+    let (progress, seen) = watch::channel(dispatcher::Progress::default());
     let announce = async {
-        match is_ready.await {
-            Ok(address) => println!("piecework is ready at {scheme}://{address}"),
-            Err(_) => tracing::debug!("the dispatcher ended before it was ready"),
+        match dispatcher::Progress::ready(seen).await {
+            Some(address) => println!("piecework is ready at {scheme}://{address}"),
+            None => tracing::debug!("the dispatcher ended before it was ready"),
         }
         std::future::pending::<()>().await
     };
     tokio::select! {
-        result = dispatcher::run(settings, ready, asked_to_end()?) => result.map(|()| OK).map_err(Into::into),
+        result = dispatcher::run(settings, progress, asked_to_end()?) => result.map(|()| OK).map_err(Into::into),
         () = announce => Ok(OK),
     }
 }

@@ -13,6 +13,7 @@ mod examples;
 mod full_disk;
 mod interrupts;
 mod job_tasks;
+mod locked_store;
 mod metrics;
 mod nodes;
 mod older_store;

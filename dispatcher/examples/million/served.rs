@@ -10,9 +10,9 @@ use std::{
 };
 
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use dispatcher::Settings;
+use dispatcher::{Progress, Settings};
 use scheduler::Timers;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::signing::{Account, Got, Wire};
 
@@ -58,7 +58,14 @@ async fn live(folder: PathBuf, open: oneshot::Sender<SocketAddr>, stop: oneshot:
         // A sender that is gone ends it as well.
         let _ = stop.await;
     };
-    dispatcher::run(settings, open, ended).await.expect("a dispatcher that ends well");
+    let (progress, seen) = watch::channel(Progress::default());
+    let announce = async {
+        if let Some(address) = Progress::ready(seen).await {
+            open.send(address).expect("somebody who waits");
+        }
+    };
+    let (ended, ()) = tokio::join!(dispatcher::run(settings, progress, ended), announce);
+    ended.expect("a dispatcher that ends well");
     broker.stop().await;
     blobs.stop().await;
 }

@@ -44,6 +44,13 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another process held a lock on the file for longer than a connection waits.
+    #[error("another process has locked the store's file")]
+    Locked {
+        /// What the database says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A row holds something that this build cannot read.
     #[error("row of {table} holds an unreadable {column}")]
     Corrupt {
@@ -85,8 +92,13 @@ impl StoreError {
         match self {
             StoreError::Database { may_pass, .. } => *may_pass,
             StoreError::Corrupt { .. } | StoreError::Format { .. } => false,
-            StoreError::InUse { .. } | StoreError::Busy | StoreError::File { .. } => true,
+            StoreError::Locked { .. } | StoreError::InUse { .. } | StoreError::Busy | StoreError::File { .. } => true,
         }
+    }
+
+    /// Whether another process held a lock on the file; a later attempt may find it free.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, StoreError::Locked { .. })
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use api::{Key, TlsFiles};
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use dispatcher::{Access, DispatcherError, Settings};
+use dispatcher::{Access, DispatcherError, Progress, Settings};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -18,7 +18,7 @@ use rustls::{
 };
 use scheduler::Timers;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::{
     house::{House, KEY},
@@ -238,9 +238,9 @@ fn refused(listen: &str, access: Access) -> String {
         heartbeat_ms: 1_000,
         access,
     };
-    let (ready, _is_ready) = oneshot::channel();
+    let (progress, _seen) = watch::channel(Progress::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended: Result<(), DispatcherError> = runtime.block_on(dispatcher::run(settings, ready, std::future::pending()));
+    let ended: Result<(), DispatcherError> = runtime.block_on(dispatcher::run(settings, progress, std::future::pending()));
     let error = ended.unwrap_err();
     let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     format!("{error}: {source}")

@@ -8,11 +8,11 @@ use std::{
 };
 
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
-use dispatcher::{Access, Settings};
+use dispatcher::{Access, Progress, Settings};
 use scheduler::Timers;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::signing::{Account, Got, Wire};
 
@@ -63,12 +63,12 @@ async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: 
         heartbeat_ms: 1_000,
         access,
     };
-    let (ready, is_ready) = oneshot::channel();
+    let (progress, seen) = watch::channel(Progress::default());
     let (end, ended) = oneshot::channel::<()>();
-    let running = tokio::spawn(dispatcher::run(settings, ready, async move {
+    let running = tokio::spawn(dispatcher::run(settings, progress, async move {
         let _ = ended.await;
     }));
-    let api = is_ready.await.expect("a dispatcher that becomes ready");
+    let api = Progress::ready(seen).await.expect("a dispatcher that becomes ready");
     assert!(open.send(Open { api, broker, blobs }).is_ok(), "somebody waits for the house");
     let _ = stop.await;
     let _ = end.send(());

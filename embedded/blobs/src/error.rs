@@ -60,6 +60,14 @@ pub enum Error {
     Refused(#[source] S3Error),
 }
 
+impl Error {
+    /// True when another process held a lock on the catalogue for longer than a connection waits; a later start may succeed.
+    pub fn is_locked(&self) -> bool {
+        let Self::Catalogue(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+    }
+}
+
 impl From<S3Error> for Error {
     fn from(refusal: S3Error) -> Self {
         Self::Refused(refusal)

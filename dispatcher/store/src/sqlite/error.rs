@@ -6,11 +6,14 @@ use crate::StoreError;
 
 impl From<Error> for StoreError {
     fn from(error: Error) -> StoreError {
-        StoreError::Database { may_pass: may_pass(&error), source: Box::new(error) }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { source: Box::new(error) },
+            _ => StoreError::Database { may_pass: may_pass(&error), source: Box::new(error) },
+        }
     }
 }
 
-/// A locked file, a full disk or a failing device may be well again later; a change that breaks a rule of its table is
+/// A full disk or a failing device may be well again later; a change that breaks a rule of its table is
 /// refused each time.
 fn may_pass(error: &Error) -> bool {
     match error {
@@ -40,6 +43,7 @@ mod tests {
         ] {
             let error = StoreError::from(Error::SqliteFailure(ffi::Error::new(code), None));
             assert_eq!(error.may_pass(), may_pass, "{code}");
+            assert_eq!(error.is_locked(), code == ffi::SQLITE_BUSY, "{code}");
             assert!(error.source().is_some_and(|source| source.is::<Error>()), "{code}");
         }
         assert!(!StoreError::from(Error::QueryReturnedNoRows).may_pass());
