@@ -5,6 +5,7 @@ pub mod change;
 pub mod machine;
 pub mod network;
 pub mod parts;
+pub mod scale_run;
 pub mod scaling;
 pub mod scaling_body;
 pub mod usage;
@@ -92,7 +93,7 @@ impl Resource for PoolRow {
             .add("enableAutoScale", &self.scaling.is_some())
             .add_some("autoScaleFormula", self.scaling.as_ref().map(|scaling| &scaling.formula))
             .add_some("autoScaleEvaluationInterval", self.scaling.as_ref().map(|scaling| scaling.interval))
-            .add_some("autoScaleRun", self.scaling.as_ref().and_then(|scaling| scaling.run.as_ref()).map(scaling::shown))
+            .add_some("autoScaleRun", self.scaling.as_ref().and_then(|scaling| scaling.run.as_ref()).map(scale_run::shown))
             .add_some("stats", stats)
             .document(&self.document)
     }

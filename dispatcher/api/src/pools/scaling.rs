@@ -1,42 +1,14 @@
 //! Automatic scaling of pools: enable, disable, evaluate.
 
 use engine::command::{Command, Done};
-use model::{
-    auto_scale::ScaleRun,
-    refusal::{Code, Refusal},
-};
-use serde::Serialize;
+use model::refusal::{Code, Refusal};
 
 use crate::{
-    answer::{Answer, Fields, Iso, NameValue, details},
+    answer::{Answer, Fields},
     call::Call,
-    pools::scaling_body,
+    pools::{scale_run::shown, scaling_body},
     state::ApiState,
 };
-
-#[derive(Serialize)]
-struct ShownFault<'a> {
-    code: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    values: Vec<NameValue<'a>>,
-}
-
-/// An evaluation as people see it.
-#[derive(Serialize)]
-pub struct ShownRun<'a> {
-    timestamp: Iso,
-    results: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ShownFault<'a>>,
-}
-
-/// Shapes an evaluation.
-pub fn shown(run: &ScaleRun) -> ShownRun<'_> {
-    let fault = run.fault.as_ref();
-    let error = fault.map(|fault| ShownFault { code: &fault.code, message: &fault.message, values: details(&fault.details) });
-    ShownRun { timestamp: Iso(run.at), results: &run.results, error }
-}
 
 /// Lets a formula decide, or changes it.
 pub async fn enable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
