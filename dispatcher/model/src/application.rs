@@ -6,80 +6,70 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What to change of an application; absent parts stay.
+/// A change of an application; `None` leaves a part as it is, `Some(None)` clears it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplicationChange {
-    /// Whether it is added when there is none.
+    /// Whether the application is created when it does not exist (PUT), or the request is refused (PATCH).
     pub may_create: bool,
-    /// What people call it.
     pub display_name: Option<Option<String>>,
-    /// Whether a version that is there may be uploaded again.
+    /// Whether a package version that exists may be uploaded again.
     pub allow_updates: Option<bool>,
-    /// What references without a version mean.
+    /// The version that a reference without a version means.
     pub default_version: Option<Option<PackageVersion>>,
 }
 
-/// An upload that was seen in the blob store.
+/// An uploaded package that was found in the blob store and is to be activated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
-    /// Its key.
     pub key: String,
-    /// Its length.
     pub bytes: u64,
-    /// Whether references without a version mean it from now on.
+    /// Whether this version becomes the application's default version.
     pub becomes_default: bool,
 }
 
-/// An application; the engine keeps it in memory, API handlers read it.
+/// An application with its packages. The engine keeps all of them in memory; API handlers read them from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplicationRow {
-    /// Its name.
     pub id: ApplicationId,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// What people call it.
     pub display_name: Option<String>,
-    /// Whether a version that is there may be uploaded again.
+    /// Whether a package version that exists may be uploaded again.
     pub allow_updates: bool,
-    /// What references without a version mean.
+    /// The version that a reference without a version means.
     pub default_version: Option<PackageVersion>,
-    /// Its packages, by version.
+    /// The packages, sorted by version.
     pub packages: Vec<PackageRow>,
-    /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
 }
 
 /// One version of an application's package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageRow {
-    /// The version.
     pub version: PackageVersion,
-    /// The zip that nodes get, once one was activated.
+    /// The zip that nodes download; `None` until an upload was activated.
     pub active: Option<ActivePackage>,
-    /// The key of an upload that is not activated yet.
+    /// Blob key of an upload that is not activated yet.
     pub pending: Option<String>,
 }
 
-/// A zip that nodes may get.
+/// An activated zip, which nodes may download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivePackage {
-    /// Its key in Piecework's own bucket; each upload has its own.
+    /// Key in Piecework's own bucket; each upload gets a new one, so nodes never see a zip change.
     pub key: String,
-    /// Its length.
     pub bytes: u64,
-    /// When it was activated.
     pub at: Timestamp,
 }
 
 impl ApplicationRow {
-    /// One of its packages.
+    /// The package of this version.
     pub fn package(&self, version: &PackageVersion) -> Option<&PackageRow> {
         self.packages.iter().find(|package| package.version == *version)
     }
 
-    /// The zip of a version, or of the default version when none is named.
+    /// The activated zip of a version, or of the default version when `version` is `None`.
     pub fn active(&self, version: Option<&PackageVersion>) -> Option<(&PackageVersion, &ActivePackage)> {
         let package = self.package(version.or(self.default_version.as_ref())?)?;
         package.active.as_ref().map(|active| (&package.version, active))

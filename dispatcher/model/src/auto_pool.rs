@@ -1,6 +1,7 @@
-//! Pools that jobs bring along: what is asked for, with whom they live, and what they are called.
+//! Pools that are created with a job (Azure's `autoPoolSpecification`): the request, the pool's lifetime, and its name.
 //!
-//! The API reads an [`AutoPool`], the engine makes a pool from it together with a job, the store keeps the job's [`Tie`] to it.
+//! The API reads an [`AutoPool`], the engine creates a pool from it together with the job, and the store keeps a
+//! [`Tie`] in the job's row.
 
 use contract::ids::PoolId;
 use serde::{Deserialize, Serialize};
@@ -8,16 +9,16 @@ use serde_json::{Value, json};
 
 use crate::{document::Properties, pool::NewPool, property::invalid, refusal::Refusal};
 
-/// Characters of a prefix at most: prefix, `_` and a GUID stay below the length of an id.
+/// Characters of an id prefix at most, so that prefix, `_` and a GUID stay below the longest id.
 pub const PREFIX_MAX: usize = 20;
 
-/// With whom an automatic pool lives.
+/// Whether the pool belongs to one job or to a job schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lifetime {
-    /// With one job.
+    /// The pool is deleted when the job completes.
     Job,
-    /// With a job schedule: all its jobs share the pool.
+    /// All jobs of the schedule share the pool; it is deleted with the schedule.
     JobSchedule,
 }
 
@@ -31,28 +32,26 @@ impl Lifetime {
     }
 }
 
-/// What binds a job to the pool that was made for it.
+/// Connects a job with the pool that was created for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tie {
-    /// With whom the pool lives.
     pub lifetime: Lifetime,
-    /// Whether the pool stays at the end of that life.
+    /// Whether the pool stays after the job or the schedule has ended.
     pub keep_alive: bool,
 }
 
-/// A pool to be made with a job.
+/// A request for a pool that is created together with a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AutoPool {
-    /// What its name begins with.
+    /// `autoPoolIdPrefix`; the pool's name begins with it.
     pub prefix: Option<PoolId>,
-    /// The tie of the jobs that are made with it.
     pub tie: Tie,
-    /// The pool; its name is replaced.
+    /// The pool's properties; its name is a placeholder and is replaced.
     pub pool: NewPool,
 }
 
 impl AutoPool {
-    /// The pool's name for a number that nobody else has.
+    /// The pool's name, made from the prefix and a number that is unique in the store.
     pub fn name(&self, number: u128) -> PoolId {
         let hex = format!("{number:032X}");
         let guid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
@@ -64,7 +63,8 @@ impl AutoPool {
     }
 }
 
-/// Whether a name is one that [`AutoPool::name`] makes; a name that somebody chose counts as one when it ends in the same way.
+/// Whether the name looks like one made by [`AutoPool::name`]. A name that a person chose counts too when it ends
+/// alike.
 pub fn is_made_for_jobs(pool: &PoolId) -> bool {
     const GUID: &str = "XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX";
     let name = pool.as_str();
@@ -73,18 +73,19 @@ pub fn is_made_for_jobs(pool: &PoolId) -> bool {
     (prefix.is_empty() || prefix.ends_with('_')) && GUID.bytes().zip(guid.bytes()).all(fits)
 }
 
-/// Where a job's tasks are to run. A name is kept as a bare text, the form it had before there were automatic pools.
+/// The pool that a job's tasks run in. In JSON, a name is a bare string, the form it had before there were automatic
+/// pools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum JobPool {
-    /// On a pool that is there.
+    /// A pool that exists already.
     Named(PoolId),
-    /// On one that is made for it.
+    /// A pool that is created for the job.
     Auto(Box<AutoPool>),
 }
 
 impl JobPool {
-    /// The tie of jobs that bring their pool along.
+    /// Connection to the pool of a job that creates its own; `None` for a named pool.
     pub fn tie(&self) -> Option<Tie> {
         match self {
             JobPool::Named(_) => None,
@@ -99,10 +100,10 @@ impl From<PoolId> for JobPool {
     }
 }
 
-/// Where a job's document tells of its own pool.
+/// The property of a job's document that describes the pool created for it.
 pub const AUTO: &str = "autoPoolSpecification";
 
-/// The first property that is given otherwise than it is; what is not given stays.
+/// Path of the first given property that differs from the stored one. Properties that are not given do not count.
 fn difference<'a>(path: &str, is: &Value, given: &'a Value) -> Option<(String, &'a Value)> {
     match (is, given) {
         (Value::Object(is), Value::Object(given)) => given.iter().find_map(|(name, given)| {
@@ -113,17 +114,18 @@ fn difference<'a>(path: &str, is: &Value, given: &'a Value) -> Option<(String, &
     }
 }
 
-/// What a change of a job says of the pool that was made for it.
+/// Change of the automatic pool in a job's document.
 #[derive(Debug, Clone)]
 pub struct PoolChange {
-    /// The specification, as GET shows it.
+    /// The new `autoPoolSpecification`, in the form in which GET shows it.
     pub given: Value,
-    /// Whether what it leaves out goes back to its default.
+    /// Whether properties that are not given go back to their defaults (PUT) or stay (PATCH).
     pub is_whole: bool,
 }
 
 impl PoolChange {
-    /// Changes what a job's document says of its own pool: `keepAlive` alone can change; its new value.
+    /// Applies the change to the job's document. Only `keepAlive` can change; returns its new value, or a refusal that
+    /// names the first other property that differs.
     pub fn apply(&self, document: &mut Properties) -> Result<Option<bool>, Refusal> {
         let (given, is_whole) = (&self.given, self.is_whole);
         let path = format!("poolInfo.{AUTO}");

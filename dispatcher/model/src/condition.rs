@@ -4,26 +4,23 @@ use contract::time::Timestamp;
 
 use crate::refusal::{Code, Refusal};
 
-/// A request's conditional headers.
+/// The conditional headers of a request; absent ones always hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Condition {
     /// `If-Match`: an ETag, or `*`.
     pub if_match: Option<String>,
-    /// `If-None-Match`.
     pub if_none_match: Option<String>,
-    /// `If-Modified-Since`.
     pub if_modified_since: Option<Timestamp>,
-    /// `If-Unmodified-Since`.
     pub if_unmodified_since: Option<Timestamp>,
 }
 
-/// A version as an ETag, the way it is shown and compared.
+/// The ETag for a resource's version, as shown and compared.
 pub fn etag(version: u64) -> String {
     format!("0x{version:X}")
 }
 
 impl Condition {
-    /// Whether the thing with this version and last change meets the condition.
+    /// Whether a resource with this version and modification time meets all conditions.
     pub fn is_met(&self, version: u64, modified_at: Timestamp) -> bool {
         let same = |given: &str| given == "*" || given.trim_matches('"') == etag(version);
         let seconds = |time: Timestamp| time.0.div_euclid(1000);
@@ -33,7 +30,7 @@ impl Condition {
             && self.if_unmodified_since.is_none_or(|since| seconds(modified_at) <= seconds(since))
     }
 
-    /// Refuses a write whose condition is not met.
+    /// Refuses a write to a resource that does not meet the conditions.
     pub fn check(&self, version: u64, modified_at: Timestamp) -> Result<(), Refusal> {
         if self.is_met(version, modified_at) {
             return Ok(());

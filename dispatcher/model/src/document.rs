@@ -1,16 +1,17 @@
-//! Stored documents, and the one way in which they change: the engine sets properties in the transaction of the change.
+//! Stored JSON documents. They change in one way only: the engine sets and removes top-level properties in the
+//! transaction of the change.
 
 use serde_json::{Map, Value};
 
-/// A document's properties.
+/// Top-level properties of a document.
 pub type Properties = Map<String, Value>;
 
-/// Takes a stored document apart; nothing when it cannot be read.
+/// Parses a stored document; `None` when it is not a JSON object.
 pub fn read(document: &str) -> Option<Properties> {
     serde_json::from_str(document).ok()
 }
 
-/// The document with other properties: null removes one, everything else replaces it.
+/// Returns the document with `changes` applied: null removes a property, any other value replaces it.
 pub fn changed(mut document: Properties, changes: Properties) -> String {
     for (name, value) in changes {
         match value {

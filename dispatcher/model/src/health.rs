@@ -1,54 +1,51 @@
-//! Whether the whole stack can run a task.
+//! Health of the dispatcher and its parts, as `/health` shows it: can a new task run?
 
 use serde::Serialize;
 
-/// The part that a full disk is a problem of.
+/// Name of the part that is reported for a full disk.
 pub const DISK: &str = "disk";
 
-/// One reason why a task could not run.
+/// A reason why new tasks could not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The part: `store`, `broker`, `events`, `blobs`, `engine`, …
+    /// Name of the part: `store`, `broker`, `events`, `blobs`, `engine`, …
     pub part: String,
-    /// What is wrong with it, and what to do.
+    /// A text for operators: what is wrong and what to do.
     pub reason: String,
 }
 
-/// Whether the whole stack can run a task.
+/// The health of the whole system.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// None when it can.
+    /// Empty when a task could run.
     pub problems: Vec<Problem>,
-    /// Age of the oldest event of a node that is not stored yet.
+    /// Age of the oldest event of a node that is not stored yet; zero when none waits.
     pub oldest_event_ms: u64,
-    /// Rows that cannot be read: they harm no other, so they are no problem of the whole.
+    /// Rows that cannot be read. They affect nothing else, so they do not make the system unhealthy.
     pub unreadable: Vec<Unreadable>,
 }
 
 impl Health {
-    /// Unwell for one reason.
+    /// A state with a single problem.
     pub fn problem(part: &str, reason: impl Into<String>) -> Health {
         Health { problems: vec![Problem { part: part.to_owned(), reason: reason.into() }], ..Health::default() }
     }
 
-    /// Whether the server has come up: it serves, though a full disk keeps it from taking more work.
+    /// Whether the server answers requests. It counts as up with a full disk, when it refuses new work only.
     pub fn is_up(&self) -> bool {
         self.is_ok() || self.problems.iter().any(|problem| problem.part == DISK)
     }
 
-    /// Whether a task could run.
+    /// Whether a new task could run.
     pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// A row that this build cannot read; it harms no other.
+/// A row that this build cannot read; other rows are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
-    /// The table.
     pub table: &'static str,
-    /// The row's key.
     pub row: String,
-    /// The column.
     pub column: &'static str,
 }

@@ -1,4 +1,4 @@
-//! A job as it is asked for, its manager task, and what may be changed of it later.
+//! A job as requested, its manager task, and the changes that are possible later.
 
 use contract::{
     ids::{JobId, PoolId},
@@ -13,41 +13,39 @@ use crate::{
     task::NewTask,
 };
 
-/// A job as asked for.
+/// A job as requested.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewJob {
-    /// Its name.
     pub id: JobId,
-    /// The accepted Azure fields as JSON, without those that have a column.
+    /// Accepted properties as JSON, in Azure's names, without those that have a column.
     pub document: String,
-    /// Where it runs.
     pub pool: JobPool,
-    /// -1000 to 1000, larger first.
+    /// -1000 to 1000; jobs with a larger value go first.
     pub priority: i32,
-    /// Tasks that may run at once; -1 is no limit.
+    /// Tasks that may run at once; -1 means no limit.
     pub max_parallel: i32,
-    /// Given to every task that has no value of its own.
+    /// Environment variables of all tasks; a task's own value wins.
     pub environment: Vec<EnvironmentSetting>,
-    /// For tasks that do not say; -1 is no limit.
+    /// Default for tasks that set none; -1 means no limit.
     pub max_task_retry_count: i32,
-    /// For the whole job.
+    /// Limit for the whole job; `None` means none.
     pub max_wall_clock: Option<Period>,
-    /// Whether the job ends with its last task.
+    /// Whether the job completes when all its tasks have (`onAllTasksComplete`).
     pub terminate_when_complete: bool,
-    /// Whether exit conditions may act upon the job.
+    /// Whether exit conditions of tasks may disable or terminate the job (`onTaskFailure`).
     pub performs_exit_options: bool,
-    /// Whether tasks may depend on each other.
+    /// Whether tasks may depend on each other (`usesTaskDependencies`).
     pub uses_dependencies: bool,
-    /// The task that comes with the job.
+    /// The job manager task, which is created together with the job.
     pub manager: Option<Box<NewManager>>,
-    /// What it runs on a node before its first task there and after its last.
+    /// Job preparation and release tasks.
     #[serde(default)]
     #[serde(rename = "chores")]
     pub job_tasks: Option<Box<JobTasks>>,
 }
 
 impl NewJob {
-    /// Whether its manager runs on a node with nothing else.
+    /// Whether the manager runs alone on its node, which takes all slots of that node.
     pub fn takes_a_node(&self) -> bool {
         self.manager.as_ref().is_some_and(|manager| manager.is_exclusive)
     }
@@ -56,44 +54,43 @@ impl NewJob {
 /// A job's manager task.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewManager {
-    /// The task.
     pub task: NewTask,
-    /// Whether its end ends the job.
+    /// Whether the job completes when the manager does (`killJobOnCompletion`).
     pub ends_job: bool,
-    /// Whether nothing else runs on its node.
+    /// Whether nothing else runs on its node (`runExclusive`).
     pub is_exclusive: bool,
 }
 
-/// What becomes of a job's running tasks when it is disabled.
+/// What happens to the running tasks of a job that is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableOption {
-    /// Ended and queued again.
+    /// They are ended and queued again.
     Requeue,
-    /// Ended and completed.
+    /// They are ended and completed.
     Terminate,
-    /// They run to their end.
+    /// They run on to their end.
     Wait,
 }
 
-/// Parts of a job to change; absent ones stay.
+/// A change of a job; `None` leaves a property as it is.
 #[derive(Debug, Clone, Default)]
 pub struct JobChange {
-    /// Larger first.
+    /// Jobs with a larger value go first.
     pub priority: Option<i32>,
-    /// -1 is no limit.
+    /// -1 means no limit.
     pub max_parallel: Option<i32>,
-    /// Whether the job ends with its last task.
+    /// Whether the job completes when all its tasks have.
     pub terminate_when_complete: Option<bool>,
-    /// For tasks that do not say.
+    /// Default for tasks that set none; -1 means no limit.
     pub max_task_retry_count: Option<i32>,
-    /// For the whole job.
+    /// Limit for the whole job; `Some(None)` removes it.
     pub max_wall_clock: Option<Option<Period>>,
-    /// Another pool; only of a disabled job.
+    /// Another pool; only a disabled job can move.
     pub pool: Option<PoolId>,
-    /// Whether the pool that was made for it stays; only of a disabled job.
+    /// Whether the pool that was created for the job stays after it; only a disabled job can change it.
     pub keep_alive: Option<bool>,
     /// Properties of the document; null removes one.
     pub fields: Properties,
-    /// The specification of the pool that was made for it.
+    /// The new specification of the pool that was created for the job.
     pub own_pool: Option<PoolChange>,
 }

@@ -10,108 +10,103 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What a job asks of nodes around its tasks.
+/// The parts of a job's preparation and release settings that the scheduler needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether its tasks wait for the preparation's success.
+    /// Whether the job's tasks wait until the preparation has succeeded (`waitForSuccess`).
     pub waits: bool,
-    /// Whether the preparation runs again after a newer start of the agent.
+    /// Whether the preparation runs again after the agent restarts (`rerunOnNodeRebootAfterSuccess`).
     pub reruns: bool,
-    /// How long its release may run, if it has one.
+    /// Time limit of the release task; `None` when the job has no release task.
     pub release_ms: Option<i64>,
 }
 
-/// How far a preparation is.
+/// State of a job preparation on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preparation {
-    /// The node was told to run it.
+    /// The node was asked to run it.
     Ordered,
-    /// It exited with zero.
+    /// It exited with code zero.
     Succeeded,
-    /// It did not.
+    /// It exited with another code, or could not run.
     Failed,
-    /// It was stopped, or what it did is gone.
+    /// It was stopped, or the node lost what it had set up; it has to run again.
     Void,
 }
 
-/// A release that was ordered.
+/// State of a job release that was ordered on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// It ended, or was given up.
+    /// Whether it has ended or was given up.
     pub is_over: bool,
 }
 
-/// A job on a node.
+/// State of one job on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOnNode {
-    /// How often the node was asked to prepare, from 1.
+    /// Counts the preparations on this node, from 1.
     pub number: u32,
-    /// The agent's start that was asked last.
+    /// Epoch of the agent that was asked last.
     pub epoch: Epoch,
-    /// How far the preparation is.
     pub preparation: Preparation,
-    /// Preparations in a row that their agent did not survive.
+    /// Preparations in a row that were lost because their agent died.
     pub lost: u32,
-    /// The release, once it was ordered.
+    /// The release; `None` until it is ordered.
     pub release: Option<Release>,
 }
 
 impl JobOnNode {
-    /// Whether the job's release was ordered here and has neither ended nor been given up.
+    /// Whether a release was ordered here and is not over.
     pub fn is_releasing(&self) -> bool {
         self.release.is_some_and(|release| !release.is_over)
     }
 
-    /// The key of this node's present preparation or release.
+    /// Key of this node's present preparation or release.
     pub fn key(&self, job: JobUid, kind: JobTaskKind) -> JobTaskKey {
         JobTaskKey { job, kind, number: self.number }
     }
 }
 
-/// How long a release may run at most, and unless told otherwise.
+/// Default and longest time limit of a release task, as in Azure.
 pub const RELEASE_MAX: Period = Period::from_secs(15 * 60);
 
-/// What a job runs on a node before its first task there and after its last.
+/// The preparation and release tasks of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTasks {
-    /// Before.
     pub preparation: PreparationTask,
-    /// After.
     pub release: Option<ReleaseTask>,
 }
 
 /// A job's preparation task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparationTask {
-    /// Its name.
     pub id: TaskId,
-    /// What it runs, the job's environment not merged in.
+    /// The command and its files; the job's environment is merged in when it is sent.
     pub spec: TaskSpec,
-    /// Whether tasks wait for its success.
+    /// Whether tasks wait until it has succeeded.
     pub waits: bool,
-    /// Whether it runs again after a newer start of the agent.
+    /// Whether it runs again after the agent restarts.
     pub reruns: bool,
 }
 
 /// A job's release task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseTask {
-    /// Its name.
     pub id: TaskId,
-    /// What it runs, the job's environment not merged in.
+    /// The command and its files; the job's environment is merged in when it is sent.
     pub spec: TaskSpec,
 }
 
 impl JobTasks {
-    /// What the rules need to know.
+    /// The settings that the scheduler needs.
     pub fn rules(&self) -> Rules {
         let limit = |release: &ReleaseTask| release.spec.constraints.max_wall_clock_time.unwrap_or(RELEASE_MAX).min(RELEASE_MAX);
         let release_ms = self.release.as_ref().map(|release| limit(release).as_ms().cast_signed());
         Rules { waits: self.preparation.waits, reruns: self.preparation.reruns, release_ms }
     }
 
-    /// What a node runs; nothing for the release of a job that has none.
+    /// The job task as it is sent to a node; `None` for the release of a job without a release task.
     pub fn job_task(&self, key: JobTaskKey, job: &JobId, environment: &[EnvironmentSetting]) -> Option<JobTask> {
         let (task, mut spec) = match key.kind {
             JobTaskKind::Preparation => (&self.preparation.id, self.preparation.spec.clone()),
@@ -128,38 +123,32 @@ impl JobTasks {
     }
 }
 
-/// A job on a node, as the rules left it.
+/// The scheduler's state of a job on a node, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobOnNodeRecord {
-    /// The job.
     pub job: JobUid,
-    /// The node's pool.
     pub pool: PoolId,
-    /// The node.
     pub node: NodeId,
-    /// How it stands.
     pub job_on_node: JobOnNode,
 }
 
-/// How a job's job tasks went on a node, for people; it stays when the node goes.
+/// How a job's preparation and release went on a node, as the API shows it. The row outlives the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobOnNodeRow {
-    /// The node's pool.
     pub pool: PoolId,
-    /// The node.
     pub node: NodeId,
-    /// When the last preparation began.
+    /// Start of the last preparation.
     pub preparation_at: Option<Timestamp>,
-    /// How it ended, once it has.
+    /// The end of the last preparation; `None` while it runs.
     pub preparation: Option<JobTaskEnd>,
-    /// When the release began.
+    /// Start of the release.
     pub release_at: Option<Timestamp>,
-    /// How it ended, once it has.
+    /// The end of the release; `None` while it runs.
     pub release: Option<JobTaskEnd>,
 }
 
 impl JobOnNodeRow {
-    /// What a page's link remembers of its last row.
+    /// The row's position in the list, as kept in a continuation token.
     pub fn place(&self) -> String {
         format!("{}/{}", self.node, self.pool)
     }

@@ -1,6 +1,6 @@
-//! The domain: pools, jobs, schedules, tasks, nodes and applications as rules, store, engine and API share them.
+//! The domain types that scheduler, store, engine and API share: pools, jobs, schedules, tasks, nodes and applications.
 //!
-//! Data with the rules that need nothing else; imports the contract alone.
+//! Plain data and the rules that need nothing else. Depends on `contract` only.
 
 pub mod application;
 pub mod auto_pool;

@@ -1,4 +1,4 @@
-//! What can be asked of a node beside running tasks: reboot, reimage, deallocate, start.
+//! Actions on a node other than running tasks: reboot, reimage, deallocate, start.
 
 use contract::{
     ids::Epoch,
@@ -7,50 +7,50 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What a node can be asked beside running tasks.
+/// An action that a client can request for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeActionKind {
-    /// End and start again.
+    /// Restart the agent.
     Reboot,
-    /// The same with empty folders.
+    /// Restart the agent with empty folders.
     Reimage,
-    /// Be stopped and kept.
+    /// Stop the machine and keep it.
     Deallocate,
-    /// Be started after that.
+    /// Start a deallocated machine.
     Start,
 }
 
-/// What a node is about to do.
+/// A requested action that is not finished yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "turn", rename_all = "lowercase")]
 pub enum NodeAction {
-    /// Its agent ends and is started again.
+    /// The agent ends and is started again.
     Reboot {
-        /// What becomes of its tasks.
+        /// What happens to running tasks.
         option: DeallocationOption,
-        /// The start that was asked.
+        /// Epoch of the agent that was asked; a newer one finishes the action.
         since: Epoch,
     },
-    /// The same, with empty folders.
+    /// Like a reboot, with empty folders.
     Reimage {
-        /// What becomes of its tasks.
+        /// What happens to running tasks.
         option: DeallocationOption,
-        /// The start that was asked.
+        /// Epoch of the agent that was asked; a newer one finishes the action.
         since: Epoch,
     },
-    /// It is emptied, to be stopped.
+    /// The node finishes or ends its tasks, then its provider stops it.
     Deallocate {
-        /// What becomes of its tasks.
+        /// What happens to running tasks.
         option: DeallocationOption,
     },
-    /// It is stopped and kept.
+    /// The node is deallocated: stopped and kept.
     Off,
-    /// Its provider starts it.
+    /// The provider is starting the node again.
     Start,
 }
 
 impl NodeAction {
-    /// The state people see meanwhile.
+    /// The node state that clients see during the action.
     pub fn state(self) -> NodeState {
         match self {
             NodeAction::Reboot { .. } => NodeState::Rebooting,
@@ -61,7 +61,7 @@ impl NodeAction {
         }
     }
 
-    /// What becomes of the node's tasks.
+    /// What happens to the node's running tasks; `None` where the action touches none.
     pub fn option(self) -> Option<DeallocationOption> {
         match self {
             NodeAction::Reboot { option, .. } | NodeAction::Reimage { option, .. } | NodeAction::Deallocate { option } => Some(option),
@@ -69,12 +69,12 @@ impl NodeAction {
         }
     }
 
-    /// Whether the agent is expected to be away for a while.
+    /// Whether the agent is expected to be silent until it has restarted.
     pub fn is_restart(self) -> bool {
         matches!(self, NodeAction::Reboot { .. } | NodeAction::Reimage { .. } | NodeAction::Start)
     }
 
-    /// What the agent of this start is told, when the turn says.
+    /// The order for the agent with this epoch; `None` when it has nothing to do for this action.
     pub fn order(self, epoch: Epoch) -> Option<NodeOrder> {
         match self {
             NodeAction::Reboot { option, since } | NodeAction::Reimage { option, since } if epoch <= since => {

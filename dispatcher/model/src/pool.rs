@@ -1,4 +1,4 @@
-//! A pool as it is asked for, and what may be changed of it later.
+//! A pool as requested, and the changes that are possible later.
 
 use contract::{
     ids::PoolId,
@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::document::Properties;
 
-/// Plain properties of a pool: read from requests and shown in answers by their entries in the API's schema, under
-/// Azure's names.
+/// Plain properties of a pool. Their entries in the API's schema read them from requests and show them in answers,
+/// under Azure's names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolSettings {
-    /// After this long a resize ends with an error.
+    /// A resize that takes longer ends with an error.
     pub resize_timeout: Period,
 }
 
@@ -24,7 +24,7 @@ impl Default for PoolSettings {
     }
 }
 
-/// How job schedules keep them, in the pools of their jobs.
+/// The stored form inside a job schedule, which keeps the pool of its future jobs as JSON.
 mod stored {
     use super::*;
 
@@ -43,61 +43,57 @@ mod stored {
     }
 }
 
-/// A pool as asked for.
+/// A pool as requested.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewPool {
-    /// Its name.
     pub id: PoolId,
-    /// The accepted Azure fields as JSON, without those that have a column.
+    /// Accepted properties as JSON, in Azure's names, without those that have a column.
     pub document: String,
-    /// Slots of a node.
+    /// `taskSlotsPerNode`.
     pub slots_per_node: u32,
-    /// Spread or pack.
+    /// Whether tasks are spread over nodes or packed on few.
     pub fill: FillType,
-    /// How its jobs of one priority take turns.
+    /// How jobs of the same priority share the pool.
     pub job_order: JobOrder,
-    /// Dedicated nodes wanted.
     pub target_dedicated: u32,
-    /// Low-priority nodes wanted.
     pub target_low_priority: u32,
-    /// Its plain properties.
     #[serde(flatten, with = "stored")]
     pub settings: PoolSettings,
-    /// What nodes run when they join.
+    /// Runs on every node when it joins.
     pub start_task: Option<StartTask>,
-    /// What nodes unpack before.
+    /// Application packages that nodes unpack before the start task.
     pub packages: Vec<PackageReference>,
-    /// The built-in policy.
+    /// Piecework's own queue-depth policy.
     pub policy: Option<QueuePolicy>,
-    /// The formula its size follows, and the time between evaluations.
+    /// The autoscale formula and the time between evaluations.
     pub scaling: Option<(String, Period)>,
 }
 
-/// Properties of a pool to change; absent ones stay.
+/// A change of a pool; `None` leaves a property as it is.
 #[derive(Debug, Clone, Default)]
 pub struct PoolChange {
     /// Properties of the document; null removes one.
     pub fields: Properties,
-    /// What nodes run when they join or start again from now on.
+    /// The new start task, used by nodes that join or restart later; `Some(None)` removes it.
     pub start_task: Option<Option<StartTask>>,
-    /// Packages that nodes unpack when they join or start again from now on.
+    /// The new packages, used by nodes that join or restart later.
     pub packages: Option<Vec<PackageReference>>,
-    /// Slots of a node.
+    /// `taskSlotsPerNode`; only a pool without nodes can change it.
     pub slots_per_node: Option<u32>,
-    /// How nodes are filled and jobs take turns.
+    /// How nodes are filled, and how jobs of the same priority share the pool.
     pub scheduling: Option<(FillType, JobOrder)>,
-    /// A property that only a pool without nodes may change.
+    /// Name of a given property that only a pool without nodes can change; for the refusal.
     pub needs_no_nodes: Option<&'static str>,
 }
 
-/// How jobs of one priority take turns.
+/// How jobs of the same priority share a pool (`jobDefaultOrder`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobOrder {
-    /// Each gets its share.
+    /// Each job gets an equal share.
     #[default]
     None,
-    /// The oldest job first.
+    /// The job that was created first goes first.
     CreationTime,
 }
 

@@ -1,4 +1,4 @@
-//! Refusals that name a property of a body by its path.
+//! Refusals that name a property of a request body by its path.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::refusal::{Code, Refusal};
 
-/// Characters of a refused value that are told back.
+/// Characters of a refused value that are repeated in the error.
 const SHOWN_MAX: usize = 256;
-/// Properties whose text is told to nobody.
+/// Properties whose values are never repeated in an error.
 const SECRETS: &[&str] = &["password", "accountKey", "sasKey", "sshPrivateKey", "data", "value"];
 
-/// A refused text as it may be told back: neither a secret nor a signature is repeated.
+/// A refused text as the error may repeat it: without secrets and signatures.
 fn shown(path: &str, text: &str) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     if SECRETS.contains(&name) {
         return "(not shown)".to_owned();
     }
-    // The password before a URL's host.
+    // The part before `@` of a URL may hold a password.
     let text = &match user_of(text) {
         Some(user) => format!("{}…{}", &text[..user.start], &text[user.end - 1..]),
         None => text.to_owned(),
@@ -32,7 +32,7 @@ fn shown(path: &str, text: &str) -> String {
     }
 }
 
-/// Refuses the value of the property at a path.
+/// Refusal for an invalid value of the property at `path`.
 pub fn invalid(path: impl fmt::Display, value: &Value, reason: impl fmt::Display) -> Refusal {
     let path = path.to_string();
     let shown = match value {
@@ -47,12 +47,12 @@ pub fn invalid(path: impl fmt::Display, value: &Value, reason: impl fmt::Display
         .with("Reason", reason)
 }
 
-/// Refuses the absence of a property.
+/// Refusal for a missing property.
 pub fn missing(path: impl fmt::Display) -> Refusal {
     Refusal::new(Code::MissingRequiredProperty, "A required property was not specified in the request body.").with("PropertyName", path)
 }
 
-/// Refuses a property whose value asks for what is not served.
+/// Refusal for a value that Piecework does not support.
 pub fn not_served(path: impl fmt::Display, hint: &str) -> Refusal {
     Refusal::new(Code::UnsupportedProperty, "One of the properties specified in the request body is not supported.")
         .with("PropertyName", path)

@@ -1,10 +1,10 @@
-//! Why a request is refused, in Azure Batch's codes; API handlers turn it into their own form.
+//! Refusals of requests, with Azure Batch's error codes. API handlers turn them into HTTP answers.
 
 use std::fmt;
 
 macro_rules! codes {
     ($($name:ident = $status:literal),+ $(,)?) => {
-        /// Azure Batch's error codes that we answer with.
+        /// Azure Batch's error codes that Piecework answers with.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($name),+ }
         impl Code {
@@ -12,7 +12,7 @@ macro_rules! codes {
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => stringify!($name)),+ }
             }
-            /// The HTTP status.
+            /// The HTTP status that belongs to the code.
             pub fn status(self) -> u16 {
                 match self { $(Code::$name => $status),+ }
             }
@@ -49,30 +49,28 @@ codes! {
     ServerBusy = 503, TooManyEnableAutoScaleRequests = 503, OperationTimedOut = 500,
 }
 
-/// A request that changes nothing because of this.
+/// The reason why a request was refused. A refused request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The stable code.
     pub code: Code,
-    /// What happened.
     pub message: String,
-    /// Facts, and under `Hint` what to do next.
+    /// Facts as name and value; the one named `Hint` says what to do next.
     pub values: Vec<(String, String)>,
 }
 
 impl Refusal {
-    /// A refusal without facts.
+    /// A refusal without further facts.
     pub fn new(code: Code, message: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into(), values: Vec::new() }
     }
 
-    /// Adds a fact.
+    /// Adds a fact to `values`.
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Refusal {
         self.values.push((key.to_owned(), value.to_string()));
         self
     }
 
-    /// Adds what to do next.
+    /// Adds the text that says what to do next.
     pub fn hint(self, text: &str) -> Refusal {
         self.with("Hint", text)
     }

@@ -1,4 +1,4 @@
-//! A job schedule: what people asked for, its state, and the timetable that says when its next job is due.
+//! A job schedule: the request, its state, and the timetable that says when the next job is due.
 
 use contract::{
     ids::{JobId, PoolId, ScheduleId},
@@ -10,51 +10,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::{document::Properties, job::NewJob};
 
-/// A job schedule as asked for.
+/// A job schedule as requested.
 #[derive(Debug, Clone)]
 pub struct NewSchedule {
-    /// Its name.
     pub id: ScheduleId,
-    /// When jobs are due.
     pub timetable: Timetable,
-    /// What they are made from; the name is replaced.
+    /// The job that is created each time; its name is a placeholder and is replaced.
     pub job: NewJob,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: String,
 }
 
-/// Parts of a job schedule to change; absent ones stay.
+/// A change of a job schedule; `None` leaves a property as it is.
 #[derive(Debug, Clone)]
 pub struct ScheduleChange {
-    /// When jobs are due.
     pub timetable: Option<Timetable>,
-    /// What later jobs are made from.
+    /// The job that is created from now on; jobs that exist are not changed.
     pub job: Option<NewJob>,
     /// Properties of the document; null removes one.
     pub fields: Properties,
 }
 
-/// When jobs are due.
+/// When the jobs of a schedule are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Timetable {
-    /// No job before this.
+    /// No job is created before this time.
     pub not_until: Option<Timestamp>,
-    /// No job after this.
+    /// No job is created after this time.
     pub not_after: Option<Timestamp>,
-    /// A job that cannot start this long after it was due is left out; no limit when absent.
+    /// A job that could not be created within this time after it was due is skipped; `None` means no limit.
     pub start_window: Option<Period>,
-    /// Between two jobs; a single job when absent.
+    /// Time between two jobs; `None` means a single job.
     pub interval: Option<Period>,
 }
 
 /// What to do about a job that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobDue {
-    /// It is too early, or the job before still runs.
+    /// It is too early, or the previous job still runs.
     Wait,
-    /// Make the job.
     Make,
-    /// The opportunity is lost.
+    /// Too late: continue with the next one.
     Skip,
 }
 
@@ -63,13 +59,13 @@ fn ms(period: Period) -> i64 {
 }
 
 impl Timetable {
-    /// When the first job is due.
+    /// Time of the first job; `None` when it would be after `not_after`.
     pub fn first(&self, now: Timestamp) -> Option<Timestamp> {
         self.allowed(self.not_until.map_or(now, |until| until.max(now)))
     }
 
-    /// When the job after the one due at `last` is due: on the grid that `last` is on, later than now, but not before
-    /// a start that was set since.
+    /// Time of the job that follows the one due at `last`: later than now, a whole number of intervals after `last`,
+    /// and not before `not_until` where that was changed since.
     pub fn after(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let interval = ms(self.interval?).max(1);
         let passed = now.since(last) / interval;
@@ -81,7 +77,7 @@ impl Timetable {
         Some(due).filter(|due| self.not_after.is_none_or(|after| *due <= after))
     }
 
-    /// What to do now about the job due at `due`.
+    /// What to do now about the job that was due at `due`.
     pub fn verdict(&self, due: Timestamp, is_busy: bool, now: Timestamp) -> JobDue {
         if now < due {
             return JobDue::Wait;
@@ -94,47 +90,40 @@ impl Timetable {
         }
     }
 
-    /// A window longer than the interval is none.
+    /// The start window; one that is longer than the interval counts as no limit.
     fn window(&self) -> Option<i64> {
         let window = ms(self.start_window?);
         Some(window).filter(|window| self.interval.is_none_or(|interval| *window <= ms(interval)))
     }
 }
 
-/// A job schedule, whole: the engine keeps it in memory, API handlers read it.
+/// A job schedule with all its state. The engine keeps all of them in memory; API handlers read them from the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScheduleRow {
-    /// Its name.
     pub id: ScheduleId,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life.
     pub state: ScheduleState,
-    /// Since when.
     pub state_at: Timestamp,
-    /// Where it was before, and since when.
+    /// The state before, and when it entered that one.
     pub previous: Option<(ScheduleState, Timestamp)>,
-    /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When jobs are due.
     pub timetable: Timetable,
-    /// When the next one is.
+    /// When the next job is due; `None` when no more follow.
     pub next_due: Option<Timestamp>,
-    /// When the last one was, made or not.
+    /// When the last job was due, whether it was created or skipped.
     pub last_due: Option<Timestamp>,
-    /// The number of the next job.
+    /// The number for the next job's name.
     pub next_number: u64,
-    /// The last job that was made.
+    /// The last job that was created.
     pub recent: Option<JobId>,
-    /// The pool that its jobs share, once the first of them was made.
+    /// The pool that all its jobs share; `None` until the first of them was created.
     pub auto_pool: Option<PoolId>,
-    /// What jobs are made from.
+    /// The job that is created each time.
     pub job: NewJob,
-    /// Azure's fields as JSON: displayName, schedule, jobSpecification, metadata.
+    /// Accepted properties as JSON, in Azure's names: displayName, schedule, jobSpecification, metadata.
     pub document: String,
 }
 

@@ -1,10 +1,10 @@
-//! A task as it is asked for, its exit conditions, and why it failed or was queued again.
+//! A task as requested, its exit conditions, and the reasons why it failed or was queued again.
 
 use contract::{ids::TaskId, outcome::Fault, spec::TaskSpec};
 
 use crate::task_document::{TaskDocument, as_text};
 
-/// Which of a task's two streams.
+/// One of a task's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamName {
     /// `stdout.txt`.
@@ -13,41 +13,39 @@ pub enum StreamName {
     Stderr,
 }
 
-/// A task as asked for.
+/// A task as requested.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewTask {
-    /// Its name.
     pub id: TaskId,
-    /// The accepted properties, as the store keeps and GET shows them.
+    /// Accepted properties, as stored and shown by GET.
     #[serde(with = "as_text")]
     pub document: TaskDocument,
-    /// The same for the node, the job's environment not merged in yet.
+    /// The same properties as they are sent to nodes; the job's environment is merged in later.
     pub spec: TaskSpec,
-    /// Tasks that must end well first; numbers of ranges are written as plain decimals.
+    /// Ids of tasks that must succeed first; numbers of `taskIdRanges` are written as plain decimals.
     pub depends_on: Vec<String>,
-    /// What follows from its end.
+    /// What happens after it ended, by exit code and failure.
     pub exit_conditions: Option<ExitConditions>,
 }
 
-/// What follows from a task's end, as Azure defines it.
+/// What happens after a task ended, as Azure defines it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExitConditions {
-    /// Single codes.
     pub exit_codes: Vec<ExitCode>,
-    /// Ranges, both ends included.
+    /// Options for ranges of exit codes, both bounds included.
     pub exit_code_ranges: Vec<ExitCodeRange>,
-    /// The command never ran.
+    /// Options when the command could not be started.
     pub pre_processing_error: Option<ExitOptions>,
-    /// Outputs could not be uploaded.
+    /// Options when outputs could not be uploaded.
     pub file_upload_error: Option<ExitOptions>,
-    /// Everything else that is not zero.
+    /// Options for all other failures.
     #[serde(rename = "default")]
     pub otherwise: Option<ExitOptions>,
 }
 
 impl ExitConditions {
-    /// Whether any end is asked to do something to the job.
+    /// Whether any of the options disables or terminates the job.
     pub fn acts_on_job(&self) -> bool {
         let codes = self.exit_codes.iter().map(|mapping| mapping.exit_options);
         let ranges = self.exit_code_ranges.iter().map(|mapping| mapping.exit_options);
@@ -56,79 +54,69 @@ impl ExitConditions {
     }
 }
 
-/// One code.
+/// Options for one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitCode {
-    /// The code.
     pub code: i32,
-    /// What follows.
     pub exit_options: ExitOptions,
 }
 
-/// A range of codes.
+/// Options for a range of exit codes, both bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitCodeRange {
-    /// First.
     pub start: i32,
-    /// Last.
     pub end: i32,
-    /// What follows.
     pub exit_options: ExitOptions,
 }
 
-/// What follows from an end.
+/// What happens to the job and to dependent tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExitOptions {
-    /// For the job.
     pub job_action: Option<JobAction>,
-    /// For those that depend on the task.
+    /// What happens to tasks that depend on this one.
     pub dependency_action: Option<DependencyAction>,
 }
 
-/// What an end does to the job.
+/// What happens to the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobAction {
-    /// Nothing.
     None,
-    /// Disable it, requeueing its tasks.
+    /// The job is disabled and its tasks are queued again.
     Disable,
-    /// Terminate it.
     Terminate,
 }
 
-/// What an end does to dependants.
+/// What happens to tasks that depend on the ended one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyAction {
     /// They may run.
     Satisfy,
-    /// They wait.
     Block,
 }
 
-/// Why a task failed, as people see it.
+/// The failure of a task as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
-    /// Whose fault it is.
+    /// Whether the user's input caused it (Azure's `UserError`) or the service (`ServerError`).
     pub is_user_error: bool,
-    /// Code, message and details.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
-/// Why a task runs again.
+/// Why a task is queued again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequeueCause {
-    /// A non-zero exit with retries left: counted as retry.
+    /// It exited with a non-zero code and has retries left; counts as a retry.
     Retry,
-    /// Its node was lost or broke: counted for nobody.
+    /// Its node was lost or failed; counts neither as retry nor as requeue.
     Recovery,
-    /// Somebody wanted its node or job to stop: counted as requeue.
+    /// A client drained its node or disabled its job; counts as a requeue.
     Requested,
-    /// The job's preparation failed on its node: counted for nobody.
+    /// The job preparation failed on its node; counts neither as retry nor as requeue.
     Unprepared,
 }

@@ -1,12 +1,12 @@
-//! What the store keeps of a task: its properties as GET shows them, in Azure's spelling.
+//! A task's properties as stored, which is also how GET shows them, in Azure's names.
 //!
-//! The spec that travels to nodes is made from it ([`TaskSpec`]); the spellings of the two are pinned apart.
+//! The [`TaskSpec`] that is sent to nodes is converted from it, so each can change its names without the other.
 
 use contract::spec::{EnvironmentSetting, OutputFile, PackageReference, ResourceFile, TaskConstraints, TaskExtensions, TaskSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A task as it is stored and shown.
+/// The stored properties of a task.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskDocument {
@@ -39,18 +39,18 @@ pub struct TaskDocument {
 }
 
 impl TaskDocument {
-    /// Its text, for the store.
+    /// The JSON text for the store.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("a task has a JSON form")
     }
 
-    /// Whether the task asks for a token of its own.
+    /// Whether the task asked for an authentication token of its own.
     pub fn wants_token(&self) -> bool {
         self.authentication_token_settings.is_some()
     }
 }
 
-/// What a node needs of it; the job's part, packages and tokens are merged in later.
+/// The spec for nodes. The engine adds the job's environment, packages and tokens later.
 impl From<TaskDocument> for TaskSpec {
     fn from(document: TaskDocument) -> TaskSpec {
         TaskSpec {
@@ -67,18 +67,18 @@ impl From<TaskDocument> for TaskSpec {
     }
 }
 
-/// Job schedules keep the tasks of their jobs with the document as a text inside.
+/// Serde form inside job schedules, which keep the document as a JSON string.
 pub mod as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use super::TaskDocument;
 
-    /// Writes the document as a text.
+    /// Writes the document as a string.
     pub fn serialize<S: Serializer>(document: &TaskDocument, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&document.text())
     }
 
-    /// Reads it from one.
+    /// Reads the document from a string.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TaskDocument, D::Error> {
         serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::task::NewTask;
 
-    /// As builds have stored it since the first.
+    /// The text as every build since the first has stored it.
     const STORED: &str = r#"{"displayName":"d","commandLine":"x","resourceFiles":[{"httpUrl":"http://h/x","filePath":"x","fileMode":"0700"}],"outputFiles":[{"filePattern":"*","destination":{"container":{"containerUrl":"s3://b","path":"p","uploadHeaders":[{"name":"content-type","value":"a/b"}]}},"uploadOptions":{"uploadCondition":"tasksuccess"}}],"environmentSettings":[{"name":"A","value":"b"}],"applicationPackageReferences":[{"applicationId":"app","version":"1"}],"affinityInfo":{"affinityId":"n"},"constraints":{"maxWallClockTime":"PT5M","retentionTime":"P7D","maxTaskRetryCount":3},"requiredSlots":2,"userIdentity":{"autoUser":{"scope":"pool"}},"dependsOn":{"taskIds":["a"]},"exitConditions":{"default":{"jobAction":"none"}},"authenticationTokenSettings":{"access":["job"]},"piecework":{"freshDirectory":true,"killGrace":"PT3S"}}"#;
 
     #[test]

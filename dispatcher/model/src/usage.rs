@@ -1,56 +1,51 @@
-//! What pools, jobs and tasks have used: core time by half hour, and the sums that statistics show.
+//! Resource usage of pools, jobs and tasks: core time by half hours, and the sums that statistics show.
 
 use contract::{ids::PoolId, message::Finished, time::Timestamp};
 
-/// The length of an interval of usage.
+/// Length of a usage interval.
 pub const INTERVAL_MS: i64 = 30 * 60 * 1000;
 
-/// The interval that holds a point in time, by its start.
+/// Start of the interval that contains a point in time.
 pub fn interval_of(at: Timestamp) -> Timestamp {
     Timestamp(at.0 - at.0.rem_euclid(INTERVAL_MS))
 }
 
-/// Core time of a pool inside one interval.
+/// Core time that a pool used in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Charge {
-    /// The interval's start.
     pub interval: Timestamp,
-    /// Milliseconds times cores, of all nodes.
+    /// Milliseconds times cores, summed over all nodes.
     pub core_ms: u64,
-    /// Of them, those of dedicated nodes.
+    /// The part of `core_ms` that dedicated nodes used.
     pub dedicated_core_ms: u64,
 }
 
-/// A pool's core time in one interval; it stays when the pool goes.
+/// A pool's stored core time of one interval; the row outlives the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
-    /// The interval's start.
     pub interval: Timestamp,
-    /// The pool.
     pub pool: PoolId,
-    /// Its size of machines.
+    /// The pool's `vmSize`.
     pub vm_size: String,
-    /// Milliseconds times cores.
+    /// Milliseconds times cores, summed over all nodes.
     pub core_ms: u64,
 }
 
-/// What runs have used, summed up.
+/// Resources that one run or several runs have used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
     /// CPU time in user mode.
     pub user_ms: u64,
     /// CPU time in kernel mode.
     pub kernel_ms: u64,
-    /// Time from start to end.
+    /// Time from start to end of the runs.
     pub wall_ms: u64,
-    /// Bytes staged in.
     pub in_bytes: u64,
-    /// Bytes staged out.
     pub out_bytes: u64,
 }
 
 impl Work {
-    /// What one run has used.
+    /// Usage of one run.
     pub fn of(finished: &Finished) -> Work {
         let usage = finished.usage;
         Work {
@@ -62,7 +57,7 @@ impl Work {
         }
     }
 
-    /// Adds more runs.
+    /// Adds the usage of more runs.
     pub fn add(&mut self, more: &Work) {
         self.user_ms = self.user_ms.saturating_add(more.user_ms);
         self.kernel_ms = self.kernel_ms.saturating_add(more.kernel_ms);
@@ -72,28 +67,26 @@ impl Work {
     }
 }
 
-/// What a task has used since it was added, or the tasks of a job or a schedule.
+/// Usage of one task since it was added, or of all tasks of a job or schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sums {
-    /// Its runs.
     pub work: Work,
-    /// Time from adding tasks to the start of their last runs.
+    /// Time from adding each task to the start of its last run.
     pub wait_ms: u64,
-    /// Runs again because of an exit code.
+    /// Runs that were repeated because of an exit code.
     pub retries: u64,
-    /// Tasks that have ended well; only schedules are counted here.
+    /// Tasks that succeeded; counted for schedules only.
     pub succeeded: u64,
-    /// Tasks that have ended badly; only schedules are counted here.
+    /// Tasks that failed; counted for schedules only.
     pub failed: u64,
 }
 
-/// What is added to the sums of a job; waiting may become less when a task starts by another clock.
+/// An amount that is added to a job's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
-    /// Runs.
     pub work: Work,
-    /// A change of the time waited.
+    /// Change of the time waited; negative when a node's clock shows an earlier start.
     pub wait_ms: i64,
-    /// Runs again because of an exit code.
+    /// Runs that were repeated because of an exit code.
     pub retries: u64,
 }
