@@ -1,8 +1,8 @@
-//! What happens to attempts: publish, start, ask, end, cancel.
+//! The life of attempts: publish, start, ask, end, cancel.
 //!
-//! The first `Started`, or the first ask that is answered with run, makes its run the owner.
-//! An end is accepted once, from the owner, for the present attempt and fence. Who speaks for a run is its own node
-//! in the start that began it: what others say of it changes nothing.
+//! The first `Started`, or the first ask that is answered with run, makes its run the owner. An end is accepted once:
+//! from the owner, for the present attempt and fence. Only the run's own node, in the epoch that began the run, can
+//! report on it; reports of others change nothing.
 
 use contract::{
     clock::{Moment, Now},
@@ -15,58 +15,53 @@ use model::{task::RequeueCause, usage::Work};
 
 use crate::{Bug, CRASHES_MAX, Core, Effect, EndCause, JobStop};
 
-/// One attempt inside the window.
+/// An attempt inside the window: released or running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Its job.
     pub job: JobUid,
-    /// Which attempt, under which fence.
+    /// Task, number of the attempt, and fence.
     pub key: AttemptKey,
-    /// Slots that its task needs.
+    /// Slots that the task needs.
     pub needs: u32,
-    /// Slots it reserves: all of a node where it runs alone.
+    /// Slots that the attempt reserves: all of a node when it runs alone.
     pub slots: u32,
-    /// Started attempts whose node died, before this one.
+    /// Earlier attempts that had started when their node died.
     pub crashes: u32,
-    /// Retries spent.
+    /// Retries used so far.
     pub retries: u32,
-    /// Retries allowed; -1 is no limit.
+    /// Retries allowed; -1 means no limit.
     pub retries_max: i32,
-    /// How far it is.
     pub phase: Phase,
 }
 
-/// How far an attempt is.
+/// The phase of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// In the broker's hands, or on the way there.
+    /// Published, or about to be.
     Released {
-        /// Since when, or the last time it was published.
+        /// When it was released, or last published.
         at: Moment,
-        /// Whether the broker has confirmed it.
+        /// Whether the broker has confirmed the publish.
         is_published: bool,
-        /// A publish that failed is tried again then.
+        /// When a failed publish is repeated.
         retry_at: Option<Moment>,
     },
     /// Owned by a run.
     Running {
-        /// The run.
         run: RunId,
-        /// Its node.
         node: NodeId,
-        /// The node's start.
         epoch: Epoch,
-        /// The last time it was known to be there.
+        /// When the run was last reported alive.
         seen_at: Moment,
-        /// It waits for the job's preparation on the node.
+        /// Whether it waits for the job's preparation on the node.
         is_preparing: bool,
-        /// Its start was not told: it was seen in its node's heartbeats.
+        /// Whether its start is known from heartbeats only, because the `Started` event has not arrived.
         is_seen_only: bool,
     },
 }
 
 impl Attempt {
-    /// The run that owns it, and where.
+    /// The owning run and its node; `None` while released.
     pub fn owner(&self) -> Option<(RunId, &NodeId)> {
         match &self.phase {
             Phase::Running { run, node, .. } => Some((*run, node)),
@@ -74,7 +69,7 @@ impl Attempt {
         }
     }
 
-    /// Whether a run owns it, and it is that run's own node, in the start that began it, which speaks.
+    /// Whether this run owns the attempt and the report comes from its own node in the epoch that began it.
     pub(super) fn is_owned_by(&self, run: RunId, (node, epoch): (&NodeId, Epoch)) -> bool {
         match &self.phase {
             Phase::Running { run: owner, node: held_by, epoch: held_in, .. } => *owner == run && held_by == node && *held_in == epoch,
@@ -88,7 +83,7 @@ impl Attempt {
 }
 
 impl Core {
-    /// An attempt that was alive when the dispatcher stopped.
+    /// Restores an attempt that was alive when the dispatcher stopped.
     pub fn restore_attempt(&mut self, job: JobUid, attempt: Attempt) {
         if let Some(facts) = self.jobs.get_mut(&job) {
             facts.live += 1;
@@ -105,7 +100,7 @@ impl Core {
         if let Some(attempt) = self.live.get_mut(&key.uid)
             && attempt.key == key
         {
-            // A delivery that was turned away before its confirm came waits for its next publish.
+            // A delivery that was turned away before its publish was confirmed waits for the next publish.
             if let Phase::Released { is_published, retry_at, .. } = &mut attempt.phase
                 && !*is_published
             {
@@ -125,7 +120,7 @@ impl Core {
         }
     }
 
-    /// Makes a run the owner of a released attempt. Its start may be told by the node's clock.
+    /// Makes a run the owner of a released attempt. `at` may come from the node's clock.
     pub(super) fn own(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, at: Timestamp, now: Moment, effects: &mut Vec<Effect>) {
         self.own_for(run, node, epoch, (at, false), now, effects);
     }
@@ -150,7 +145,8 @@ impl Core {
         effects.push(Effect::Start { job, run, node: node.clone(), epoch, at, is_preparing });
     }
 
-    /// A run that its node lists though its start was never heard of: the start was lost, or is still under way.
+    /// Takes over a run that its node's heartbeat lists though no start was received: the event was lost or is still on
+    /// its way.
     pub(super) fn own_seen(&mut self, run: RunKey, node: &NodeId, epoch: Epoch, now: Now, effects: &mut Vec<Effect>) {
         if self.live.get(&run.uid).is_none_or(|attempt| attempt.owner().is_some()) {
             return;
@@ -163,7 +159,7 @@ impl Core {
         }
     }
 
-    /// Whether a node is there and this is its present start.
+    /// Whether the node is known and this is its present epoch.
     pub(super) fn is_present(&self, node: &NodeId, epoch: Epoch) -> bool {
         self.nodes.get(node).is_some_and(|facts| facts.epoch == epoch)
     }
@@ -176,7 +172,7 @@ impl Core {
             Some(attempt) if attempt.key == run.key() => {
                 let is_owner = attempt.is_owned_by(run.run, (node, epoch));
                 match &mut attempt.phase {
-                    // A start told by an agent that is gone: its delivery comes back as a question.
+                    // The agent that reported the start is gone; its delivery comes back as a question.
                     Phase::Released { .. } if is_present => self.own(run, node, epoch, started.at, now, effects),
                     Phase::Released { .. } => {}
                     Phase::Running { is_preparing, is_seen_only, .. } if is_owner => {
@@ -195,7 +191,8 @@ impl Core {
         let run = finished.run_key();
         let is_current = |attempt: &&Attempt| attempt.key == run.key() || self.has(Bug::OldFenceAccepted);
         let Some(attempt) = self.live.get(&run.uid).filter(is_current) else {
-            // Decided before it could tell; what it wrote may still be the last that the task wrote.
+            // The task was ended or requeued before the report arrived; its output may still be the last that the task
+            // wrote.
             if !self.has(Bug::StreamsDropped) {
                 effects.push(Effect::KeepStreams { node, finished });
             }
@@ -210,7 +207,7 @@ impl Core {
             Phase::Released { .. } => self.own(run, &node, epoch, finished.started_at, now, effects),
         }
         if let Outcome::Unprepared(end) = finished.outcome {
-            // The end of the preparation may have been lost; the one inside is as good.
+            // The event for the preparation's end may have been lost; the run's end repeats it.
             self.on_job_task_ended(&node, epoch, end, effects);
             return self.requeue(run.uid, RequeueCause::Unprepared, effects);
         }
@@ -232,7 +229,7 @@ impl Core {
         effects.push(Effect::KeepStreams { node, finished });
     }
 
-    /// Takes an attempt out of the window and off its node.
+    /// Removes an attempt from the window and from its node.
     fn remove(&mut self, uid: TaskUid, effects: &mut Vec<Effect>) -> Option<Attempt> {
         let attempt = self.live.remove(&uid)?;
         if let Some(job) = self.jobs.get_mut(&attempt.job) {
@@ -272,10 +269,11 @@ impl Core {
         effects.push(Effect::Requeue { job: attempt.job, uid, fence, cause, crashes: attempt.crashes, pause_ms });
     }
 
-    /// A started attempt whose node died: counted if it may have been the reason, and bounded.
+    /// Handles a started attempt whose node died: counts it as a crash if the run may have caused it, and requeues or
+    /// ends it.
     pub(super) fn lose(&mut self, uid: TaskUid, is_crash: bool, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.live.get_mut(&uid) else { return };
-        // What had not begun cannot have killed its node.
+        // A run that has not begun cannot have killed its node.
         let has_begun = !matches!(attempt.phase, Phase::Running { is_preparing: true, .. });
         attempt.crashes += u32::from(has_begun && is_crash);
         let crashes = attempt.crashes;
@@ -287,7 +285,7 @@ impl Core {
         }
     }
 
-    /// Ends a run for people's reasons: requeued or completed, and its node is told.
+    /// Ends a run on a client's request, requeues or completes its task, and orders its node to stop it.
     pub(super) fn interrupt(&mut self, uid: TaskUid, requeue: bool, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.live.get(&uid) else { return };
         if let Some((run, node)) = attempt.owner() {
@@ -341,12 +339,12 @@ impl Core {
         effects.push(Effect::Unrelease { job: attempt.job, uid, fence: attempt.key.fence.next() });
     }
 
-    /// Whether the pool's nodes have slots enough for an attempt's task; else its row waits until they have.
+    /// Whether the attempt's slots fit on a node of the pool; if not, its row waits until they do.
     fn fits(&self, attempt: &Attempt) -> bool {
         attempt.needs <= self.slots_per_node || self.has(Bug::UnfitWaits)
     }
 
-    /// The pool's nodes have other slots from now on; it has none. What was released for more of them comes back.
+    /// Sets the slots per node of a pool without nodes. Released attempts that no longer fit are taken back.
     pub(super) fn on_slots_per_node(&mut self, slots: u32, effects: &mut Vec<Effect>) {
         self.slots_per_node = slots;
         let is_too_wide = |attempt: &Attempt| attempt.owner().is_none() && attempt.slots > slots;

@@ -1,4 +1,4 @@
-//! Nodes that are emptied: by a drain, a deallocation, or with their scheduling switched off.
+//! Emptying nodes: for a drain, a deallocation, or disabled scheduling.
 
 use contract::{
     ids::{NodeId, RunKey},
@@ -9,7 +9,7 @@ use contract::{
 use crate::{Core, Effect};
 
 impl Core {
-    /// Whether a node keeps the end of a run whose task is still released, or still owned by that run.
+    /// Whether the heartbeat lists the end of a run whose task is still released, or still owned by that run.
     pub(super) fn keeps_open_end(&self, heartbeat: &Heartbeat) -> bool {
         let is_open = |run: &RunKey| {
             let attempt = self.live.get(&run.uid).filter(|attempt| attempt.key == run.key());
@@ -35,7 +35,7 @@ impl Core {
         self.note_empty(&id, effects);
     }
 
-    /// A node that is drained and cannot answer holds nothing once its runs are gone.
+    /// Counts a draining node that does not answer as drained once its runs are gone.
     pub(super) fn note_empty(&mut self, id: &NodeId, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         let cannot_answer = !node.has_joined() || node.is_lost || node.is_off() || node.reported == NodeState::Creating;
@@ -47,7 +47,7 @@ impl Core {
         self.note_state(id, state, effects);
     }
 
-    /// Scheduling is switched; off, it may end what runs, by the option.
+    /// Enables or disables scheduling; disabling ends running tasks as the option says.
     pub(super) fn on_scheduling(&mut self, id: NodeId, enabled: bool, option: DeallocationOption, effects: &mut Vec<Effect>) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.is_enabled = enabled;

@@ -1,4 +1,4 @@
-//! What happens to a pool: everything that API handlers, agents, the broker and time tell the rules.
+//! Events of a pool: everything that the scheduler learns from API handlers, agents, broker and clock.
 
 use contract::{
     ids::{AttemptKey, Epoch, Fence, JobUid, NodeId, TaskUid},
@@ -8,221 +8,134 @@ use contract::{
 };
 use model::{job_tasks::Rules, node::NodeAction};
 
-/// A task that is about to be released, without what the rules do not need.
+/// A task that is about to be released, with the facts that the scheduler needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
-    /// The task.
     pub uid: TaskUid,
     /// Attempts so far.
     pub attempt: u32,
-    /// Its present fence.
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
-    /// Started attempts whose node died.
+    /// Earlier attempts that had started when their node died.
     pub crashes: u32,
     /// Retries spent.
     pub retries: u32,
-    /// Retries allowed; -1 is no limit.
+    /// Retries allowed; -1 means no limit.
     pub retries_max: i32,
 }
 
-/// How a job stops.
+/// How the released and running tasks of a job are stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobStop {
     /// Running tasks are queued again.
     Requeue,
     /// Running tasks are completed; waiting ones stay as they are.
     End,
-    /// Running tasks go on; those that have not started are taken back.
+    /// Running tasks go on; released ones that have not started are taken back.
     Wait,
-    /// Everything goes.
+    /// All tasks are deleted.
     Delete,
 }
 
-/// What happens to a pool.
+/// An event of a pool.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A job is there, or changed.
+    /// A job was added or changed.
     Job {
-        /// The job.
         job: JobUid,
-        /// Larger first.
+        /// Jobs with a larger value go first.
         priority: i32,
-        /// -1 is no limit.
+        /// -1 means no limit.
         max_parallel: i32,
         /// Whether its tasks may be released.
         runs: bool,
     },
-    /// A job's live attempts end.
-    JobStopped {
-        /// The job.
-        job: JobUid,
-        /// In which way.
-        stop: JobStop,
-    },
-    /// A job asks something of nodes around its tasks.
-    Prepares {
-        /// The job.
-        job: JobUid,
-        /// What.
-        rules: Rules,
-    },
-    /// A job ends or leaves the pool: its nodes release it.
-    Release {
-        /// The job.
-        job: JobUid,
-    },
-    /// A preparation or release ended.
-    JobTaskEnded {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// The end.
-        end: Box<JobTaskEnd>,
-    },
-    /// Tasks were added and are ready, in their order.
-    Added {
-        /// The job.
-        job: JobUid,
-        /// The tasks.
-        tasks: Vec<Ready>,
-    },
-    /// Rows became ready in the store: dependencies were satisfied.
-    Unblocked {
-        /// The job.
-        job: JobUid,
-        /// How many.
-        count: u64,
-    },
-    /// A waiting, ready row is gone: ended or deleted.
-    Withdrawn {
-        /// The job.
-        job: JobUid,
-    },
-    /// The store hands over what a `Fetch` asked for; fewer rows than asked means no more are ready.
+    /// The released and running tasks of a job are stopped.
+    JobStopped { job: JobUid, stop: JobStop },
+    /// The job has preparation or release settings.
+    Prepares { job: JobUid, rules: Rules },
+    /// A job ends or leaves the pool, so its nodes have to run its release.
+    Release { job: JobUid },
+    /// A preparation or release has ended.
+    JobTaskEnded { node: NodeId, epoch: Epoch, end: Box<JobTaskEnd> },
+    /// Tasks were added that are ready, in this order.
+    Added { job: JobUid, tasks: Vec<Ready> },
+    /// Rows became ready in the store, because their dependencies are satisfied.
+    Unblocked { job: JobUid, count: u64 },
+    /// A waiting, ready row was ended or deleted.
+    Withdrawn { job: JobUid },
+    /// The rows that a `Fetch` asked for. Fewer rows than requested means that no more are ready.
     Fetched {
-        /// The job.
         job: JobUid,
-        /// How many were asked for.
+        /// The number of rows that was requested.
         asked: u32,
-        /// The tasks, lowest number first.
+        /// The tasks, in the order in which they were added.
         tasks: Vec<Ready>,
     },
     /// The store has made rows ready whose pause is over.
     Woken {
-        /// The job.
         job: JobUid,
-        /// How many.
         count: u64,
-        /// Whether others rest still.
+        /// Whether further rows are still pausing.
         more: bool,
     },
-    /// The window may have opened: release what fits.
+    /// The window may have opened; release the tasks that fit.
     Fill,
-    /// The broker has confirmed an attempt's publish.
+    /// The broker has confirmed the publish of an attempt.
     Published(AttemptKey),
-    /// It has not.
+    /// The broker rejected or lost the publish.
     PublishFailed(AttemptKey),
-    /// A run began.
-    Started {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// The run.
-        started: Started,
-    },
-    /// A run ended.
-    Finished {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// The end.
-        finished: Box<Finished>,
-    },
-    /// How often a task that is released or runs may be tried again has changed.
+    /// A run has begun.
+    Started { node: NodeId, epoch: Epoch, started: Started },
+    /// A run has ended.
+    Finished { node: NodeId, epoch: Epoch, finished: Box<Finished> },
+    /// The retry limit of a released or running task has changed.
     Limits {
-        /// The task.
         uid: TaskUid,
-        /// -1 is no limit.
+        /// -1 means no limit.
         retries_max: i32,
     },
-    /// A person ends a task that is released or runs.
+    /// A client ends a released or running task.
     Cancel {
-        /// The task.
         uid: TaskUid,
-        /// Its record goes, too.
+        /// Whether its row is deleted as well.
         delete: bool,
     },
-    /// A node was asked for.
-    NodeAdded {
-        /// The node.
-        node: NodeId,
-    },
-    /// An agent joined.
+    /// A node was requested from the provider.
+    NodeAdded { node: NodeId },
+    /// An agent has joined.
     Joined {
-        /// The node.
         node: NodeId,
-        /// Its new start, or the old one when the process goes on.
+        /// Its new epoch, or the old one when the same process joins again.
         epoch: Epoch,
-        /// Whether the process, and so its runs, go on.
+        /// Whether the same process, and so its runs, continue.
         keeps_runs: bool,
     },
-    /// An agent tells its own state.
-    Reported {
-        /// The node.
-        node: NodeId,
-        /// Its start.
-        epoch: Epoch,
-        /// What it says.
-        report: NodeReport,
-    },
-    /// The nodes of the pool, which has none at present, will have other slots.
-    SlotsPerNode {
-        /// Of each.
-        slots: u32,
-    },
-    /// A node shall be emptied.
-    Drain {
-        /// The node.
-        node: NodeId,
-        /// How.
-        option: DeallocationOption,
-    },
-    /// Scheduling on a node is switched.
+    /// An agent reports its state.
+    Reported { node: NodeId, epoch: Epoch, report: NodeReport },
+    /// The slots per node of a pool without nodes change.
+    SlotsPerNode { slots: u32 },
+    /// A node is to be emptied and removed.
+    Drain { node: NodeId, option: DeallocationOption },
+    /// Scheduling on a node is enabled or disabled.
     Scheduling {
-        /// The node.
         node: NodeId,
-        /// On or off.
         enabled: bool,
-        /// What becomes of what runs when it is switched off.
+        /// What happens to running tasks when it is disabled.
         option: DeallocationOption,
     },
-    /// A node is asked to start again or to rest.
-    NodeAction {
-        /// The node.
-        node: NodeId,
-        /// For what.
-        action: NodeAction,
-    },
-    /// The provider has stopped a node that rests.
-    NodeStopped {
-        /// The node.
-        node: NodeId,
-    },
+    /// A client requests an action on a node.
+    NodeAction { node: NodeId, action: NodeAction },
+    /// The provider has stopped a deallocated node.
+    NodeStopped { node: NodeId },
     /// A node is gone for good.
-    NodeGone {
-        /// The node.
-        node: NodeId,
-    },
-    /// Time passes.
+    NodeGone { node: NodeId },
+    /// The regular tick.
     Tick {
-        /// Events wait unread: nobody is reaped meanwhile.
+        /// Whether events may be waiting unread; then no node is counted as lost.
         events_behind: bool,
-        /// Messages ready in the pool's queue, when known.
+        /// Ready messages in the pool's queue, when known.
         queue_ready: Option<u32>,
     },
 }

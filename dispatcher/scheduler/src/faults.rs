@@ -1,11 +1,11 @@
-//! Faults of nodes: runs that end because their node cannot do its work, through no fault of the task.
+//! Node faults: runs that fail because their node cannot do its work, through no fault of the task.
 //!
 //! ```text
-//! working ──a run ends as the node's fault──► paused ──the pause is over──► working ──a run exits──► working, as before
+//! working ──a run ends as the node's fault──► paused ──the pause is over──► working ──a run exits──► working
 //!                                               ▲──── another fault: for twice as long ────┘
 //! ```
-//! Many faults at once are one: those that come during a pause do not lengthen it. A task is queued again for each, after
-//! a pause of its own from the second on; only faults on different nodes count against it. A restart forgets all of it.
+//! Faults during a pause do not lengthen it. The task is queued again after each fault, with a pause of its own from
+//! the second on; only faults on different nodes count against the task. A restart forgets all of it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,39 +19,39 @@ use model::task::RequeueCause;
 
 use crate::{Bug, Core, Effect, EndCause};
 
-/// A node gets no work for this long after its first fault in a row, then for twice as long each time.
+/// A node's pause after its first fault in a row; it doubles with each further one.
 const FAULT_PAUSE_MS: i64 = 1_000;
-/// A node with faults in a row is tried again at least this often.
+/// The longest pause.
 const FAULT_PAUSE_MAX_MS: i64 = 300_000;
-/// From so many faults in a row on a paused node is shown as unusable.
+/// A paused node with this many faults in a row is shown as unusable.
 const FAULTS_SHOWN: u32 = 3;
-/// A task that failed by the fault of so many different nodes is completed as failed.
+/// A task that failed through faults of this many different nodes is completed as failed.
 const FAULT_NODES_MAX: usize = 5;
-/// Tasks whose faults are remembered at most; beyond it the one that had none for longest is forgotten.
+/// Tasks whose faults are remembered at most; beyond it, the one whose last fault is oldest is forgotten.
 const FAULTY_TASKS_MAX: usize = 1_024;
 
-/// The faults of a node since one of its runs exited.
+/// A node's faults since one of its runs last exited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NodeFaults {
-    /// Faults, those that came during a pause not counted.
+    /// Faults, without those during a pause.
     in_a_row: u32,
-    /// Until when it gets no work.
+    /// When the present pause ends.
     paused_until: Option<Moment>,
 }
 
 impl NodeFaults {
-    /// Whether the node gets no work.
+    /// Whether the node gets no tasks at present.
     pub(super) fn is_paused(&self) -> bool {
         self.paused_until.is_some()
     }
 
-    /// Whether people see it as unusable.
+    /// Whether the node is shown as unusable.
     pub(super) fn is_shown(&self) -> bool {
         self.is_paused() && self.in_a_row >= FAULTS_SHOWN
     }
 }
 
-/// The faults that a task met.
+/// The node faults that a task has met.
 #[derive(Debug, Clone)]
 pub(super) struct TaskFaults {
     count: u32,
@@ -60,7 +60,7 @@ pub(super) struct TaskFaults {
 }
 
 impl Core {
-    /// A run ended by the fault of its node: the task is queued again or given up, and the node pauses.
+    /// Handles a run that failed through its node's fault: queues the task again or gives it up, and pauses the node.
     pub(super) fn on_fault(&mut self, uid: TaskUid, fault: &Fault, now: Moment, effects: &mut Vec<Effect>) {
         let Some((_, node)) = self.live.get(&uid).and_then(|attempt| attempt.owner()) else { return };
         let node = node.clone();
@@ -73,7 +73,7 @@ impl Core {
         self.pause_node(&node, fault, now, effects);
     }
 
-    /// How many faults a task has met now, and on how many nodes.
+    /// Counts a fault for a task; returns its faults so far, and the number of different nodes.
     fn note_task_fault(&mut self, uid: TaskUid, node: &NodeId, now: Moment) -> (u32, usize) {
         if self.faulty.len() >= FAULTY_TASKS_MAX && !self.faulty.contains_key(&uid) {
             let oldest = self.faulty.iter().min_by_key(|(uid, faults)| (faults.last_at, **uid)).map(|(uid, _)| *uid);
@@ -102,14 +102,14 @@ impl Core {
         self.note_state(id, state, effects);
     }
 
-    /// A node whose run exited, however, does its work.
+    /// Resets a node's faults after a run that exited with whatever code.
     pub(super) fn note_worked(&mut self, id: &NodeId) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.faults.in_a_row = 0;
         }
     }
 
-    /// Nodes whose pause is over get work again.
+    /// Ends the pauses that are over.
     pub(super) fn end_pauses(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let is_due = |faults: &NodeFaults| faults.paused_until.is_some_and(|until| until <= now);
         let due: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| is_due(&node.faults)).map(|(id, _)| id.clone()).collect();
@@ -118,7 +118,8 @@ impl Core {
         }
     }
 
-    /// A node gets work again; a newer start of its agent, or empty folders, may have mended it.
+    /// Ends a node's pause. `is_mended` also resets its faults, because the agent restarted or its folders were
+    /// emptied.
     pub(super) fn end_pause(&mut self, id: &NodeId, is_mended: bool, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if is_mended {
@@ -133,13 +134,13 @@ impl Core {
         self.note_state(id, state, effects);
     }
 
-    /// A task that is over met no faults.
+    /// Forgets the faults of a task that has ended.
     pub(super) fn forget_faults(&mut self, uid: TaskUid) {
         self.faulty.remove(&uid);
     }
 }
 
-/// What tasks met.
+/// Faults by task.
 pub(super) type FaultyTasks = HashMap<TaskUid, TaskFaults>;
 
 #[cfg(test)]
@@ -159,7 +160,7 @@ mod tests {
     const JOB: JobUid = JobUid(1);
     const UID: TaskUid = TaskUid(1);
 
-    /// A pool with a task that comes back after every fault.
+    /// A pool with one task, which is queued again after every fault.
     struct Pool {
         core: Core,
         now: Now,
@@ -197,7 +198,7 @@ mod tests {
             self.step(Event::Tick { events_behind: false, queue_ready: None })
         }
 
-        /// Releases the task once more; how a node's question about it is answered.
+        /// Releases the task once more and returns the answer to the node's question.
         fn ask(&mut self, name: &str) -> AskAnswer {
             if !self.core.live().contains_key(&UID) {
                 let AttemptKey { attempt, fence, .. } = self.key;

@@ -1,10 +1,11 @@
-//! What a job does to a node before its first task there, its preparation, and after its last, its release.
+//! Job preparation, which runs on a node before the job's first task there, and job release, which runs after its last.
 //!
 //! ```text
 //! preparation  none ──ask──► ordered ──► succeeded | failed      (void: stopped, wiped, node gone)
 //! release      none ──job ends──► ordered ──ended, node gone, out of time──► over
 //! ```
-//! Tasks that wait for a preparation are owned by their runs meanwhile; where it failed, none runs until a reimage.
+//! A task that waits for a preparation is owned by its run meanwhile. Where the preparation failed, no task of the job
+//! runs until the node is reimaged.
 
 use std::collections::BTreeMap;
 
@@ -23,23 +24,22 @@ use model::{
 
 use crate::{AskAnswer, Bug, CRASHES_MAX, Core, Effect, Phase, WAIT_MS};
 
-/// A release that has not ended this long after its own limit is given up.
+/// A release that has not ended this long after its own time limit is given up.
 pub const RELEASE_MARGIN_MS: i64 = 300_000;
-/// A task that came to a node which may not run it is published again after this long.
+/// A task that reached a node which may not run it is published again after this long.
 const TURNED_AWAY_MS: i64 = 1_000;
-/// Where a preparation failed on some nodes, so many times the slots of the others are released at most.
+/// When a preparation failed on some nodes, at most this many times the slots of the other nodes are released.
 const RELEASED_PER_SLOT_MAX: u32 = 2;
 
-/// Where a node stands with a job.
+/// Whether a node may run a job's tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
-    /// Tasks may run.
     Ready,
-    /// The preparation has been ordered.
+    /// The preparation with this number has been ordered.
     Underway(u32),
-    /// It must be.
+    /// The preparation has to be ordered.
     Due,
-    /// No task runs here.
+    /// The preparation failed here; no task may run.
     Barred,
     /// The job is being released here.
     Leaving,
@@ -50,8 +50,8 @@ fn node_fault(message: &str) -> Outcome {
 }
 
 impl Core {
-    /// A site that was there when the dispatcher stopped, after its job and node; nodes that are gone have none.
-    /// A release has all its time again.
+    /// Restores the state of a job on a node after the job and the node were restored; ignored when the node is gone. A
+    /// release that had been ordered gets its full time limit again.
     pub fn restore_job_on_node(&mut self, job: JobUid, node: &NodeId, job_on_node: JobOnNode, now: Moment) {
         if !self.nodes.contains_key(node) {
             return;
@@ -68,17 +68,17 @@ impl Core {
         }
     }
 
-    /// All sites, by node.
+    /// States of jobs by node.
     pub fn jobs_on_nodes(&self) -> &BTreeMap<NodeId, BTreeMap<JobUid, JobOnNode>> {
         &self.jobs_on_nodes
     }
 
-    /// Whether no release of a job is waited for.
+    /// Whether no node still has to release the job.
     pub fn is_released(&self, job: JobUid) -> bool {
         self.releasing.keys().all(|(other, _)| *other != job)
     }
 
-    /// What a job that is gone did to nodes is of no interest any more.
+    /// Forgets the states of a job that is gone.
     pub fn forget_jobs_on_nodes(&mut self, job: JobUid) {
         self.releasing.retain(|(other, _), _| *other != job);
         self.jobs_on_nodes.retain(|_, jobs_on_nodes| {
@@ -112,12 +112,12 @@ impl Core {
         })
     }
 
-    /// Whether a node turns a job's tasks away, because its preparation failed there.
+    /// Whether the node may not run the job's tasks, because the preparation failed there.
     pub(super) fn is_turned_away(&self, job: JobUid, node: &NodeId) -> bool {
         self.jobs.get(&job).is_some_and(|facts| facts.barred > 0) && self.is_barred(job, node)
     }
 
-    /// Attempts of a job that may be in the broker's hands or run: few where few nodes may run them.
+    /// The most attempts of a job that may be released or running: few when few nodes may run them.
     pub(super) fn ceiling(&self, job: JobUid) -> u32 {
         if self.jobs.get(&job).is_none_or(|facts| facts.barred == 0) || self.has(Bug::BarredNodesCount) {
             return u32::MAX;
@@ -146,7 +146,7 @@ impl Core {
         }
     }
 
-    /// What a run that may run by all other rules is told, and whether it has to wait for a preparation.
+    /// The answer for a run that may run by all other rules, and whether it first waits for a preparation.
     pub(super) fn prepare(
         &mut self,
         run: &RunKey,
@@ -161,7 +161,7 @@ impl Core {
         if !knows_preparations {
             return (AskAnswer::Wait(WAIT_MS), false);
         }
-        // Who owns the task and does not wait has begun, or is about to.
+        // A run that owns its task and does not wait has begun or is about to.
         let has_begun = is_owned && !self.is_preparing(run.uid);
         let mut readiness = self.readiness(job, rules, node, epoch);
         if readiness == Readiness::Due && !has_begun {
@@ -178,7 +178,7 @@ impl Core {
                 self.requeue(run.uid, RequeueCause::Unprepared, effects);
                 (AskAnswer::Drop, false)
             }
-            Readiness::Barred => (self.action_away(run.uid, now.moment, effects), false),
+            Readiness::Barred => (self.turn_away(run.uid, now.moment, effects), false),
             Readiness::Due | Readiness::Leaving => (AskAnswer::Wait(WAIT_MS), false),
         }
     }
@@ -187,7 +187,7 @@ impl Core {
         self.live.get(&uid).is_some_and(|attempt| matches!(attempt.phase, Phase::Running { is_preparing: true, .. }))
     }
 
-    /// The number of a new preparation; nothing when its agents have died under it too often.
+    /// Orders a preparation and returns its number; `None` after too many of them were lost with their agents.
     fn order_preparation(&mut self, job: JobUid, node: &NodeId, epoch: Epoch, now: Now, effects: &mut Vec<Effect>) -> Option<u32> {
         let old = self.jobs_on_nodes.get(node).and_then(|jobs_on_nodes| jobs_on_nodes.get(&job)).copied();
         let is_lost = old.is_some_and(|job_on_node| job_on_node.preparation == Preparation::Ordered && job_on_node.release.is_none());
@@ -225,8 +225,9 @@ impl Core {
         effects.push(Effect::JobTaskEnded { node: node.clone(), end: Box::new(end), is_told: false });
     }
 
-    /// A task came to a node that may not run it: it goes to another one, or waits as a row when there is none.
-    fn action_away(&mut self, uid: TaskUid, now: Moment, effects: &mut Vec<Effect>) -> AskAnswer {
+    /// Handles a task that reached a node which may not run it: it is published again for other nodes, or waits as a
+    /// row when there are none.
+    fn turn_away(&mut self, uid: TaskUid, now: Moment, effects: &mut Vec<Effect>) -> AskAnswer {
         let Some(attempt) = self.live.get_mut(&uid) else { return AskAnswer::Drop };
         attempt.phase = Phase::Released { at: now, is_published: true, retry_at: Some(now.plus_ms(TURNED_AWAY_MS)) };
         let job = attempt.job;
@@ -236,14 +237,15 @@ impl Core {
         AskAnswer::Drop
     }
 
-    /// A job task ended on a node.
+    /// Handles the end of a preparation or release.
     pub(super) fn on_job_task_ended(&mut self, node: &NodeId, epoch: Epoch, end: Box<JobTaskEnd>, effects: &mut Vec<Effect>) {
         let JobTaskKey { job, kind, number } = end.key;
         let Some(mut job_on_node) = self.jobs_on_nodes.get(node).and_then(|jobs_on_nodes| jobs_on_nodes.get(&job)).copied() else { return };
         if job_on_node.number != number {
             return;
         }
-        // An agent that was superseded may still end its preparation, beside the newer start's: only the present one is believed.
+        // A superseded agent may still report the end of its preparation while the new one runs its own; only the
+        // present epoch is believed.
         let is_present = self.is_present(node, epoch) || self.has(Bug::OldStartPrepares);
         match (kind, &mut job_on_node.release) {
             (JobTaskKind::Preparation, None)
@@ -251,13 +253,13 @@ impl Core {
             {
                 job_on_node.preparation = match end.outcome {
                     Outcome::Exit { code: 0 } => Preparation::Succeeded,
-                    // Somebody wanted the agent to end or the job to stop; it is no fault of the node.
+                    // A request ended the agent or the job; the node is not at fault.
                     Outcome::Stopped => Preparation::Void,
                     _ => Preparation::Failed,
                 };
                 job_on_node.lost = 0;
             }
-            // A release that was stopped runs again with the next start of the agent.
+            // A release that was stopped runs again after the agent has restarted.
             (JobTaskKind::Release, Some(release)) if !release.is_over && end.outcome != Outcome::Stopped => release.is_over = true,
             _ => return,
         }
@@ -265,7 +267,7 @@ impl Core {
         effects.push(Effect::JobTaskEnded { node: node.clone(), end, is_told: true });
     }
 
-    /// A job ends or leaves the pool: every node that it was prepared on releases it.
+    /// Orders the release on every node on which the job was prepared, because the job ends or leaves the pool.
     pub(super) fn on_release(&mut self, job: JobUid, now: Now, effects: &mut Vec<Effect>) {
         let Some(rules) = self.jobs.get(&job).and_then(|facts| facts.rules) else { return };
         let mut jobs_on_nodes: Vec<(NodeId, JobOnNode)> = self
@@ -298,7 +300,7 @@ impl Core {
         }
     }
 
-    /// The job tasks that a heartbeat names and that are over, and the releases that it does not name and that are due.
+    /// For the answer to a heartbeat: the listed job tasks that are over, and the due releases that it does not list.
     pub(super) fn job_tasks(&self, heartbeat: &Heartbeat, order: NodeOrder) -> (Vec<JobTaskKey>, Vec<JobTaskKey>) {
         let jobs_on_nodes = self.jobs_on_nodes.get(&heartbeat.node);
         let is_wanted = |key: &JobTaskKey| {
@@ -321,14 +323,14 @@ impl Core {
         (over, due.take(JOB_TASKS_PER_HEARTBEAT_MAX).collect())
     }
 
-    /// A node's folders are empty: nothing is prepared on it and nothing has to be released.
+    /// Resets the jobs of a node whose folders were emptied: nothing is prepared there, and nothing has to be released.
     pub(super) fn wipe_jobs_on_nodes(&mut self, node: &NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         if !self.has(Bug::ReimageKeepsPreparation) {
             self.void_jobs_on_nodes(node, "the node was set up anew", now, effects);
         }
     }
 
-    /// A node is gone, and its sites with it.
+    /// Forgets the jobs of a node that is gone.
     pub(super) fn drop_jobs_on_nodes(&mut self, node: &NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         self.void_jobs_on_nodes(node, "the node left the pool", now, effects);
         self.jobs_on_nodes.remove(node);
@@ -347,7 +349,7 @@ impl Core {
         self.give_up_releases(node, reason, now, effects);
     }
 
-    /// A node cannot release anything now, or not in time.
+    /// Gives up the releases on a node that cannot run them, or not in time.
     pub(super) fn give_up_releases(&mut self, node: &NodeId, reason: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         let jobs_on_nodes: Vec<(JobUid, JobOnNode)> =
             self.jobs_on_nodes.get(node).into_iter().flatten().map(|(job, job_on_node)| (*job, *job_on_node)).collect();
@@ -363,7 +365,7 @@ impl Core {
         self.note_end(job_on_node.key(job, JobTaskKind::Release), node, node_fault(reason), now, effects);
     }
 
-    /// Releases that have not ended in time are not waited for.
+    /// Gives up the releases that did not end in time.
     pub(super) fn expire_releases(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.has(Bug::ReleaseNeverGivenUp) {
             return;

@@ -1,15 +1,15 @@
-//! A node kept for a task of several slots that has waited long: nothing new starts there until it does.
+//! Reserves a node for a task of several slots that has waited for long: no other task starts there until it does.
 //!
-//! Where tasks of one slot follow each other, two slots of a node are never free at the same moment, and an agent
-//! that sets slots aside by itself does so for a short while only. So the rules choose one node for one such task:
+//! Where tasks of one slot follow each other, two slots of a node are never free at the same moment, and an agent sets
+//! slots aside by itself only for a short while. So the scheduler chooses one node for one such task:
 //! ```text
-//! released, unstarted for `aged_ms` ──► kept: the node fills no slot that the task needs ──its slots are free──► it starts there
+//! released, unstarted for `aged_ms` ──► kept: the node fills no slot that the task needs ──its slots are free──► starts
 //!                                         └── started elsewhere, gone, or kept too long ──► given back
 //! ```
-//! One node of a pool at a time. A node is kept for no longer than [`KEEP_MS`], or than the task had waited before, and
-//! never longer than [`KEEP_MAX_MS`]; then it works for as long as it was kept. The runs that outlasted a keep are
-//! remembered: while they leave too few slots, their node is not kept again. The agent reads the keep from the answers
-//! to its heartbeats, so a lost one costs only time, and an agent that knows nothing of it goes on as before.
+//! A pool keeps one node at a time: no longer than [`KEEP_MS`] or than the task had waited before, and never longer
+//! than [`KEEP_MAX_MS`]. Afterwards it keeps none for as long as it kept this one. The runs that outlasted a keep are
+//! remembered; while they leave too few slots, their node is not kept again. Agents read the keep from the answers to
+//! their heartbeats, so a lost message costs only time, and an older agent simply goes on as before.
 
 use std::{
     cmp::Reverse,
@@ -23,30 +23,29 @@ use contract::{
 
 use crate::{Bug, Core, Effect, Node, window::waits};
 
-/// A node is kept at least this long before it is given back unused.
+/// A node is kept for at least this long before it is given back unused.
 pub const KEEP_MS: i64 = 600_000;
 /// A node is kept no longer than this, however long its task has waited.
 pub const KEEP_MAX_MS: i64 = 4 * 3_600_000;
 
-/// A node that is kept.
+/// A node that is kept for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
-    /// The node.
     pub node: NodeId,
-    /// For this attempt.
+    /// The attempt that it is kept for.
     pub key: AttemptKey,
-    /// Slots that it takes.
+    /// Slots that the attempt takes.
     pub slots: u32,
     since: Moment,
     until: Moment,
 }
 
-/// The keep of a pool, and until when there is none after one that was in vain.
+/// The pool's keep, and until when no other follows one that was in vain.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keeping {
     keep: Option<Keep>,
     rests_until: Option<Moment>,
-    /// Attempts whose runs outlasted a keep of their node; at most one for each slot of a node. A restart forgets them.
+    /// Runs that outlasted a keep of their node, at most one per slot. A restart forgets them.
     outlasted: BTreeMap<NodeId, Vec<AttemptKey>>,
 }
 
@@ -60,18 +59,18 @@ struct Aged {
 }
 
 impl Core {
-    /// The node that is kept, if one is.
+    /// The present keep.
     pub fn keep(&self) -> Option<&Keep> {
         self.keeping.keep.as_ref()
     }
 
-    /// For what a node is kept, while that still waits.
+    /// The attempt and slots that this node is kept for, while the attempt still waits.
     pub(super) fn kept_for(&self, node: &NodeId) -> Option<(AttemptKey, u32)> {
         let keep = self.keep().filter(|keep| keep.node == *node && self.still_waits(keep))?;
         Some((keep.key, keep.slots))
     }
 
-    /// Whether a node sets slots aside for an attempt that needs none there: it runs, is gone, or another node is kept for it.
+    /// Whether a node sets slots aside in vain: the attempt is running, gone, or another node is kept for it.
     pub(super) fn is_set_aside_in_vain(&self, node: &NodeId, key: &AttemptKey) -> bool {
         let is_elsewhere = self.keep().is_some_and(|keep| keep.key == *key && keep.node != *node);
         !waits(&self.live, key) || is_elsewhere
@@ -81,7 +80,7 @@ impl Core {
         waits(&self.live, &keep.key) || self.has(Bug::KeptForEver)
     }
 
-    /// Gives back a node that is kept no longer, and keeps the next one.
+    /// Gives back the kept node when its time is over, and chooses the next one.
     pub(super) fn tend_keep(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if let Some(keep) = self.keeping.keep.take() {
             let may_start = self.still_waits(&keep) && self.may_start_on(&keep.node, &keep.key, keep.slots);
@@ -104,9 +103,10 @@ impl Core {
         self.keeping.keep = Some(Keep { node, key, slots, since: now, until: now.plus_ms(waited_ms.clamp(KEEP_MS, KEEP_MAX_MS)) });
     }
 
-    /// The first of those that have waited long enough and fit a node, with the emptiest node that it fits.
+    /// The first attempt that has waited long enough and fits a node, with the emptiest such node.
     fn next_keep(&self, now: Moment) -> Option<(Aged, NodeId)> {
-        // A job that no node turns away fits wherever its slots do: if so many find no node, more do not either.
+        // A job that no node is barred for fits wherever its slots do: if this many slots fit no node, more fit none
+        // either.
         let mut too_many = u32::MAX;
         for aged in self.longest_waiting(now) {
             if aged.slots >= too_many {
@@ -125,8 +125,8 @@ impl Core {
         None
     }
 
-    /// Attempts of several slots that are old enough, those of the highest priority first, and of these the oldest.
-    /// Where an attempt fits depends on its job and its slots, so that the oldest of each kind stands for all.
+    /// Attempts of several slots that have waited long enough, by priority and then by age. Where an attempt fits
+    /// depends on its job and slots only, so the oldest of each kind stands for all.
     fn longest_waiting(&self, now: Moment) -> Vec<Aged> {
         let mut kinds: BTreeMap<(JobUid, u32), Aged> = BTreeMap::new();
         let mut found = Vec::new();
@@ -140,18 +140,18 @@ impl Core {
                 found.push(*kind.insert(Aged { key: *key, job: attempt.job, slots: attempt.slots, waited_ms }));
             }
         }
-        // The sort is stable: within a priority they stay in the order of their release.
+        // A stable sort, so attempts of one priority stay in the order of their release.
         found.sort_by_key(|aged| Reverse(self.jobs.get(&aged.job).map_or(0, |job| job.priority)));
         found
     }
 
-    /// The node with the fewest slots to wait for.
+    /// The node on which the fewest slots have to become free.
     fn emptiest(&self, key: &AttemptKey, slots: u32) -> Option<NodeId> {
         let may_start = self.nodes.iter().filter(|(id, _)| self.may_start_on(id, key, slots) && !self.is_hopeless(id, slots));
         may_start.min_by_key(|(_, node)| node.running_slots()).map(|(id, _)| id.clone())
     }
 
-    /// Remembers what runs on a node after it was kept in vain.
+    /// Remembers the runs on a node that was kept in vain.
     fn note_outlasted(&mut self, id: &NodeId) {
         let runs = self.held(id).into_iter().filter_map(|uid| self.live.get(&uid).map(|attempt| attempt.key)).collect();
         self.keeping.outlasted.insert(id.clone(), runs);
@@ -159,7 +159,7 @@ impl Core {
         self.keeping.outlasted.retain(|node, _| nodes.contains_key(node));
     }
 
-    /// Whether the runs that outlasted the last keep of a node still leave too few of its slots.
+    /// Whether the remembered runs still leave too few free slots on the node.
     fn is_hopeless(&self, id: &NodeId, slots: u32) -> bool {
         let runs_here = |key: &&AttemptKey| {
             let attempt = self.live.get(&key.uid).filter(|attempt| attempt.key == **key);
@@ -251,7 +251,7 @@ mod tests {
             effects
         }
 
-        /// A task of one slot begins on a node and does not end.
+        /// Starts a task of one slot that does not end.
         fn start(&mut self, name: &str, uid: u64) {
             let task = Ready { uid: TaskUid(uid), attempt: 0, fence: Fence(0), slots: 1, crashes: 0, retries: 0, retries_max: 0 };
             self.step(Event::Fetched { job: JOB, asked: 1, tasks: vec![task] });
@@ -261,7 +261,7 @@ mod tests {
             self.runs.insert(node(name), vec![run]);
         }
 
-        /// Time passes for nodes that are alive; what became of the keep.
+        /// Lets time pass with heartbeats of all nodes, and returns the effects on the keep.
         fn pass(&mut self, ms: i64) -> Vec<Effect> {
             let (until, mut found) = (self.now.moment.plus_ms(ms), Vec::new());
             while self.now.moment < until {
@@ -275,7 +275,7 @@ mod tests {
             found
         }
 
-        /// For what a node is kept, and whether it sets slots aside in vain.
+        /// What the node is kept for, and whether it sets slots aside in vain, by the answer to a heartbeat.
         fn answer(&mut self, name: &str) -> (Option<(AttemptKey, u32)>, bool) {
             let answer = self.heartbeat(name);
             (answer.keep, answer.set_aside_in_vain.is_some())

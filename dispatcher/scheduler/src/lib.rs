@@ -1,10 +1,10 @@
-//! The rules of one pool, pure: `step(event, now) → effects`. No clock, no I/O, no async.
-//! Every timer counts moments; times are what people will read.
+//! The scheduler of one pool, a pure state machine: `step(event, now) → effects`. No clock, no I/O, no async. Timers
+//! use monotonic moments; timestamps are for people.
 //!
-//! The state is what is alive: nodes, jobs with their counters, and the attempts inside the window.
-//! Waiting tasks are rows; the core says which job is next and the store hands over its next rows.
-//! The engine applies all effects of a step in one transaction and tells the world only after its commit,
-//! so a core that is ahead of the store is never seen: after a failed commit it is loaded anew.
+//! The state is what is alive: nodes, jobs with their counters, and the attempts inside the window. Waiting tasks are
+//! rows; the scheduler decides which job is next, and the store returns the job's next rows. The engine applies all
+//! effects of a step in one transaction and sends outputs only after its commit. After a failed commit the state is
+//! loaded again from the store, so a state ahead of the store is never seen.
 //!
 //! ```text
 //! waiting ──fill──► released ──Started / Ask──► running ──Finished──► ended
@@ -55,37 +55,38 @@ pub use planted::Bug;
 pub use questions::{AskAnswer, HeartbeatAnswer};
 pub use window::Window;
 
-/// A task whose node died under it is counted; from this count on it runs alone on a node.
+/// A task whose node died during this many of its attempts runs alone on a node.
 pub const CRASHES_ALONE: u32 = 2;
-/// At this count the task is completed as failed.
+/// A task whose node died during this many of its attempts is completed as failed.
 pub const CRASHES_MAX: u32 = 5;
-/// A heartbeat that is read sooner than this after the dispatcher's own start may have been sent before it.
+/// A heartbeat that is read sooner than this after the dispatcher's start may have been sent before it.
 const HEARD_AFTER_MS: i64 = HEARTBEAT_TTL_MS as i64 + 5_000;
 /// How long an agent waits before it asks again.
 const WAIT_MS: u64 = 1_000;
 
-/// Times that the rules wait for.
+/// The scheduler's time limits and pauses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
-    /// A node that is not heard from for this long is lost.
+    /// A node without a sign of life for this long is lost.
     pub lease_ms: i64,
-    /// A released attempt that nobody started for this long may have been lost by the broker.
+    /// An attempt that was released for this long and not started may have been lost by the broker.
     pub reconcile_ms: i64,
-    /// After this long it is published again whatever the queue says.
+    /// After this long it is published again, whatever the queue's depth.
     pub reconcile_max_ms: i64,
-    /// A publish that failed is tried again after this long.
+    /// A failed publish is repeated after this long.
     pub republish_ms: i64,
-    /// A run that its node's heartbeats do not list for this long is lost.
+    /// A run that its node's heartbeats have not listed for this long is lost.
     pub missing_ms: i64,
-    /// Releases that stay unstarted for this long shrink the window.
+    /// Attempts that stay released for this long shrink the window.
     pub stalled_ms: i64,
-    /// A task of several slots that was released for this long, longer than agents set slots aside, gets a node kept for it.
+    /// An attempt of several slots that was released for this long gets a node kept for it. Longer than agents set
+    /// slots aside by themselves.
     pub aged_ms: i64,
 }
 
 impl Timers {
-    /// A longer time between two ticks is a gap: the machine was suspended, the process stopped, or its disk did not
-    /// answer. Nobody was heard in it, so it says nothing about those who were silent.
+    /// A longer time between two ticks is a gap: the machine was suspended, the process stopped, or the disk did not
+    /// answer. No heartbeat could be read in it, so the silence of nodes means nothing.
     pub fn gap_ms(&self) -> i64 {
         self.lease_ms.min(self.missing_ms) / 4
     }
@@ -105,7 +106,7 @@ impl Default for Timers {
     }
 }
 
-/// The live state of one pool.
+/// The state of one pool.
 #[derive(Debug, Clone)]
 pub struct Core {
     slots_per_node: u32,
@@ -114,45 +115,45 @@ pub struct Core {
     jobs: BTreeMap<JobUid, Job>,
     live: HashMap<TaskUid, Attempt>,
     jobs_on_nodes: BTreeMap<NodeId, BTreeMap<JobUid, JobOnNode>>,
-    /// Releases that are waited for, and until when.
+    /// Releases that are awaited, and when each is given up.
     releasing: BTreeMap<(JobUid, NodeId), Moment>,
     window: Window,
     job_order: JobOrder,
-    /// The moment of the present step.
+    /// Time of the present step.
     moment: Moment,
-    /// When the dispatcher started, as far as this pool was there.
+    /// When the dispatcher started; `None` for a pool created since.
     started_at: Option<Moment>,
-    /// The last tick, or the start.
+    /// Time of the last tick, or of the start.
     ticked_at: Option<Moment>,
     keeping: keep::Keeping,
-    /// Tasks that met faults of nodes.
+    /// Node faults by task.
     faulty: faults::FaultyTasks,
     bug: Option<Bug>,
 }
 
-/// A job, as far as dispatching goes.
+/// A job, as far as the scheduler needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Larger first.
+    /// Jobs with a larger value go first.
     pub priority: i32,
-    /// -1 is no limit.
+    /// -1 means no limit.
     pub max_parallel: i32,
     /// Whether its tasks may be released.
     pub runs: bool,
     /// Rows that are ready and not released.
     pub waiting: u64,
-    /// Whether rows may pause before a retry: each tick looks for those that are due.
+    /// Whether rows may be pausing before a retry; then each tick asks for those that are due.
     pub rests: bool,
-    /// Attempts that are released or run.
+    /// Attempts that are released or running.
     pub live: u32,
-    /// What it asks of nodes around its tasks.
+    /// Settings of its preparation and release; `None` when it has neither.
     pub rules: Option<Rules>,
     /// Nodes on which its preparation failed.
     pub barred: u32,
 }
 
 impl Core {
-    /// An empty pool.
+    /// A pool without nodes and jobs.
     pub fn new(slots_per_node: u32, timers: Timers) -> Core {
         Core {
             slots_per_node,
@@ -173,14 +174,14 @@ impl Core {
         }
     }
 
-    /// Begins an event or a question: the rules know the time from here on.
+    /// Begins an event or a question at this time.
     fn begin(&mut self, now: Now) -> Now {
         let now = if self.has(Bug::LeasesByWallClock) { Now { moment: Moment(now.time.0), ..now } } else { now };
         self.moment = now.moment;
         now
     }
 
-    /// Everything that happens to the pool but the questions of agents, each of which is a function of its own.
+    /// Handles an event. Questions of agents have functions of their own, which return the answer.
     pub fn step(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         let now = self.begin(now);
         let moment = now.moment;
@@ -233,50 +234,49 @@ impl Core {
         }
     }
 
-    /// The nodes, by name.
+    /// Nodes by name.
     pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
         &self.nodes
     }
 
-    /// The jobs, by number.
     pub fn jobs(&self) -> &BTreeMap<JobUid, Job> {
         &self.jobs
     }
 
-    /// The attempts inside the window, by task.
+    /// Released and running attempts by task.
     pub fn live(&self) -> &HashMap<TaskUid, Attempt> {
         &self.live
     }
 
-    /// Slots of a node.
     pub fn slots_per_node(&self) -> u32 {
         self.slots_per_node
     }
 
-    /// Slots of all nodes that can be given tasks.
+    /// Slots of all nodes that take tasks.
     pub fn slots(&self) -> u32 {
         self.nodes.values().filter(|node| node.takes_tasks()).count() as u32 * self.slots_per_node
     }
 
-    /// A job's rows when the dispatcher starts or the job comes to this pool; some may pause before a retry.
+    /// Sets a job's number of ready rows, when the dispatcher starts or the job comes to this pool; further rows may be
+    /// pausing before a retry.
     pub fn restore_waiting(&mut self, job: JobUid, waiting: u64) {
         self.wait(job, waiting);
         self.note_rest(job);
     }
 
-    /// A job's rows after the pool's nodes have other slots.
+    /// Sets a job's number of ready rows, after the slots per node have changed.
     pub fn recount_waiting(&mut self, job: JobUid, waiting: u64) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.waiting = waiting;
         }
     }
 
-    /// A job that is gone.
+    /// Forgets a job that is gone.
     pub fn forget_job(&mut self, job: JobUid) {
         self.jobs.remove(&job);
     }
 
-    /// Whether nothing of a job is live.
+    /// Whether no attempt of the job is released or running.
     pub fn is_quiet(&self, job: JobUid) -> bool {
         self.jobs.get(&job).is_none_or(|job| job.live == 0)
     }

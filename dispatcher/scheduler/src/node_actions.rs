@@ -1,32 +1,32 @@
-//! What people ask of a node beside running tasks: to start again, to be set up anew, to rest.
+//! Node actions that clients request: reboot, reimage, deallocate, start.
 //!
 //! ```text
-//! idle, running ──► rebooting ──newer start joins──► starting ► …
+//! idle, running ──► rebooting ──newer epoch joins──► starting ► …
 //!               ──► reimaging ──its first report──► …
 //!               ──► deallocating ──empty──► stopped by the provider: deallocated ──► starting ──joins──► …
 //! ```
-//! A turn is over only when a newer start of the agent shows it, so nothing that is lost on the way leaves it half done.
+//! An action has finished only when a newer epoch of the agent shows it, so a lost message never leaves it half done.
 
 use contract::{clock::Moment, ids::NodeId, message::Power, state::DeallocationOption, time::Timestamp};
 use model::node::NodeAction;
 
 use crate::{Core, Effect, Node};
 
-/// A node that starts again is not taken for lost before this long.
+/// A node that restarts counts as lost only after this long.
 pub const RESTART_MS: i64 = 600_000;
 
 impl Node {
-    /// Whether its agent must empty its folders first.
+    /// Whether the agent must empty its folders first.
     pub fn is_reimaged(&self) -> bool {
         matches!(self.action, Some(NodeAction::Reimage { since, .. }) if self.epoch > since)
     }
 
-    /// Whether it is stopped and kept.
+    /// Whether the node is deallocated.
     pub fn is_off(&self) -> bool {
         self.action == Some(NodeAction::Off)
     }
 
-    /// What its provider shall do now.
+    /// What the provider has to do for the action now.
     pub fn power(&self) -> Option<Power> {
         match self.action {
             Some(NodeAction::Deallocate { .. }) if self.is_drained && self.drain.is_none() => Some(Power::Stop),
@@ -37,11 +37,11 @@ impl Node {
 }
 
 impl Core {
-    /// Somebody asks a node for a turn.
+    /// Begins an action that a client requests.
     pub(super) fn on_action(&mut self, id: NodeId, action: NodeAction, now: Moment, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if action == NodeAction::Start {
-            // Its lease begins anew, for it could not heartbeat while it was off.
+            // A fresh lease, because a node that was off could not send heartbeats.
             node.heartbeat_at = now;
         }
         node.is_drained = false;
@@ -54,7 +54,7 @@ impl Core {
         self.note_empty(&id, effects);
     }
 
-    /// The provider has stopped a node.
+    /// Records that the provider has stopped a node.
     pub(super) fn on_node_stopped(&mut self, id: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let is_asked = self.nodes.get(&id).is_some_and(|node| matches!(node.action, Some(NodeAction::Deallocate { .. })));
         if !is_asked {
@@ -66,7 +66,7 @@ impl Core {
         self.note_empty(&id, effects);
     }
 
-    /// A newer start of the agent has joined: what was asked of the older one is over.
+    /// Finishes a reboot or reimage when a newer epoch of the agent has joined.
     pub(super) fn end_restart(&mut self, id: &NodeId, effects: &mut Vec<Effect>) {
         if self.nodes.get(id).is_some_and(|node| matches!(node.action, Some(NodeAction::Reboot { .. } | NodeAction::Start))) {
             self.set_action(id, None, effects);

@@ -1,7 +1,7 @@
-//! What happens to nodes: join, heartbeat, report, drain, loss.
+//! The life of nodes: join, heartbeat, report, drain, loss.
 //!
 //! ```text
-//! asked for ──join──► starting ──ready──► idle ⇄ running ──drain──► leaving ──drained──► gone
+//! requested ──join──► starting ──ready──► idle ⇄ running ──drain──► leaving ──drained──► gone
 //!                                   └── silent for a lease ──► unknown ──heartbeat / join──► back
 //! ```
 
@@ -18,27 +18,27 @@ use model::node::NodeAction;
 
 use crate::{Bug, Core, Effect, HEARD_AFTER_MS, HeartbeatAnswer, Phase, RESTART_MS, faults::NodeFaults};
 
-/// A node, as far as dispatching goes.
+/// A node, as far as the scheduler needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The agent's start; zero before the first.
+    /// The agent's epoch: zero before its first join, larger with each restart.
     pub epoch: Epoch,
     /// The last sign of life.
     pub heartbeat_at: Moment,
-    /// Whether it was heard in its present start since the dispatcher's own. When both end together, as all parts do on
-    /// one machine, nothing that ran there is to blame.
+    /// Whether the present epoch was heard since the dispatcher's start. If not, dispatcher and node may have ended
+    /// together, as on one machine, and the node's runs are not blamed for it.
     pub is_heard: bool,
-    /// Since when it holds nothing.
+    /// Since when it has held no runs.
     pub empty_since: Moment,
-    /// Since when it is in the state that people see.
+    /// Since when it has been in the state that the API shows.
     pub state_since: Moment,
-    /// How it is drained, once asked.
+    /// How it is drained; `None` when it is not.
     pub drain: Option<DeallocationOption>,
-    /// Whether it has confirmed that it holds nothing.
+    /// Whether it has confirmed that it holds no runs.
     pub is_drained: bool,
-    /// What it was asked for beside running tasks.
+    /// The requested action that has not finished.
     pub action: Option<NodeAction>,
-    /// The number of the last report of its present start.
+    /// The number of the last report of its present epoch.
     pub report_number: u64,
     pub(super) faults: NodeFaults,
     pub(super) is_enabled: bool,
@@ -49,7 +49,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that does not exist yet.
+    /// A node that was requested from the provider and does not exist yet.
     pub fn asked_for(now: Moment) -> Node {
         Node {
             epoch: Epoch(0),
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    /// A node as it was when the dispatcher stopped; its lease is fresh, its state is not.
+    /// A node as it was when the dispatcher stopped. Its lease is fresh and its state unknown.
     pub fn restored(
         epoch: Epoch,
         state: NodeState,
@@ -92,7 +92,7 @@ impl Node {
         Node { epoch, is_enabled, drain, is_drained, action, reported, noted: state, state_since, is_heard: false, ..Node::asked_for(now) }
     }
 
-    /// The state people see.
+    /// The state that the API shows.
     pub fn state(&self) -> NodeState {
         match (self.reported, self.action) {
             _ if self.drain.is_some() => NodeState::LeavingPool,
@@ -108,12 +108,12 @@ impl Node {
         }
     }
 
-    /// Whether it can be given tasks.
+    /// Whether it may be given tasks.
     pub fn takes_tasks(&self) -> bool {
         self.is_enabled && self.drain.is_none() && !self.is_paused() && self.state().takes_tasks()
     }
 
-    /// Whether it gets no work for a while, because of faults of its own.
+    /// Whether it is paused after faults of its own.
     pub fn is_paused(&self) -> bool {
         self.faults.is_paused()
     }
@@ -123,7 +123,7 @@ impl Node {
         self.runs.len() as u32
     }
 
-    /// Slots they take.
+    /// Slots of the runs it holds.
     pub fn running_slots(&self) -> u32 {
         self.runs.values().sum()
     }
@@ -142,7 +142,7 @@ impl Node {
         }
     }
 
-    /// Whether it is asked to report that it holds nothing.
+    /// Whether it has to report when it holds no runs.
     pub(super) fn must_empty(&self) -> bool {
         self.drain.is_some() || matches!(self.action, Some(NodeAction::Deallocate { .. }))
     }
@@ -153,12 +153,12 @@ impl Node {
 }
 
 impl Core {
-    /// A node that was there when the dispatcher stopped.
+    /// Adds a node that existed when the dispatcher stopped.
     pub fn restore_node(&mut self, id: NodeId, node: Node) {
         self.nodes.insert(id, node);
     }
 
-    /// What a node is told when it joins.
+    /// The order for a node, sent when it joins and with every answer to a heartbeat.
     pub fn order(&self, node: &NodeId) -> NodeOrder {
         self.nodes.get(node).map_or(NodeOrder::Leave, Node::order)
     }
@@ -193,14 +193,15 @@ impl Core {
         self.note_state(id, state, effects);
     }
 
-    /// The tasks a node holds, in order.
+    /// The tasks whose runs the node holds.
     pub(super) fn held(&self, id: &NodeId) -> Vec<TaskUid> {
         let mut uids: Vec<TaskUid> = self.nodes.get(id).map(|node| node.runs.keys().copied().collect()).unwrap_or_default();
         uids.sort_unstable();
         uids
     }
 
-    /// What a node held is lost; it counts as a crash unless the node may have ended together with the dispatcher.
+    /// Handles the loss of all runs of a node. They count as crashes unless the node may have ended together with the
+    /// dispatcher.
     pub(super) fn lose_all(&mut self, id: &NodeId, effects: &mut Vec<Effect>) {
         let is_crash = self.nodes.get(id).is_some_and(|node| node.is_heard) || self.has(Bug::StartCountsAsCrash);
         for uid in self.held(id) {
@@ -235,7 +236,7 @@ impl Core {
         if self.nodes.get(&id).is_none_or(|node| node.epoch != epoch) {
             return;
         }
-        // The ends of what it ran are told before it, on the same queue: what it still holds has none.
+        // The ends of its runs arrive before it in the same queue, so runs that are left have no end.
         let is_new = |node: &Node| node.must_empty() && node.report_number <= report.number;
         if report.is_drained && self.nodes.get(&id).is_some_and(is_new) {
             self.lose_all(&id, effects);
@@ -244,7 +245,7 @@ impl Core {
         self.alive(&id, now.moment, effects);
     }
 
-    /// What a node says of itself, in an event or with a heartbeat; one that is older than the last is none.
+    /// Takes over a node's report about itself, from an event or a heartbeat; older reports are ignored.
     fn take_report(&mut self, id: &NodeId, report: &NodeReport, now: Now, effects: &mut Vec<Effect>) {
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.report_number <= report.number) else { return };
         (node.reported, node.report_number) = (report.state, report.number);
@@ -264,7 +265,7 @@ impl Core {
         if let Some(report) = heartbeat.report.as_ref().filter(|_| !self.has(Bug::LostReportStaysLost))
             && self.nodes.get(&heartbeat.node).is_some_and(is_there)
         {
-            // A heartbeat overtakes events: ends that are not read yet come before the node counts as drained.
+            // A heartbeat may overtake events: the node counts as drained only after the ends it still keeps were read.
             let is_told = !self.keeps_open_end(&heartbeat) || self.has(Bug::DrainedBeforeItsEnds);
             let report = NodeReport { is_drained: report.is_drained && is_told, ..report.clone() };
             self.take_report(&heartbeat.node, &report, present, effects);
@@ -342,7 +343,7 @@ impl Core {
         self.nodes.remove(&id);
     }
 
-    /// Nodes that have been silent for a lease lose their runs.
+    /// Counts nodes as lost that have been silent for a lease.
     pub(super) fn reap(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if self.has(Bug::NobodyReaped) {
             return;
@@ -350,14 +351,15 @@ impl Core {
         let lost: Vec<NodeId> = self
             .nodes
             .iter()
-            // A lost node may still come to own a run: its start was told before the lease ended and read after it.
+            // A lost node may still come to own a run, when its start was sent before the lease ended and is read after
+            // it.
             .filter(|(_, node)| node.has_joined() && !node.is_off() && (!node.is_lost || !node.runs.is_empty()))
             .filter(|(_, node)| now.since(node.heartbeat_at) > self.timers.lease_ms)
             .map(|(id, _)| id.clone())
             .collect();
         for id in lost {
             if let Some(node) = self.nodes.get_mut(&id) {
-                // Who starts again is away for a while; what it ran is lost all the same.
+                // A restarting node is expected to be silent; its runs are lost all the same.
                 let is_away = node.drain.is_none() && node.action.is_some_and(NodeAction::is_restart);
                 node.is_lost = !is_away || now.since(node.heartbeat_at) > RESTART_MS.max(self.timers.lease_ms);
             }

@@ -1,13 +1,13 @@
-//! Mistakes in the rules that the simulator must find; only tests can switch one on.
+//! Mutations of the scheduler's rules that the simulator must detect. Only tests can switch one on.
 
 use crate::Core;
 
-/// A one-line mistake.
+/// A mutation of one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
     /// The end of a run that does not own the task is accepted.
     FinishedFromAnyone,
-    /// The end of a run is accepted from a node that does not have it.
+    /// An end of a run is accepted from a node that does not hold it.
     EndFromAnyNode,
     /// An end is accepted though its fence is old.
     OldFenceAccepted,
@@ -15,15 +15,15 @@ pub enum Bug {
     NobodyReaped,
     /// What the broker lost is not published again.
     NoReconciler,
-    /// What a run wrote is dropped when its task was ended before it could tell.
+    /// The output of a run is dropped when its task was ended before the run could report.
     StreamsDropped,
-    /// A lost run spends one of its task's retries.
+    /// A lost run uses up one of its task's retries.
     LossSpendsRetries,
     /// One retry more than allowed is given.
     OneRetryTooMany,
-    /// A run that its node does not list is never missed.
+    /// A run that its node does not list is never counted as missing.
     NobodyMissed,
-    /// A requeued task is not counted as waiting.
+    /// The requeue of a task does not count it as waiting.
     RequeueNotCounted,
     /// An ended attempt keeps its slots in the window.
     WindowNeverLeft,
@@ -31,68 +31,68 @@ pub enum Bug {
     AskAlwaysRuns,
     /// A cancelled task keeps its attempt.
     CancelKeepsAttempt,
-    /// A run may upload though it was fenced.
+    /// A run may upload although its fence is old.
     EverybodyPublishes,
-    /// A new start of an agent keeps the runs of the old one.
+    /// A restarted agent keeps the runs of its former epoch.
     RejoinKeepsOldRuns,
     /// A requeued task keeps its fence.
     RequeueKeepsFence,
-    /// A disabled job whose running tasks go on starts those that were released, too.
+    /// Released tasks of a job that was disabled with `wait` still start.
     WaitKeepsReleased,
-    /// A disabled job's tasks are released all the same.
+    /// Tasks of a disabled job are released.
     StoppedJobsFill,
     /// Tasks run on a node on which their job's preparation failed.
     FailedPreparationForgotten,
-    /// A preparation counts though the node has started again.
+    /// A preparation counts although the node has restarted.
     RebootKeepsPreparation,
-    /// A preparation counts though the node's folders are empty.
+    /// A preparation counts although the node's folders were emptied.
     ReimageKeepsPreparation,
-    /// Tasks are released for nodes that may not run them.
+    /// Tasks are released for nodes that are barred for the job.
     BarredNodesCount,
-    /// A release that was not heard of is not told again.
+    /// A release is ordered only once, even if the order was lost.
     ReleaseToldOnce,
-    /// A release whose node is away is waited for for ever.
+    /// A release on a node that is away is awaited for ever.
     ReleaseNeverGivenUp,
-    /// A run whose start was lost is not taken from its node's heartbeats.
+    /// A run whose start event was lost is not taken from its node's heartbeats.
     LostStartStaysLost,
-    /// A report of a node that was lost is not taken from its heartbeats.
+    /// A report of a lost node is not taken from its heartbeats.
     LostReportStaysLost,
-    /// A node that ended together with the dispatcher counts as crashed by what it ran.
+    /// A node that ended together with the dispatcher counts as crashed by its runs.
     StartCountsAsCrash,
-    /// Timers follow the clock that people set.
+    /// Timers follow the wall clock.
     LeasesByWallClock,
-    /// The time in which the dispatcher itself stood still counts as silence of its nodes.
+    /// Time in which the dispatcher itself stood still counts as silence of its nodes.
     GapIsSilence,
     /// No node is kept for a task of several slots.
     NothingKept,
-    /// A node is kept though its task has started or is gone.
+    /// A node stays kept although its task has started or is gone.
     KeptForEver,
     /// A node is kept again beside the run that outlasted its last keep.
     VainKeepForgotten,
-    /// No node is kept while the first in line fits none.
+    /// No node is kept while the longest-waiting task fits none.
     UnfitBarsKeep,
-    /// A task that fails again and again is tried again at once.
+    /// A task that fails repeatedly is retried at once.
     RetriesAtOnce,
-    /// Of several rows that rest only the first are made ready again.
+    /// Only the first of several pausing rows is made ready again.
     WakesOnce,
-    /// The end of a preparation is believed though its agent was superseded.
+    /// The end of a preparation is accepted from a superseded agent.
     OldStartPrepares,
-    /// A node counts as drained though it keeps an end that is not read yet.
+    /// A node counts as drained although it keeps an end that was not read.
     DrainedBeforeItsEnds,
-    /// Every fault of a node counts against a task, also those of one node.
+    /// Every node fault counts against a task, even several of one node.
     EveryFaultCounts,
-    /// A node whose runs end by its own faults gets work all the same.
+    /// A node gets tasks although its runs fail through its own fault.
     FaultyNodeWorksOn,
-    /// A node rests equally long after each of its faults.
+    /// A node's pause is equally long after each fault.
     FaultPauseNeverGrows,
-    /// A task that comes back and fits no node any more is counted as waiting.
+    /// A requeued task that fits no node any more is counted as waiting.
     UnfitWaits,
-    /// What was released for more slots than nodes have now stays released.
+    /// Attempts that need more slots than nodes now have stay released.
     UnfitStaysReleased,
 }
 
 impl Bug {
-    /// All of them.
+    /// All mutations.
     pub const ALL: &'static [Bug] = &[
         Bug::FinishedFromAnyone,
         Bug::EndFromAnyNode,
@@ -141,7 +141,7 @@ impl Bug {
 
 #[cfg(test)]
 impl Core {
-    /// The same pool with a mistake in its rules.
+    /// The same pool with a mutation.
     pub fn plant(&mut self, bug: Bug) {
         self.bug = Some(bug);
     }
@@ -149,7 +149,7 @@ impl Core {
 
 #[cfg(not(test))]
 impl Core {
-    /// Mistakes cannot be planted outside tests.
+    /// Always true: mutations exist in tests only.
     pub fn is_sound(&self) -> bool {
         self.bug.is_none()
     }

@@ -1,5 +1,4 @@
-//! Questions of agents. The answer is what the function returns; effects follow as from an event, and the answer leaves
-//! after the commit that holds them.
+//! Questions of agents. Each function returns the answer, which the engine sends after the commit of the effects.
 
 use contract::{
     clock::Now,
@@ -13,32 +12,29 @@ use crate::{Attempt, Bug, Core, Effect, Phase, WAIT_MS};
 /// The answer to a delivery that asks whether it may run; the engine adds the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskAnswer {
-    /// Run it.
     Run,
-    /// Run it after this preparation, or beside it where the job does not wait.
+    /// Run it after this preparation, or beside it when the job does not wait.
     Prepare(JobTaskKey),
-    /// That run of yours has it.
+    /// This run of the same node already owns it.
     Resume(RunId),
-    /// Forget it.
     Drop,
-    /// Ask again later.
+    /// Ask again after this many milliseconds.
     Wait(u64),
 }
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
-    /// One for each run that is not simply fine.
+    /// Verdicts for the runs that are not simply to go on.
     pub verdicts: Vec<(RunId, Verdict)>,
-    /// What the node shall do.
     pub order: NodeOrder,
-    /// Job tasks it named that are over.
+    /// Listed job tasks that are over.
     pub over: Vec<JobTaskKey>,
-    /// Releases it did not name that are due.
+    /// Due releases that the heartbeat did not list.
     pub releases: Vec<JobTaskKey>,
     /// The attempt that the node's slots are kept for, and how many.
     pub keep: Option<(AttemptKey, u32)>,
-    /// The attempt that it sets slots aside for, when that needs none there.
+    /// The attempt for which the node sets slots aside although it needs none there.
     pub set_aside_in_vain: Option<AttemptKey>,
 }
 
@@ -50,8 +46,8 @@ impl HeartbeatAnswer {
 }
 
 impl Core {
-    /// May this delivery run on the node that asks, in this start of it? `prepares` says whether its agent knows
-    /// preparations. The first run that is answered with run or prepare owns the attempt.
+    /// Whether a delivery may run on the node that asks. The first run that is answered with run or prepare owns the
+    /// attempt. `prepares` says whether the agent knows preparations.
     pub fn ask(&mut self, run: RunKey, (node, epoch): (&NodeId, Epoch), prepares: bool, now: Now, effects: &mut Vec<Effect>) -> AskAnswer {
         let now = self.begin(now);
         let (mut answer, mut waits) = (self.answer(&run, node, epoch), false);
@@ -86,12 +82,12 @@ impl Core {
         }
     }
 
-    /// May this run upload what it wrote, from the node that asks, in this start of it?
+    /// Whether a run may upload its outputs from the node that asks.
     pub fn may_publish(&mut self, run: RunKey, (node, epoch): (&NodeId, Epoch), now: Now, effects: &mut Vec<Effect>) -> bool {
         let now = self.begin(now);
         let owns = |attempt: &Attempt| attempt.key == run.key() && attempt.is_owned_by(run.run, (node, epoch));
         let is_owner = self.live.get(&run.uid).is_some_and(owns);
-        // The start may still be on its way: asking is as good as telling.
+        // The start event may still be on its way; the question shows as well that the run has begun.
         let is_first = !is_owner
             && self.live.get(&run.uid).is_some_and(|attempt| attempt.key == run.key() && attempt.owner().is_none())
             && self.is_present(node, epoch);
@@ -101,7 +97,7 @@ impl Core {
         is_owner || is_first || self.has(Bug::EverybodyPublishes)
     }
 
-    /// An agent is alive, and lists what it runs and keeps.
+    /// Handles a heartbeat, which lists the runs and ends that the node holds.
     pub fn heartbeat(&mut self, heartbeat: Heartbeat, now: Now, effects: &mut Vec<Effect>) -> HeartbeatAnswer {
         let now = self.begin(now);
         self.on_heartbeat(heartbeat, now, effects)

@@ -1,4 +1,5 @@
-//! The loops that lose nothing: publish again what failed, what nobody has, and what nobody runs.
+//! Reconciliation with every tick: repeats failed publishes, republishes attempts that the broker lost, and finds runs
+//! that no node has.
 
 use contract::{
     clock::{Moment, Now},
@@ -7,7 +8,7 @@ use contract::{
 
 use crate::{Bug, Core, Effect, Phase};
 
-/// Attempts published again in one tick at most.
+/// Attempts that one tick publishes again at most.
 const REPUBLISH_MAX: usize = 256;
 
 impl Core {
@@ -26,7 +27,7 @@ impl Core {
         self.fill(moment, effects);
     }
 
-    /// After a gap all waiting begins anew, as it does with a start.
+    /// Restarts all waiting after a gap, as at a start.
     fn note_gap(&mut self, now: Moment) {
         let gap = self.ticked_at.replace(now).map_or(0, |last| now.since(last));
         if gap <= self.timers.gap_ms() || self.has(Bug::GapIsSilence) {
@@ -47,7 +48,7 @@ impl Core {
         self.freshen_window(now);
     }
 
-    /// Runs that their node does not list any more.
+    /// Counts runs as lost that their node no longer lists.
     fn find_missing(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let missing_ms = self.timers.missing_ms;
         let mut missing: Vec<TaskUid> = Vec::new();

@@ -1,7 +1,7 @@
-//! Pauses before retries: the row rests, and the rules know only that some rows of a job do.
+//! Pauses before retries. The row pauses in the store; the scheduler knows only whether a job has such rows.
 //!
 //! ```text
-//! requeued with a pause ──► resting row ──Wake, once it is due──► ready row, counted as waiting
+//! requeued with a pause ──► pausing row ──Wake, once it is due──► ready row, counted as waiting
 //! ```
 
 use contract::{backoff, ids::JobUid};
@@ -10,7 +10,7 @@ use model::task::RequeueCause;
 use crate::{Attempt, Bug, Core, Effect};
 
 impl Core {
-    /// How long a requeued task rests: not at all the first time, then longer each time.
+    /// The pause of a requeued task: none the first time, then longer each time.
     pub(super) fn pause_ms(&self, attempt: &Attempt, cause: RequeueCause) -> u64 {
         let spent = match cause {
             RequeueCause::Retry => attempt.retries,
@@ -19,7 +19,7 @@ impl Core {
         if self.has(Bug::RetriesAtOnce) { 0 } else { backoff::retry_pause_ms(attempt.key.uid.0, spent) }
     }
 
-    /// Rows of a job may rest.
+    /// Notes that rows of a job may be pausing.
     pub(super) fn note_rest(&mut self, job: JobUid) {
         if let Some(facts) = self.jobs.get_mut(&job) {
             facts.rests = true;
@@ -35,7 +35,7 @@ impl Core {
         }
     }
 
-    /// Rows of a job are ready again; others may rest still.
+    /// Counts rows that are ready again; `more` says whether others still pause.
     pub(super) fn on_woken(&mut self, job: JobUid, count: u64, more: bool) {
         self.wait(job, count);
         if more && !self.has(Bug::WakesOnce) {

@@ -1,4 +1,4 @@
-//! The rules one by one: call `step`, then assert the state and exactly which effects left.
+//! Unit tests of the scheduler: call `step`, then assert the state and exactly the effects.
 
 use contract::{
     clock::{Moment, Now},
@@ -208,7 +208,7 @@ fn a_cancelled_task_is_revoked_or_stopped_and_its_end_is_ignored() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::End { cause: EndCause::Ended, .. })));
     let effects = pool.step(Event::Cancel { uid: TaskUid(2), delete: true });
     assert_eq!(effects, vec![Effect::Revoke(key(2, 1, 1)), Effect::Delete { job: JOB, uid: TaskUid(2), was_running: false }]);
-    // What it wrote is all that is of interest of it.
+    // Only its output is taken over.
     assert!(matches!(pool.finished("a", key(1, 1, 1), 7, Outcome::Exit { code: 0 })[..], [Effect::KeepStreams { .. }]));
     let (run, mut effects) = (key(1, 1, 1).with(RunId(7)), vec![]);
     assert!(!pool.core.may_publish(run, (&node("a"), Epoch(1)), pool.now, &mut effects));

@@ -1,8 +1,8 @@
-//! How many tasks are in the broker's hands, and whose turn it is.
+//! Decides how many tasks are in the broker at once, and which job is next.
 //!
-//! The window is the pool's slots plus a lookahead that follows the completions per second. Jobs take
-//! their turns by priority, then by how little they have, or in the order of their creation when the pool
-//! says so; inside a job the oldest task is first.
+//! The window is the pool's slots plus a lookahead that follows the completions per second. Jobs are served by
+//! priority, then by fewest released and running tasks, or by age when the pool says so; within a job the oldest task
+//! is first.
 
 use std::{
     cmp::Reverse,
@@ -17,19 +17,19 @@ use model::pool::JobOrder;
 
 use crate::{Attempt, Bug, CRASHES_ALONE, Core, Effect, Phase, Ready};
 
-/// Completions of this long decide the lookahead.
+/// The lookahead covers completions of this long.
 const LOOKAHEAD_SECONDS: f64 = 0.25;
 /// The lookahead never exceeds this many times the slots.
 const LOOKAHEAD_PER_SLOT_MAX: u32 = 16;
 /// The lookahead never exceeds this.
 const LOOKAHEAD_MAX: u32 = 4_096;
-/// The rate is measured over at least this long.
+/// The completion rate is measured over at least this long.
 const RATE_MS: i64 = 250;
 
-/// Attempts remembered in release order beyond twice the live ones; behind an old one that nobody starts they pile up.
+/// Attempts in the release order beyond twice the live ones; they pile up behind an old one that is not started.
 const ORDER_SLACK: usize = 1_024;
 
-/// The part of the backlog that is in the broker, in slots.
+/// The part of the backlog that is in the broker, counted in slots.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     live_slots: u32,
@@ -58,7 +58,7 @@ impl Window {
         }
     }
 
-    /// What was released, oldest first, some of it started or gone.
+    /// Released attempts, oldest first; some may have started or be gone.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &(Moment, AttemptKey)> {
         self.order.iter()
     }
@@ -75,7 +75,7 @@ impl Window {
 }
 
 impl Core {
-    /// How jobs of one priority take turns from now on.
+    /// Sets how jobs of one priority share the pool.
     pub fn set_job_order(&mut self, order: JobOrder) {
         self.job_order = order;
     }
@@ -101,7 +101,7 @@ impl Core {
         };
         let open = |uid: JobUid, job: &crate::Job| open(job).min(self.ceiling(uid).saturating_sub(job.live));
         let is_in_line = self.job_order == JobOrder::CreationTime;
-        let mut node_actions: BinaryHeap<_> = self
+        let mut queue: BinaryHeap<_> = self
             .jobs
             .iter()
             .filter(|(_, job)| job.runs || self.has(Bug::StoppedJobsFill))
@@ -110,21 +110,21 @@ impl Core {
             .collect();
         let mut wanted: Vec<(JobUid, u32)> = Vec::new();
         while room > 0 {
-            let Some((priority, Reverse(live), Reverse(uid), open, taken)) = node_actions.pop() else { break };
-            // Up to the next job's share at once, then it is the next one's turn.
-            let share = match node_actions.peek() {
+            let Some((priority, Reverse(live), Reverse(uid), open, taken)) = queue.pop() else { break };
+            // Release up to the next job's share at once, then go on with that job.
+            let share = match queue.peek() {
                 Some((next, Reverse(other), ..)) if *next == priority && !is_in_line => (other + 1).saturating_sub(live).max(1),
                 _ => open,
             };
             let step = share.min(open).min(room);
             room -= step;
             if step < open {
-                node_actions.push((priority, Reverse(live + step), Reverse(uid), open - step, taken + step));
+                queue.push((priority, Reverse(live + step), Reverse(uid), open - step, taken + step));
             } else {
                 wanted.push((uid, taken + step));
             }
         }
-        wanted.extend(node_actions.into_iter().filter(|(.., taken)| *taken > 0).map(|(_, _, Reverse(uid), _, taken)| (uid, taken)));
+        wanted.extend(queue.into_iter().filter(|(.., taken)| *taken > 0).map(|(_, _, Reverse(uid), _, taken)| (uid, taken)));
         wanted.sort_unstable();
         effects.extend(wanted.into_iter().map(|(job, count)| Effect::Fetch { job, count }));
     }
@@ -154,12 +154,12 @@ impl Core {
     pub(super) fn on_fetched(&mut self, job: JobUid, asked: u32, tasks: Vec<Ready>, now: Moment, effects: &mut Vec<Effect>) {
         let fetched = tasks.len() as u64;
         if fetched < u64::from(asked) {
-            // The rows are the truth about how many wait.
+            // The rows decide how many wait; the counter may be off.
             if let Some(job) = self.jobs.get_mut(&job) {
                 job.waiting = fetched;
             }
         }
-        // Rows are asked for by number and take slots: what does not fit stays where it is.
+        // Rows are requested by number but take slots; what does not fit stays a row.
         for task in tasks {
             if self.room() == 0 {
                 break;
@@ -200,7 +200,7 @@ impl Core {
         self.window.order.push_back((at, key));
     }
 
-    /// What was alive when the dispatcher stopped counts in the window; the first tick is awaited from here.
+    /// Restores the window from the attempts that were alive when the dispatcher stopped; times count from here.
     pub fn restore_window(&mut self, now: Moment) {
         (self.started_at, self.ticked_at) = (Some(now), Some(now));
         let mut live: Vec<(TaskUid, AttemptKey, u32)> =
@@ -211,7 +211,7 @@ impl Core {
         }
     }
 
-    /// Nothing that is released has waited yet.
+    /// Restarts the waiting time of all released attempts.
     pub(super) fn freshen_window(&mut self, now: Moment) {
         for (at, _) in &mut self.window.order {
             *at = now;
@@ -230,7 +230,7 @@ impl Core {
     }
 }
 
-/// Whether an attempt is in the broker's hands.
+/// Whether an attempt is released and not started.
 pub(super) fn waits(live: &HashMap<TaskUid, Attempt>, key: &AttemptKey) -> bool {
     live.get(&key.uid).is_some_and(|attempt| attempt.key == *key && matches!(attempt.phase, Phase::Released { .. }))
 }

@@ -15,7 +15,6 @@ use crate::simulation::random::Random;
 /// A task's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message {
-    /// The attempt.
     pub key: AttemptKey,
     /// Slots it takes; more than one means the wide queue.
     pub slots: u32,
@@ -28,11 +27,8 @@ pub struct Message {
 /// An event with its sender.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// The node.
     pub node: NodeId,
-    /// The agent's start.
     pub epoch: Epoch,
-    /// What happened.
     pub event: AgentEvent,
 }
 

@@ -21,27 +21,20 @@ use crate::{
 /// What people and the provider want.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Add a job.
     Job(usize),
     /// Add tasks of one job.
     Tasks(Vec<usize>),
-    /// End a task.
     Cancel(usize),
     /// Run a failed task again.
     Reactivate(usize),
-    /// Remove a task.
     Delete(usize),
     /// Change a job's priority and limit.
     Change(usize, i32, i32),
     /// Disable a job: 0 requeue, 1 terminate, 2 wait.
     Disable(usize, u8),
-    /// Enable it.
     Enable(usize),
-    /// End it.
     Terminate(usize),
-    /// Remove it.
     DeleteJob(usize),
-    /// Add a node.
     AddNode(NodeId),
     /// Empty it.
     Drain(NodeId, DeallocationOption),
@@ -60,7 +53,6 @@ pub enum Command {
 /// What they are told.
 #[derive(Debug, Clone, Default)]
 pub struct Reply {
-    /// Tasks that exist.
     pub created: Vec<usize>,
     /// A task that is ended, and in which of its lives.
     pub cancelled: Option<(TaskUid, u32)>,

@@ -66,7 +66,6 @@ pub struct Spec {
     pub kills: u32,
     /// How long it runs.
     pub run_ms: i64,
-    /// Files it writes.
     pub files: u32,
     /// The task that must succeed first.
     pub depends_on: Option<usize>,

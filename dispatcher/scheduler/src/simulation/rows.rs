@@ -19,13 +19,10 @@ use crate::{Attempt, CRASHES_ALONE, Core, Event, Node, Phase, Ready, Timers};
 pub struct Rows {
     /// Starts of the dispatcher so far.
     pub boot: u64,
-    /// Tasks by number.
     pub tasks: BTreeMap<TaskUid, TaskRow>,
     /// Numbers by name; a deleted task's name stays, as nobody uses it again.
     pub names: BTreeMap<usize, TaskUid>,
-    /// Jobs by number.
     pub jobs: BTreeMap<JobUid, JobRow>,
-    /// Nodes by name.
     pub nodes: BTreeMap<NodeId, NodeRow>,
     /// What jobs did to nodes.
     pub jobs_on_nodes: BTreeMap<(JobUid, NodeId), JobOnNode>,
@@ -36,7 +33,6 @@ pub struct Rows {
 pub struct TaskRow {
     /// Its index in the plan.
     pub name: usize,
-    /// Its job.
     pub job: JobUid,
     /// Where it is in its life.
     pub state: TaskState,
@@ -104,7 +100,6 @@ pub struct Counts {
 /// One node.
 #[derive(Debug, Clone)]
 pub struct NodeRow {
-    /// The agent's start.
     pub epoch: Epoch,
     /// As people see it.
     pub state: NodeState,

@@ -78,7 +78,6 @@ pub enum What {
 /// A command until it is answered.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What is wanted.
     pub command: Command,
     /// Whether it was answered.
     pub is_done: bool,
