@@ -1,4 +1,5 @@
-//! What is answered after a transaction, and what is undone when the store refuses it or the broker has no room.
+//! Answers and outputs that leave after a transaction, and what replaces them when the store refuses the transaction or
+//! the broker's queue is full.
 
 use contract::clock::Now;
 use scheduler::Event;
@@ -12,7 +13,7 @@ use crate::{
 impl World {
     pub(super) fn answer(&mut self) {
         for (reply, result) in self.answers.drain(..) {
-            // An API handler that has given up needs no answer.
+            // The receiver is gone when the API handler has timed out; its client was told so.
             let _ = reply.send(result);
         }
         if !self.measuring.is_empty() {
@@ -27,13 +28,14 @@ impl World {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Nothing of the open transaction happened; those who asked for a change are told why, others ask again.
+    /// Drops the effects of the open transaction. Waiting commands are answered with the reason; agents ask again by
+    /// themselves.
     pub(super) fn abandon(&mut self, reason: &str) {
         if let Err(error) = self.store.rollback() {
             tracing::warn!(%error, "rollback failed");
         }
         for (reply, _) in self.answers.drain(..) {
-            // An API handler that has given up needs no answer.
+            // The receiver is gone when the API handler has timed out; its client was told so.
             let _ = reply.send(Err(not_stored().with("Reason", reason)));
         }
         self.outputs.clear();
@@ -52,7 +54,7 @@ impl World {
         }
     }
 
-    /// Publishes that the broker had no room for.
+    /// Marks the publishes for which the publisher queue had no room as failed, so that they are repeated.
     pub(super) fn not_sent(&mut self, outputs: Vec<Output>, now: Now) {
         for output in outputs {
             match output {

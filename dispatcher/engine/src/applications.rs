@@ -1,7 +1,7 @@
-//! Applications: changes that people ask for, and what references to their packages mean.
+//! Changes of applications that clients request, and the packages that references resolve to.
 //!
 //! ```text
-//! begin (a key for the upload) ──► pending ──activate──► active: nodes may get it
+//! begin (a blob key for the upload) ──► pending ──activate──► active: nodes may download it
 //! ```
 
 use std::cmp::Ordering;
@@ -19,9 +19,9 @@ use model::{
 
 use crate::{command::Done, command_error::CommandError, world::World};
 
-/// Applications of an account at most.
+/// Applications of an account at most, as in Azure.
 const APPLICATIONS_MAX: usize = 20;
-/// Versions of one application at most.
+/// Versions of one application at most, as in Azure.
 const VERSIONS_MAX: usize = 40;
 
 fn missing(application: &ApplicationId) -> Refusal {
@@ -148,7 +148,7 @@ impl World {
         self.keep_application(row, now)
     }
 
-    /// Refuses references to packages that nodes could not get.
+    /// Refuses references to packages that do not exist or are not activated.
     pub(super) fn check_packages(&self, references: &[PackageReference]) -> Result<(), Refusal> {
         let is_bad = |reference: &&PackageReference| {
             self.applications.get(&reference.application_id).is_none_or(|row| row.active(reference.version.as_ref()).is_none())
@@ -169,7 +169,8 @@ impl World {
         Err(refusal.hint("Upload the package first (piecework app upload), and give the application a default version."))
     }
 
-    /// What nodes get for references; a package that is gone by now has no blob.
+    /// The packages that references resolve to. A package that was deleted since has no blob, and the node reports it
+    /// missing.
     pub(super) fn packages(&self, references: &[PackageReference]) -> Vec<Package> {
         let resolve = |reference: &PackageReference| {
             let found = self.applications.get(&reference.application_id).and_then(|row| row.active(reference.version.as_ref()));
@@ -183,7 +184,7 @@ impl World {
         references.iter().map(resolve).collect()
     }
 
-    /// Turns a task's references into packages.
+    /// Resolves the package references of a task in its spec.
     pub(super) fn equip(&self, spec: &mut TaskSpec) {
         spec.packages = self.packages(&std::mem::take(&mut spec.application_package_references));
     }

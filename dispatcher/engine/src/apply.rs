@@ -1,4 +1,4 @@
-//! Turns the rules' effects into rows, counters and outputs.
+//! Applies the scheduler's effects: rows, counters and outputs.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ use store::{
 
 use crate::{Output, world::World};
 
-/// A row as the rules see it.
+/// The part of a row that the scheduler needs.
 fn ready(task: &Candidate) -> Ready {
     let Candidate { uid, attempt, fence, slots, crashes, retries, retries_max, .. } = task;
     Ready { uid: *uid, attempt: *attempt, fence: *fence, slots: *slots, crashes: *crashes, retries: *retries, retries_max: *retries_max }
@@ -201,7 +201,7 @@ impl World {
         Ok(self.legible(uid, head)?.map_or(1, |task| u64::from(task.slots)))
     }
 
-    /// Moves one task, and its slots, between a job's counters.
+    /// Moves one task and its slots between a job's counters.
     pub(super) fn count(&mut self, job: JobUid, slots: u64, change: impl Fn(&mut Counts, u64)) {
         if let Some(entry) = self.jobs.get_mut(&job) {
             change(&mut entry.record.tasks, 1);
@@ -227,7 +227,7 @@ impl World {
         let has_succeeded = failure.is_none();
         let (streams, stdout, stderr) = match finished {
             Some(finished) => (Streams::Told, finished.stdout.clone(), finished.stderr.clone()),
-            // Until its run tells, what it writes is read from the node.
+            // Until the run reports its output, GET reads it from the node.
             None if was_running => (Streams::Awaited, Stream::Node { bytes: 0 }, Stream::Node { bytes: 0 }),
             None => (Streams::Earlier, Stream::Empty, Stream::Empty),
         };
@@ -242,7 +242,7 @@ impl World {
         }
         let ending = Ending { fence, has_succeeded, exit_code, failure, streams, stdout, stderr, started_at, node, at: now };
         let version = self.next_version();
-        // A first run replaces nothing.
+        // The first run of a task has no older streams that it could replace.
         let before = if finished.is_some_and(|finished| finished.attempt == 1) { [None, None] } else { self.store.blobs_of(uid)? };
         self.store.end(uid, &ending, version)?;
         self.discard_replaced(uid, before)?;
@@ -252,7 +252,7 @@ impl World {
         self.ended(job, uid, was_running, &cause, has_succeeded, now)
     }
 
-    /// What follows from an end: counters, dependants, the job.
+    /// Applies the end of a task to counters, dependent tasks and the job.
     pub(super) fn ended(
         &mut self,
         job: JobUid,
@@ -288,7 +288,7 @@ impl World {
                 let ready = self.store.satisfy(job, &head.id)?.len() as u64;
                 self.unblocked(job, ready, now)?;
             }
-            // A task that was ended on request has not failed by itself.
+            // A task that was ended on request does not trigger the job's failure action.
             let is_requested = matches!(cause, EndCause::Ended);
             let usual = if has_succeeded || is_requested { JobAction::None } else { JobAction::Terminate };
             let action = options.job_action.unwrap_or(usual);
@@ -321,7 +321,7 @@ impl World {
     }
 }
 
-/// How its run ended, where one did.
+/// The report of the run, when a run ended.
 fn run_of(cause: &EndCause) -> Option<&Finished> {
     match cause {
         EndCause::Finished(finished) => Some(finished),
@@ -329,7 +329,7 @@ fn run_of(cause: &EndCause) -> Option<&Finished> {
     }
 }
 
-/// The options that fit an end, by Azure's precedence.
+/// The exit options that apply to an end, in Azure's order of precedence.
 fn options(conditions: &ExitConditions, outcome: Option<&Outcome>, has_succeeded: bool) -> ExitOptions {
     let by_code = |code: i32| {
         let single = conditions.exit_codes.iter().find(|entry| entry.code == code).map(|entry| entry.exit_options);
@@ -347,7 +347,7 @@ fn options(conditions: &ExitConditions, outcome: Option<&Outcome>, has_succeeded
     found.or_else(otherwise).unwrap_or_default()
 }
 
-/// Exit code and failure of an end, in Azure's words.
+/// The exit code and the failure that the API shows for an end.
 fn judge(cause: &EndCause) -> (Option<i32>, Option<Failure>) {
     let fault = |code: &str, message: String, details: Vec<(String, String)>| Fault { code: code.to_owned(), message, details };
     let user = |fault| Some(Failure { is_user_error: true, fault });

@@ -1,8 +1,9 @@
-//! Pools that are made for jobs: each comes in its job's transaction and goes in the one that ends its job or schedule.
+//! Pools that are created for jobs. Each is created in its job's transaction, and its deletion begins in the
+//! transaction that ends its job or schedule.
 //!
 //! ```text
-//! lifetime job:          job added ─► pool          job completed | swept, not keepAlive ─► pool deleting
-//! lifetime jobschedule:  first job made ─► pool     schedule completed | swept | changed, not keepAlive ─► pool deleting
+//! lifetime job:          job added ─► pool             job completed | deleted, not keepAlive ─► deleting
+//! lifetime jobschedule:  first job created ─► pool     schedule completed | deleted | changed, not keepAlive ─► deleting
 //! ```
 
 use contract::{
@@ -29,26 +30,26 @@ use crate::{
     world::{JobEntry, World},
 };
 
-/// Where a new job runs.
+/// The pool that was found or created for a new job.
 pub(super) struct Placed {
-    /// The pool; there is none of this name when it could not be made.
+    /// The pool's name; when the pool could not be created, no pool has this name.
     pub pool: PoolId,
-    /// Slots of its nodes, when it is there.
+    /// Slots of each node; `None` when the pool does not exist.
     pub slots_per_node: Option<u32>,
-    /// What binds the job to a pool that was made for it.
+    /// Set when the pool was created for the job.
     pub tie: Option<Tie>,
-    /// Why the pool could not be made.
+    /// Why the pool could not be created; becomes the job's `schedulingError`.
     pub fault: Option<Fault>,
 }
 
-/// The pool that ends with a job; a job that has ended already has none any more.
+/// The pool that is deleted when this job ends; `None` when the job has ended already.
 pub(super) fn that_ends_with(job: &JobEntry) -> Option<PoolId> {
     let record = &job.record;
     let ends = record.auto_pool.is_some_and(|tie| tie.lifetime == Lifetime::Job && !tie.keep_alive);
     (ends && record.ended_at.is_none()).then(|| record.pool.clone())
 }
 
-/// Refuses to move a job from the pool that was made for it.
+/// Refuses to move a job away from the pool that was created for it.
 pub(super) fn may_move(job: &JobEntry) -> Result<(), Refusal> {
     match job.record.auto_pool {
         None => Ok(()),
@@ -58,7 +59,7 @@ pub(super) fn may_move(job: &JobEntry) -> Result<(), Refusal> {
     }
 }
 
-/// Why a pool could not be made, in Azure's words for jobs.
+/// The refusal of the pool, as the `schedulingError` of its job.
 fn scheduling_error(refusal: Refusal) -> Fault {
     let code = match refusal.code {
         Code::InvalidApplicationPackageReferences => "InvalidApplicationPackageReferencesInAutoPool",
@@ -68,7 +69,7 @@ fn scheduling_error(refusal: Refusal) -> Fault {
     Fault { code: code.to_owned(), message: refusal.message, details: refusal.values }
 }
 
-/// A formula was read when it was asked for; one that an older build has stored may be none any more.
+/// Checks the formula again: it was parsed when requested, but one stored by an older build may not parse today.
 fn check_formula(pool: &NewPool) -> Result<(), Refusal> {
     let Some((text, _)) = &pool.scaling else { return Ok(()) };
     let refuse = |error| {
@@ -77,7 +78,7 @@ fn check_formula(pool: &NewPool) -> Result<(), Refusal> {
     Formula::parse(text).map(|_| ()).map_err(refuse)
 }
 
-/// What a job is told whose manager takes a whole node of a pool that is not there.
+/// Error for `runExclusive` on a job whose pool does not exist.
 fn whole_node_nowhere(pool: &PoolId) -> Refusal {
     Refusal::new(Code::PoolNotFound, "The specified pool does not exist.")
         .with("PoolId", pool)
@@ -85,8 +86,8 @@ fn whole_node_nowhere(pool: &PoolId) -> Refusal {
 }
 
 impl World {
-    /// Refuses jobs that could not be put on their pool now, unless the pool is still to be made or added, and jobs
-    /// whose manager could not be added.
+    /// Checks that a new job's pool exists and accepts jobs, and that its manager fits the nodes. Pools that are
+    /// created with the job are not checked here.
     pub(super) fn check_job(&self, job: &NewJob) -> Result<(), Refusal> {
         if let Some(manager) = &job.manager {
             check_name(job.job_tasks.as_deref(), &manager.task.id)?;
@@ -100,7 +101,7 @@ impl World {
         }
     }
 
-    /// Finds or makes the pool of a job that [`World::check_job`] lets pass.
+    /// Finds or creates the pool of a job that passed [`World::check_job`].
     pub(super) fn place_job(&mut self, job: &JobId, asked: &JobPool, now: Timestamp) -> Result<Placed, StoreError> {
         let auto = match asked {
             JobPool::Auto(auto) => auto,
@@ -126,7 +127,7 @@ impl World {
         Ok(Placed { pool, slots_per_node: Some(auto.pool.slots_per_node), tie: Some(auto.tie), fault })
     }
 
-    /// Makes a pool under a name of its own.
+    /// Creates a pool with a generated name.
     fn make_pool(&mut self, auto: &AutoPool, now: Timestamp) -> Result<(PoolId, Result<(), Refusal>), StoreError> {
         let id = auto.name(rand::rng().random());
         if let Err(refusal) = check_formula(&auto.pool) {
@@ -139,7 +140,7 @@ impl World {
         Ok((id, made.map(|_| ())))
     }
 
-    /// Lets a job's own pool stay after the job, or go with it.
+    /// Sets whether the job's own pool stays when the job ends.
     pub(super) fn keep_pool(&mut self, uid: JobUid, keep_alive: bool) {
         if let Some(entry) = self.jobs.get_mut(&uid)
             && let Some(tie) = &mut entry.record.auto_pool
@@ -148,7 +149,7 @@ impl World {
         }
     }
 
-    /// Refuses to change whether a job's pool stays, where the pool is not the job's own or the job is not disabled.
+    /// Refuses to change `keepAlive` unless the pool was created for this job and the job is disabled.
     pub(super) fn check_keep(&self, uid: JobUid, keep_alive: bool) -> Result<(), Refusal> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
         let state = entry.record.state;
@@ -164,7 +165,7 @@ impl World {
         }
     }
 
-    /// Deletes a pool that was made for a job; somebody may have done so before.
+    /// Begins to delete a pool that was created for a job; does nothing when it is being deleted already.
     pub(super) fn end_pool(&mut self, pool: Option<PoolId>, now: Timestamp) -> Result<(), StoreError> {
         let is_there = |pool: &PoolId| self.pools.get(pool).is_some_and(|entry| entry.record.state == PoolState::Active);
         let Some(pool) = pool.filter(is_there) else { return Ok(()) };
@@ -174,7 +175,8 @@ impl World {
         Ok(())
     }
 
-    /// A schedule ends, or its jobs share no pool any more: the pool goes, with the last job that is still on it.
+    /// Begins to delete the pool that a schedule's jobs share: the schedule ended, or its jobs use no automatic pool
+    /// any more. The pool goes with the last job that still uses it.
     pub(super) fn part_with_pool(&mut self, schedule: &ScheduleId, now: Timestamp) -> Result<(), StoreError> {
         let Some(row) = self.schedules.get_mut(schedule) else { return Ok(()) };
         let Some(pool) = row.auto_pool.take() else { return Ok(()) };

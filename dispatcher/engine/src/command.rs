@@ -1,5 +1,5 @@
-//! What API handlers ask of the engine. Everything is validated for its form before it gets here;
-//! the engine decides whether the present state allows it.
+//! Commands: the changes that API handlers request from the engine. Handlers have validated their form; the engine
+//! decides whether the present state allows them.
 
 use contract::{
     ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TaskUid},
@@ -22,7 +22,7 @@ use model::{
 use scaling::formula::Formula;
 
 impl Command {
-    /// Whether it adds rows; the others change or remove some, which a full disk has still room for.
+    /// Whether the command adds rows, and so is refused while the disk is nearly full.
     pub fn adds(&self) -> bool {
         use Command::*;
         matches!(
@@ -38,150 +38,132 @@ impl Command {
     }
 }
 
-/// A change that people ask for.
+/// A change that a client requests.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Add a pool.
     CreatePool(Box<NewPool>),
-    /// Remove a pool and its nodes.
+    /// Deletes a pool and its nodes.
     DeletePool(PoolId, Condition),
-    /// Change how many nodes a pool has.
+    /// Changes the target number of nodes.
     ResizePool {
-        /// The pool.
         pool: PoolId,
-        /// Dedicated nodes wanted; unchanged when absent.
+        /// Target of dedicated nodes; `None` keeps it.
         dedicated: Option<u32>,
-        /// Low-priority nodes wanted; unchanged when absent.
+        /// Target of low-priority nodes; `None` keeps it.
         low_priority: Option<u32>,
-        /// After this long the resize ends with an error.
+        /// The resize ends with an error after this long.
         timeout: Option<Period>,
-        /// What becomes of running tasks.
+        /// What happens to tasks on nodes that are removed.
         option: DeallocationOption,
         /// The request's condition.
         condition: Condition,
     },
-    /// End a resize where it is.
+    /// Stops a resize: the targets become the present numbers.
     StopResize(PoolId, Condition),
-    /// Change a pool's properties.
     UpdatePool(PoolId, Box<PoolChange>, Condition),
-    /// Let a formula decide how many nodes a pool has, or change the one that does.
+    /// Enables autoscaling, or changes its formula or interval.
     EnableScaling {
-        /// The pool.
         pool: PoolId,
-        /// The formula, already read once; the present one when absent.
+        /// The formula, already parsed; `None` keeps the present one.
         formula: Option<String>,
-        /// Between evaluations; the present one, or the default, when absent.
+        /// Time between evaluations; `None` keeps the present value or takes the default.
         interval: Option<Period>,
         /// The request's condition.
         condition: Condition,
     },
-    /// Keep the size a pool has.
+    /// Disables autoscaling; the pool keeps its size.
     DisableScaling(PoolId),
-    /// What a formula would decide now.
+    /// Evaluates a formula without applying the result.
     EvaluateScaling(PoolId, Box<Formula>),
-    /// Set or remove the built-in policy.
+    /// Sets or removes Piecework's own queue-depth policy.
     SetPolicy(PoolId, Option<QueuePolicy>),
-    /// Forget a node that is gone for good, or remove these nodes.
+    /// Removes nodes; one that is lost for good is only forgotten.
     RemoveNodes {
-        /// The pool.
         pool: PoolId,
-        /// The nodes.
         nodes: Vec<NodeId>,
-        /// What becomes of running tasks.
+        /// What happens to running tasks.
         option: DeallocationOption,
-        /// The limit of the resize that this is.
+        /// Time limit of the resize that the removal is.
         timeout: Option<Period>,
         /// The request's condition.
         condition: Condition,
     },
-    /// Switch scheduling on a node.
+    /// Enables or disables scheduling on a node.
     SwitchScheduling {
-        /// The pool.
         pool: PoolId,
-        /// The node.
         node: NodeId,
-        /// On or off.
         enabled: bool,
-        /// What becomes of running tasks when it is switched off.
+        /// What happens to running tasks when scheduling is disabled.
         option: DeallocationOption,
     },
-    /// Let a node start again, or rest.
+    /// Reboots, reimages, deallocates or starts a node.
     ActOnNode {
-        /// The pool.
         pool: PoolId,
-        /// The node.
         node: NodeId,
         /// What it shall do.
         kind: NodeActionKind,
-        /// What becomes of running tasks.
+        /// What happens to running tasks.
         option: DeallocationOption,
     },
-    /// Write what the nodes of pools did last: somebody looks.
+    /// Writes the changes of nodes that wait in memory for the next flush, before a client reads them.
     WriteNodes(Vec<PoolId>),
-    /// Add a job.
     CreateJob(Box<NewJob>),
-    /// Run nothing of a job until it is enabled.
+    /// Stops running the job's tasks until it is enabled.
     DisableJob(JobId, DisableOption, Condition),
-    /// Run a job's tasks again.
     EnableJob(JobId, Condition),
-    /// End a job.
+    /// Terminates a job, with a reason that the job shows.
     TerminateJob(JobId, Option<String>, Condition),
-    /// Remove a job with its tasks.
+    /// Deletes a job with its tasks.
     DeleteJob(JobId, Condition),
-    /// Let the end of a job wait no longer for what its nodes still do.
+    /// Lets a job end without waiting for what its nodes still do.
     ForceJob(JobId),
-    /// The same for the jobs of a job schedule.
+    /// Like `ForceJob`, for all jobs of a schedule.
     ForceSchedule(ScheduleId),
-    /// Change parts of a job.
     UpdateJob(JobId, Box<JobChange>, Condition),
-    /// Add a job schedule.
     CreateSchedule(Box<NewSchedule>),
-    /// Change parts of a job schedule; later jobs follow.
+    /// Changes a job schedule; jobs that exist are not changed.
     ChangeSchedule(ScheduleId, Box<ScheduleChange>, Condition),
-    /// Make jobs again, or none until then.
+    /// Enables (true) or disables a job schedule.
     SwitchSchedule(ScheduleId, bool, Condition),
-    /// End a job schedule and its job.
+    /// Terminates a job schedule and its active job.
     TerminateSchedule(ScheduleId, Condition),
-    /// Remove a job schedule with its jobs.
+    /// Deletes a job schedule with its jobs.
     DeleteSchedule(ScheduleId, Condition),
-    /// Add an application, or change it.
+    /// Creates or changes an application.
     PutApplication(ApplicationId, Box<ApplicationChange>, Condition),
-    /// Remove an application with its packages.
+    /// Deletes an application with its packages.
     DeleteApplication(ApplicationId, Condition),
-    /// Note that the upload of a version begins, under this key.
+    /// Records that an upload of a version begins, with the blob key it goes to.
     BeginPackage(ApplicationId, PackageVersion, String),
-    /// Let nodes get an upload.
+    /// Lets nodes download an uploaded version.
     ActivatePackage(ApplicationId, PackageVersion, Upload),
-    /// Remove a version.
     DeletePackage(ApplicationId, PackageVersion),
-    /// Add tasks: one result each, in order.
+    /// Adds tasks; answered with one result per task, in order.
     CreateTasks(JobId, Vec<NewTask>),
-    /// Replace a task's constraints.
+    /// Replaces a task's constraints.
     UpdateTask(JobId, TaskId, TaskConstraints, Condition),
-    /// Run a failed task again.
+    /// Runs a failed task again.
     ReactivateTask(JobId, TaskId, Condition),
-    /// End a task.
     TerminateTask(JobId, TaskId, Condition),
-    /// Remove a task.
     DeleteTask(JobId, TaskId, Condition),
-    /// Keep a stream of an ended task no longer.
+    /// Deletes a stored stream of an ended task.
     ForgetStream(JobId, TaskId, StreamName),
-    /// Keep the streams of these ended tasks no longer, each if it has this version still.
+    /// Deletes the stored streams of these ended tasks, each only if its version is still the given one.
     ExpireStreams(Vec<(TaskUid, u64)>),
 }
 
-/// What a command did.
+/// The result of a successful command.
 #[derive(Debug, Clone)]
 pub enum Done {
-    /// It holds, durably; the new version of the thing and when it changed.
+    /// The change is stored; with the resource's new version and modification time.
     Changed {
-        /// For the ETag.
+        /// Shown as the ETag.
         version: u64,
-        /// For Last-Modified.
+        /// Shown as Last-Modified.
         at: Timestamp,
     },
-    /// What a formula decided.
+    /// The result of a formula.
     Scaled(ScaleRun),
-    /// One result for each task.
+    /// One result for each task, in the order of the request.
     Tasks(Vec<Result<(u64, Timestamp), Refusal>>),
 }

@@ -1,7 +1,7 @@
 //! Why a command changed nothing: the present state does not allow it, or the store failed.
 //!
-//! `?` carries both through the functions that work on commands. They part in [`answered`] alone, as a refusal is an
-//! answer to one client and a failure of the store ends the transaction of everybody.
+//! `?` carries both through the engine's functions. [`answered`] tells them apart: a refusal answers one client, while
+//! a failure of the store ends the whole transaction.
 
 use model::refusal::Refusal;
 use store::StoreError;
@@ -10,13 +10,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub(super) enum CommandError {
-    /// The client gets this answer, and the transaction goes on.
+    /// The client gets this answer and the transaction goes on.
     Refused(#[from] Refusal),
-    /// The transaction cannot go on.
+    /// The transaction is rolled back.
     Store(#[from] StoreError),
 }
 
-/// What to answer, unless the store failed.
+/// Separates the answer for the client from a failure of the store.
 pub(super) fn answered<T>(result: Result<T, CommandError>) -> Result<Result<T, Refusal>, StoreError> {
     match result {
         Ok(value) => Ok(Ok(value)),

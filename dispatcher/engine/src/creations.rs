@@ -1,16 +1,15 @@
-//! Nodes that come to nothing: their agents never joined, or their instances were never made.
+//! Nodes that failed to start: their agents never joined, or their machines were never made.
 //!
-//! Each is removed and made anew, the first time at once and then after pauses that grow, so that an image whose agent
-//! does not start makes no machines without end. A restart of the dispatcher forgets the pauses.
+//! Each is removed and replaced, the first time at once and later after growing pauses, so that an image whose agent
+//! does not start creates no endless series of machines. A restart of the dispatcher forgets the pauses.
 
 use contract::clock::Moment;
 
-/// The pause before nodes are made anew that came to nothing for the second time in a row; it doubles each time.
+/// The pause after the second failure in a row; it doubles with each further one.
 const PAUSE_MS: i64 = 60_000;
-/// The longest pause.
 const PAUSE_MAX_MS: i64 = 3_600_000;
 
-/// A pool's nodes that came to nothing since one joined.
+/// A pool's failed nodes since the last one that joined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Creations {
     failed: u32,
@@ -19,7 +18,7 @@ pub(super) struct Creations {
 }
 
 impl Creations {
-    /// A node that was asked for then never joined. Those that were asked for together fail together and count once.
+    /// Counts a node that never joined. Nodes that were requested together count as one failure.
     pub(super) fn note_failed(&mut self, asked_at: Moment, now: Moment) {
         if self.failed_at.is_some_and(|failed_at| asked_at < failed_at) {
             return;
@@ -28,17 +27,17 @@ impl Creations {
         self.rests_until = self.failed.checked_sub(2).map(|doublings| now.plus_ms((PAUSE_MS << doublings.min(16)).min(PAUSE_MAX_MS)));
     }
 
-    /// A node joined, or somebody wants other nodes: the next ones are made at once.
+    /// Ends the pauses, because a node joined or a client changed the targets.
     pub(super) fn begin_anew(&mut self) {
         *self = Creations::default();
     }
 
-    /// How often in a row nodes came to nothing.
+    /// Failures in a row.
     pub(super) fn failed(&self) -> u32 {
         self.failed
     }
 
-    /// For how long none is made.
+    /// How long no node is created from now on.
     pub(super) fn rest_ms(&self, now: Moment) -> u64 {
         self.rests_until.map_or(0, |until| until.since(now).max(0).unsigned_abs())
     }

@@ -1,4 +1,5 @@
-//! Rows that cannot be read: a task ends as failed and says why, everything else is left out and named; no other notices.
+//! Rows that cannot be read. Such a task ends as failed and shows why; other rows are left out and listed in the
+//! health. Nothing else is affected.
 
 use contract::{
     clock::Now,
@@ -16,18 +17,18 @@ use tracing::error;
 
 use crate::{command_error::CommandError, refusals::illegible, world::World};
 
-/// Rows that are remembered for people at most.
+/// Unreadable rows that the health lists at most.
 const NAMED_MAX: usize = 100;
 
 impl World {
-    /// Remembers a row for people.
+    /// Adds an unreadable row to those that the health lists.
     pub(super) fn name_unreadable(&mut self, what: Unreadable) {
         if self.named.len() < NAMED_MAX && !self.named.contains(&what) {
             self.named.push(what);
         }
     }
 
-    /// What was read of a task; one whose row cannot be read ends with the transaction.
+    /// Unwraps the result of reading a task. A task whose row cannot be read is ended at the end of the transaction.
     pub(super) fn legible<T>(&mut self, uid: TaskUid, read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
         match read {
             Err(StoreError::Corrupt { table, column }) => {
@@ -38,7 +39,7 @@ impl World {
         }
     }
 
-    /// A job that is not alive any more, if it can be read.
+    /// A job that is no longer in memory; `None` when it does not exist or cannot be read.
     pub(super) fn stored_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, CommandError> {
         match self.store.find_job(job) {
             Err(StoreError::Corrupt { table, column }) => {
@@ -49,8 +50,8 @@ impl World {
         }
     }
 
-    /// A job that is not alive any more, meets the condition and is about to be deleted; one that cannot be read is made
-    /// readable for that, and its version is a new one.
+    /// A job that is no longer in memory, meets the condition and is about to be deleted. A row that cannot be read is
+    /// overwritten so that it can be, which gives it a new version.
     pub(super) fn job_to_remove(&mut self, job: &JobId, condition: &Condition, now: Timestamp) -> Result<Option<JobRecord>, CommandError> {
         match self.store.find_job(job) {
             Err(StoreError::Corrupt { table, column }) => {
@@ -68,7 +69,8 @@ impl World {
         }
     }
 
-    /// The next rows of a job that can run; those that cannot be read end and make room. Nothing when the job stopped over it.
+    /// The next rows of a job that can run. Unreadable ones are ended and replaced by later rows. Returns `None` when
+    /// ending them stopped the job.
     pub(super) fn fetch(&mut self, pool: &PoolId, job: JobUid, count: usize, now: Timestamp) -> Result<Option<Vec<Candidate>>, StoreError> {
         loop {
             let (mut unreadable, mut candidates) = (Vec::new(), Vec::new());
@@ -94,7 +96,7 @@ impl World {
             if unreadable.is_empty() {
                 return Ok(Some(candidates));
             }
-            // Each round takes rows out of those that are ready, so there is a last one.
+            // Each round takes rows out of those that are ready, so the loop ends.
             for (uid, what) in unreadable {
                 self.bury(uid, what, now)?;
             }
@@ -105,7 +107,7 @@ impl World {
         }
     }
 
-    /// Ends what was found unreadable in this transaction, or when the store was loaded.
+    /// Ends the tasks whose rows were found unreadable in this transaction or when the store was loaded.
     pub(super) fn bury_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
         while let Some((uid, what)) = self.unreadable.pop() {
             self.bury(uid, what, now)?;
@@ -113,7 +115,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends a task whose row cannot be read; afterwards it can.
+    /// Ends a task whose row cannot be read, and overwrites the row so that it can be.
     fn bury(&mut self, uid: TaskUid, what: Unreadable, now: Timestamp) -> Result<(), StoreError> {
         let Unreadable { table, column, .. } = what;
         error!(uid = uid.0, table, column, "a task's row cannot be read; the task ends as failed");
@@ -125,7 +127,7 @@ impl World {
             known_job = entry.core.live().get(&uid).map(|attempt| attempt.job);
             entry.core.step(Event::Cancel { uid, delete: false }, Now { time: now, moment: self.moment }, &mut effects);
             entry.is_touched = true;
-            // The row is ended below, in a way that needs nothing of it.
+            // The row is ended below, by a statement that reads nothing from it.
             effects.retain(|effect| !matches!(effect, Effect::End { .. }));
             self.apply(&pool, effects, now)?;
             was_live = true;

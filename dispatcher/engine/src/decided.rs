@@ -1,12 +1,12 @@
-//! The last decision on a pool's size.
+//! The last decision about a pool's size.
 
 use contract::outcome::Fault;
 
-/// The last answer to how large a pool should be, and what the autoscaler met when it followed that.
+/// The last decision about a pool's size, and the autoscaler's problem with carrying it out.
 #[derive(Debug, Default)]
 pub struct Decided {
-    /// In words; empty after a start until the question is asked again.
+    /// A sentence for people; empty after a start until the first decision.
     pub reason: String,
-    /// Why nodes could not be made or removed.
+    /// Why nodes could not be created or removed.
     pub fault: Option<Fault>,
 }

@@ -1,9 +1,10 @@
-//! What must happen outside: a row with the change that asks for it, in the broker's hands after the commit, gone when done.
+//! Work outside the store that a change requires, such as deleting queues or blobs. It is stored as a row together with
+//! the change, run after the commit, and the row is deleted when it is done.
 //!
 //! ```text
-//! change ─► row ─commit─► handed over ─done─► row goes
-//!                             ▲  └─failed─► waits ─┐
-//!                             └────────tick────────┘
+//! change ─► row ─commit─► run ─done─► row deleted
+//!                          ▲ └─failed─► waits ─┐
+//!                          └───────tick────────┘
 //! ```
 
 use store::{
@@ -13,17 +14,17 @@ use store::{
 
 use crate::{errands_in_hand::Hand, messages::Output, world::World};
 
-/// Errands of one place in memory at most; the others are rows.
+/// Errands of one kind of place in memory at most; further ones stay in the store.
 const IN_HAND_MAX: usize = 128;
-/// Keys in one errand at most.
+/// Blob keys in one errand at most.
 const KEYS_MAX: usize = 100;
-/// Before an errand that failed is run again; doubled with each try.
+/// The first pause after an errand failed; doubled with each try.
 const PAUSE_MS: i64 = 1_000;
-/// Before it is run again at most.
+/// The longest pause.
 const PAUSE_MAX_MS: i64 = 60_000;
 
 impl World {
-    /// Keeps an errand and runs it after the commit.
+    /// Stores an errand and runs it after the commit.
     pub(super) fn run_errand(&mut self, errand: &Errand) -> Result<(), StoreError> {
         self.store.put_errand(self.errands.next, errand)?;
         self.errands.next += 1;
@@ -31,7 +32,7 @@ impl World {
         Ok(())
     }
 
-    /// Blobs that nobody reads any more.
+    /// Deletes blobs that no row refers to any more.
     pub(super) fn discard(&mut self, keys: &[String]) -> Result<(), StoreError> {
         for keys in keys.chunks(KEYS_MAX) {
             self.run_errand(&Errand::Discard { keys: keys.to_vec() })?;
@@ -39,7 +40,7 @@ impl World {
         Ok(())
     }
 
-    /// Hands over what there is room for, with the outputs of this transaction.
+    /// Adds errands to the outputs of this transaction, as many as may run at once.
     pub(super) fn send_errands(&mut self) -> Result<(), StoreError> {
         let mut out = Vec::new();
         for lane in &mut self.errands.lanes {
@@ -57,7 +58,7 @@ impl World {
         self.hand_over(out)
     }
 
-    /// Runs those again that failed a while ago.
+    /// Runs failed errands again whose pause is over.
     pub(super) fn tick_errands(&mut self) -> Result<(), StoreError> {
         let mut due = Vec::new();
         for lane in &mut self.errands.lanes {
@@ -71,7 +72,7 @@ impl World {
         self.hand_over(due)
     }
 
-    /// What has come back under its name keeps its queues and its folders.
+    /// Hands errands to messaging, except those for a pool, job or task that exists again under the same name.
     fn hand_over(&mut self, errands: Vec<(u64, Errand)>) -> Result<(), StoreError> {
         let mut out = Vec::with_capacity(errands.len());
         for (id, errand) in errands {
@@ -87,8 +88,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether something else has the name of what an errand would take away. Agents of this build keep what is not
-    /// meant by themselves; those of earlier ones go by the name.
+    /// Whether the name that an errand would clean up is in use again. Present agents recognise an old task by its
+    /// number; agents of earlier builds know only the name.
     fn is_back(&mut self, errand: &Errand) -> Result<bool, StoreError> {
         let (job, task, last, job_uid) = match errand {
             Errand::Undeclare { pool } => return Ok(self.pools.contains_key(pool)),
@@ -100,7 +101,7 @@ impl World {
             None => match self.refusable(|world| world.stored_job(job))? {
                 Ok(Some(record)) => record.uid,
                 Ok(None) => return Ok(false),
-                // It is there, and cannot be read.
+                // The resource exists, although its row cannot be read.
                 Err(_) => return Ok(true),
             },
         };
@@ -113,7 +114,7 @@ impl World {
         self.store.end_errand(place, id)
     }
 
-    /// How errands went.
+    /// Handles the results of errands.
     pub(super) fn on_errands(&mut self, results: Vec<(Place, u64, bool)>) -> Result<(), StoreError> {
         for (place, id, is_done) in results {
             if is_done {
@@ -125,7 +126,7 @@ impl World {
         Ok(())
     }
 
-    /// One that failed, or that the broker had no room for.
+    /// Schedules a failed errand again, also one for which the publisher queue had no room.
     pub(super) fn errand_failed(&mut self, place: Place, id: u64) {
         let now = self.moment;
         if let Some(hand) = self.errands.lane(place).in_hand.get_mut(&id) {
@@ -135,7 +136,7 @@ impl World {
         }
     }
 
-    /// The queues of a pool that comes back: what is left of the old ones goes first.
+    /// Deletes what is left of a former pool's queues before a new pool of that name declares its own.
     pub(super) fn undeclare_first(&mut self, pool: &contract::ids::PoolId) {
         let lane = self.errands.lane(Place::Broker);
         let is_it = |hand: &Hand| matches!(&hand.errand, Errand::Undeclare { pool: gone } if gone == pool);

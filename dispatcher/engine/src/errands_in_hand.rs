@@ -1,4 +1,4 @@
-//! The errands that are in memory, by the place where they happen.
+//! The errands that are in memory, by the place where they are done.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use store::errands::{Errand, Place};
 pub(super) struct Hand {
     pub(super) errand: Errand,
     pub(super) tries: u32,
-    /// Nothing while the broker has it.
+    /// `None` while messaging is working on it.
     pub(super) retry_at: Option<Moment>,
 }
 
@@ -16,19 +16,19 @@ pub(super) struct Hand {
 pub(super) struct Lane {
     pub(super) place: Place,
     pub(super) in_hand: BTreeMap<u64, Hand>,
-    /// Rows up to here were taken in hand.
+    /// Rows up to this number have been read into memory.
     pub(super) reached: u64,
     pub(super) has_more: bool,
 }
 
-/// All errands, as far as they are in memory.
+/// All errands in memory.
 pub(super) struct Errands {
     pub(super) next: u64,
     pub(super) lanes: [Lane; 2],
 }
 
 impl Errands {
-    /// None in hand, and perhaps rows in the store.
+    /// An empty set; the store may hold errands that are read later.
     pub(super) fn new(next: u64) -> Errands {
         let lane = |place| Lane { place, in_hand: BTreeMap::new(), reached: 0, has_more: true };
         Errands { next, lanes: [lane(Place::Broker), lane(Place::Bucket)] }
@@ -42,7 +42,7 @@ impl Errands {
         }
     }
 
-    /// A number that no errand has, also after everything was loaded anew.
+    /// A number that no errand has had, even after memory was loaded again.
     pub(super) fn next(&self) -> u64 {
         self.next
     }

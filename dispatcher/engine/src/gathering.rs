@@ -1,6 +1,6 @@
-//! Sums up what there is at the moment from what the engine holds in memory: alive jobs' counters, nodes, released attempts.
+//! Computes the [`Figures`] from what the engine holds in memory.
 //!
-//! Nothing is read from the store, so an answer costs as little with a million tasks as with one.
+//! Reads nothing from the store, so the cost does not depend on the number of tasks.
 
 use scheduler::Phase;
 

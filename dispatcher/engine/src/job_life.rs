@@ -1,4 +1,5 @@
-//! What becomes of jobs by themselves: the states between, the end with the last task, time limits, sweeping.
+//! State changes of jobs without a request: the intermediate states, completion with the last task, time limits,
+//! removal of deleted jobs.
 //!
 //! ```text
 //! active ⇄ disabling ─quiet─► disabled ─► enabling ─tick─► active
@@ -19,9 +20,10 @@ use crate::{
     world::{JobEntry, World},
 };
 
-/// How long a job that ends with its last task waits for its first one: clients add tasks by requests of their own.
+/// A job with `onAllTasksComplete` that has no tasks yet completes after this long, so that clients have time to add
+/// some.
 const EMPTY_MS: i64 = 10_000;
-/// Rows of deleted jobs that go in one transaction at most: what else comes meanwhile waits no longer than for these.
+/// Rows of deleted jobs that one transaction removes at most, which bounds how long other inputs wait.
 const SLICE_ROWS: usize = 500;
 
 fn is_expired(job: &JobEntry, now: Moment) -> bool {
@@ -30,7 +32,7 @@ fn is_expired(job: &JobEntry, now: Moment) -> bool {
 }
 
 impl World {
-    /// Changes a job's state and deals with what runs.
+    /// Changes a job's state and ends its released and running tasks accordingly.
     pub(super) fn stop_job(
         &mut self,
         uid: JobUid,
@@ -53,7 +55,7 @@ impl World {
         Ok(())
     }
 
-    /// A job is in its next state; in the same one again it only has a new version.
+    /// Enters the next state. Entering the present state again only gives the job a new version.
     pub(super) fn enter(&mut self, uid: JobUid, state: JobState, now: Timestamp) {
         let version = self.next_version();
         let Some(entry) = self.jobs.get_mut(&uid) else { return };
@@ -66,13 +68,14 @@ impl World {
         entry.is_dirty = true;
     }
 
-    /// A job that ends with its last task ends; one without tasks has some time to get them.
+    /// Completes a job with `onAllTasksComplete` when all its tasks have completed; one without tasks has [`EMPTY_MS`]
+    /// to get some.
     pub(super) fn complete_if_done(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let waits = |job: &JobEntry| job.record.tasks == Counts::default() && self.moment.since(job.loaded_at) <= EMPTY_MS;
         if self.jobs.get(&uid).is_none_or(waits) { Ok(()) } else { self.complete(uid, now) }
     }
 
-    /// The same without any delay, for who asks for the end.
+    /// The same at once, for a client that has just requested it.
     pub(super) fn complete(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
         let tasks = entry.record.tasks;
@@ -82,7 +85,7 @@ impl World {
         Ok(())
     }
 
-    /// Moves jobs on that are terminating, deleting or out of time.
+    /// Continues jobs that are terminating, being deleted or out of time.
     pub(super) fn tick_jobs(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let jobs: Vec<(JobUid, JobState)> = self.jobs.iter().map(|(uid, job)| (*uid, job.record.state)).collect();
         self.sweeping.clear();
@@ -107,13 +110,13 @@ impl World {
         Ok(())
     }
 
-    /// Whether nothing of a job is released or runs.
+    /// Whether none of the job's tasks is released or running.
     fn is_quiet(&self, uid: JobUid) -> bool {
         let pool = self.jobs.get(&uid).and_then(|entry| self.pools.get(&entry.record.pool));
         pool.is_none_or(|pool| pool.core.is_quiet(uid))
     }
 
-    /// A terminating job of which nothing is live and no release is awaited is completed; it leaves memory.
+    /// Completes a terminating job that is quiet and has no release to wait for, and removes it from memory.
     fn finish_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         if !self.is_quiet(uid) || !self.is_released(uid) {
             return Ok(());
@@ -137,12 +140,12 @@ impl World {
         }
     }
 
-    /// Whether slices of rows are left, so that the next transaction need not wait for anybody.
+    /// Whether rows of deleted jobs are left, so that the loop starts the next transaction without waiting for input.
     pub(super) fn has_slices_left(&self) -> bool {
         !self.sweeping.is_empty() || !self.refitting.is_empty()
     }
 
-    /// Removes a slice of the rows of deleted jobs, which take turns.
+    /// Removes the next rows of deleted jobs, one job after the other.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(uid) = self.sweeping.pop_front() else { return Ok(()) };
         if self.sweep_job(uid, now)? {
@@ -151,7 +154,8 @@ impl World {
         Ok(())
     }
 
-    /// Removes some rows of a job that is being deleted, and says whether more may be left; the job goes with the last of them.
+    /// Removes some rows of a deleted job and returns whether more may be left. The job's own row goes with the last of
+    /// them.
     fn sweep_job(&mut self, uid: JobUid, now: Timestamp) -> Result<bool, StoreError> {
         if !self.is_released(uid) {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Preparations and releases of jobs: what nodes are told of them, and what jobs wait for.
+//! Job preparations and releases: the orders for nodes, and the jobs that wait for them.
 
 use contract::{
     ids::{JobId, JobUid, ScheduleId, TaskId},
@@ -21,13 +21,13 @@ use crate::{
 };
 
 impl World {
-    /// A job task as a node runs it; nothing when its job is gone.
+    /// The job task as it is sent to a node; `None` when the job is gone.
     pub(super) fn job_task(&self, key: JobTaskKey) -> Option<JobTask> {
         let record = &self.jobs.get(&key.job)?.record;
         self.job_tasks.get(&key.job)?.job_task(key, &record.id, &record.environment)
     }
 
-    /// The nodes that a job was prepared on release it.
+    /// Orders the job's release on every node on which it was prepared.
     pub(super) fn release_job(&mut self, job: JobUid, now: Timestamp) -> Result<(), StoreError> {
         if !self.job_tasks.contains_key(&job) {
             return Ok(());
@@ -36,12 +36,13 @@ impl World {
         self.step(&pool, Event::Release { job }, now)
     }
 
-    /// Whether no release of a job is waited for, in its pool and those that it has left.
+    /// Whether no node still has to release the job, in its pool and in pools that it has left.
     pub(super) fn is_released(&self, job: JobUid) -> bool {
         !self.job_tasks.contains_key(&job) || self.forced.contains(&job) || self.pools.values().all(|pool| pool.core.is_released(job))
     }
 
-    /// The end of a job that ends waits no longer for its nodes: what they still do for it is ended as they heartbeat.
+    /// Lets a terminating or deleted job end without waiting for its nodes. Agents are told with their next heartbeat
+    /// to end what they still run of it.
     pub(super) fn force_job(&mut self, job: &JobId, now: Timestamp) -> Result<Done, CommandError> {
         let ends = |state| matches!(state, JobState::Terminating | JobState::Deleting);
         if let Some(uid) = self.alive(job).filter(|uid| self.state_of(*uid).is_some_and(ends)) {
@@ -51,7 +52,7 @@ impl World {
         Ok(Done::Changed { version: self.version, at: now })
     }
 
-    /// The same for all jobs of a schedule, also when they begin to end later.
+    /// The same for all jobs of a schedule, including jobs that terminate later.
     pub(super) fn force_schedule(&mut self, schedule: &ScheduleId, now: Timestamp) -> Result<Done, CommandError> {
         let of_schedule = |job: &JobEntry| job.record.id.schedule().as_ref() == Some(schedule);
         let jobs: Vec<JobUid> = self.jobs.values().filter(|job| of_schedule(job)).map(|job| job.record.uid).collect();
@@ -60,7 +61,7 @@ impl World {
         Ok(Done::Changed { version: self.version, at: now })
     }
 
-    /// A job leaves memory; what its job tasks did stays in the store.
+    /// Removes a job's preparation and release from memory; their results stay in the store.
     pub(super) fn forget_job_tasks(&mut self, job: JobUid) {
         self.forced.remove(&job);
         if self.job_tasks.remove(&job).is_some() {
@@ -69,7 +70,7 @@ impl World {
     }
 }
 
-/// A task may not share its name, and so its folder, with a job task of its job.
+/// Refuses a task with the id of its job's preparation or release task, as they would share a folder on nodes.
 pub(super) fn check_name(job_tasks: Option<&JobTasks>, task: &TaskId) -> Result<(), Refusal> {
     let Some(job_tasks) = job_tasks else { return Ok(()) };
     let refusal = |code, what: &str| {

@@ -1,4 +1,4 @@
-//! Changes of jobs that people ask for: add, disable, enable, change, end, remove.
+//! Changes of jobs that clients request: add, disable, enable, update, terminate, delete.
 
 use contract::{
     clock::Now,
@@ -90,7 +90,7 @@ impl World {
         if let Some(manager) = job.manager {
             let NewManager { mut task, .. } = *manager;
             task.spec.required_slots = manager_slots.or(task.spec.required_slots);
-            // Nothing of it is refused: its packages, its name and its pool were checked.
+            // Cannot be refused: packages, name and pool were checked above.
             self.insert_tasks(uid, vec![task], now)?;
         }
         if is_lost {
@@ -99,7 +99,7 @@ impl World {
         Ok(self.job_done(uid, now))
     }
 
-    /// Slots of the nodes of a pool that jobs may be put on; a pool that is still to come has none yet.
+    /// Slots per node of a pool that accepts jobs; `None` when the pool is not created yet.
     pub(super) fn slots_of_usable_pool(&self, pool: &PoolId) -> Result<Option<u32>, Refusal> {
         match self.pools.get(pool) {
             None => Ok(None),
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// A job that is alive, or why it is not.
+    /// A job in memory that may be changed, or the refusal.
     pub(super) fn open_job(&mut self, job: &JobId, condition: &Condition) -> Result<JobUid, CommandError> {
         let (uid, state, version, modified_at) = match self.alive(job).and_then(|uid| self.jobs.get(&uid)) {
             Some(entry) => (entry.record.uid, entry.record.state, entry.record.version, entry.record.modified_at),
@@ -175,7 +175,7 @@ impl World {
         let uid = match self.alive(job) {
             Some(uid) => uid,
             None => {
-                // A completed job comes back to memory to be deleted piece by piece.
+                // A completed job is loaded into memory again, because its rows are removed in slices.
                 let Some(record) = self.job_to_remove(job, condition, now)? else { return Err(missing(job).into()) };
                 let uid = record.uid;
                 self.job_names.insert(record.id.clone(), uid);
@@ -193,7 +193,7 @@ impl World {
         Ok(self.job_done(uid, now))
     }
 
-    /// A job's document as it is changed, when it is.
+    /// The job's document with the requested changes; `None` when nothing in it changes.
     fn merged_job_document(&mut self, uid: JobUid, change: &mut JobChange) -> Result<Option<String>, CommandError> {
         if change.fields.is_empty() && change.own_pool.is_none() {
             return Ok(None);
@@ -252,7 +252,7 @@ impl World {
         Ok(Done::Changed { version, at: now })
     }
 
-    /// Refuses to put a job on another pool unless the job is disabled and the pool can take it.
+    /// Refuses to move a job unless it is disabled and the new pool accepts it.
     fn check_move(&self, uid: JobUid, pool: &PoolId) -> Result<(), Refusal> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(()) };
         auto_pools::may_move(entry)?;
@@ -265,10 +265,10 @@ impl World {
         self.slots_of_usable_pool(pool).map(|_| ())
     }
 
-    /// Puts a disabled job on another pool, with everything that waits.
+    /// Moves a disabled job with its waiting tasks to another pool.
     fn move_job(&mut self, uid: JobUid, pool: PoolId, now: Timestamp) -> Result<(), StoreError> {
         let Some(from) = self.pool_of(uid) else { return Ok(()) };
-        // The nodes of the old pool are of no use to the job any more.
+        // The job uses the nodes of its old pool no longer.
         self.release_job(uid, now)?;
         self.store.leave_pool(uid, &from)?;
         let ready = self.store.count_ready(uid)?;

@@ -1,10 +1,12 @@
-//! Runs rules and rows in one thread: many inputs to a transaction, outputs only after its commit.
+//! The engine: one thread that applies inputs to scheduler and store, many inputs in one transaction, and sends outputs
+//! after the commit.
 //!
 //! ```text
-//! API handlers, messaging ──Input──► [ begin · rules · rows · commit ] ──Output──► messaging, API handlers
+//! API handlers, messaging ──Input──► [ begin · scheduler · rows · commit ] ──Output──► messaging, API handlers
 //! ```
 //! While a commit syncs, inputs pile up and share the next one: group commit without lingering.
-//! When a commit fails, everything in memory is loaded anew from the store, commands are refused and events run again.
+//! When a commit fails, everything in memory is loaded again from the store, commands are refused and events are
+//! applied again.
 
 mod answers;
 mod applications;
@@ -73,16 +75,16 @@ use crate::{
     world::World,
 };
 
-/// Inputs waiting at most; API handlers answer busy beyond that.
+/// Inputs in the queue at most; API handlers answer 503 when it is full.
 const INPUTS_MAX: usize = 4_096;
-/// How long an API handler waits for its answer.
+/// How long an API handler waits for the result of its command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long somebody waits for figures.
+/// How long the metrics page waits for figures.
 const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
-/// Output batches waiting at most; publishes beyond that are repeated from the outbox.
+/// Output batches in the queue at most; publishes beyond that are repeated from the outbox.
 const OUTPUTS_MAX: usize = 1_024;
 
-/// A handle to the engine's thread.
+/// Handle to the engine's thread; clones share it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     inputs: mpsc::Sender<Input>,
@@ -92,12 +94,12 @@ pub struct Engine {
     shortage: Shortage,
 }
 
-/// What the engine hands to the broker.
+/// Channels from the engine to messaging.
 #[derive(Debug)]
 pub struct Outlets {
-    /// Publishes, answers, orders.
+    /// Publishes, answers and orders, one batch for each transaction.
     pub outputs: mpsc::Receiver<Vec<Output>>,
-    /// Deliveries that are done with; bounded by the event consumer's prefetch.
+    /// Event deliveries to acknowledge or reject; bounded by the event consumer's prefetch.
     pub settled: mpsc::Receiver<Vec<Settled>>,
 }
 
@@ -126,7 +128,7 @@ impl Engine {
         Ok((Engine { inputs, pools, refusal, unreadable, shortage }, Outlets { outputs, settled }, thread))
     }
 
-    /// A handle without a thread behind it, and what it is given.
+    /// A handle without a thread, and the inputs that are sent to it; for tests.
     #[cfg(test)]
     pub(crate) fn detached() -> (Engine, mpsc::Receiver<Input>) {
         let (inputs, input) = mpsc::channel(INPUTS_MAX);
@@ -134,7 +136,7 @@ impl Engine {
         (Engine { inputs, pools, refusal, unreadable, shortage: Shortage::default() }, input)
     }
 
-    /// Asks for a change and waits until it holds.
+    /// Sends a command and waits until its change is stored.
     pub async fn call(&self, command: Command) -> Result<Done, Refusal> {
         if command.adds()
             && let Some(reason) = self.shortage()
@@ -153,51 +155,51 @@ impl Engine {
         }
     }
 
-    /// Hands in something from the broker; waits while the engine is behind.
+    /// Sends an input from the broker; waits while the queue is full.
     pub async fn put(&self, input: Input) -> Result<(), EngineStopped> {
         self.inputs.send(input).await.map_err(|_| EngineStopped)
     }
 
-    /// Nothing is added while a reason is told against it, neither by people nor by job schedules.
+    /// Refuses additions while the watched reason is set, from clients and from job schedules.
     pub fn unless_short(self, shortage: watch::Receiver<Option<String>>) -> Engine {
         self.shortage.follow(shortage);
         self
     }
 
-    /// What there is at the moment; nothing while the engine is busy, or the store refuses its transactions.
+    /// Present totals for the metrics page; `None` when the engine is busy or the store refuses transactions.
     pub async fn figures(&self) -> Option<Figures> {
         let (reply, answer) = oneshot::channel();
         self.inputs.try_send(Input::Measure(reply)).ok()?;
         tokio::time::timeout(FIGURES_TIMEOUT, answer).await.ok()?.ok()
     }
 
-    /// Why nothing can be added at present, if so.
+    /// Why additions are refused at present.
     pub fn shortage(&self) -> Option<String> {
         self.shortage.reason()
     }
 
-    /// The pools there are.
+    /// Names of all pools.
     pub fn pools(&self) -> Vec<PoolId> {
         self.pools.borrow().clone()
     }
 
-    /// Why the store refuses changes at present, if it does.
+    /// Why the store refuses transactions at present.
     pub fn refusal(&self) -> Option<String> {
         self.refusal.borrow().clone()
     }
 
-    /// Rows that could not be read since the start, some of them if they are many.
+    /// Rows that could not be read since the start; the list is bounded.
     pub fn unreadable(&self) -> Vec<Unreadable> {
         self.unreadable.borrow().clone()
     }
 
-    /// How full the inputs are, from 0 to 1.
+    /// Fill level of the input queue, from 0 to 1.
     pub fn load(&self) -> f64 {
         1.0 - self.inputs.capacity() as f64 / INPUTS_MAX as f64
     }
 }
 
-/// The engine's thread has ended.
+/// The engine's thread has ended; the log says why.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the engine has stopped")]
 pub struct EngineStopped;

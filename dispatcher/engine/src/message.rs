@@ -1,4 +1,4 @@
-//! From a task's row to what a node gets: the spec, with the job's environment and the task's token merged in.
+//! Builds the message for a node from a task's row: the spec with the job's environment and the task's token.
 
 use contract::{
     ids::{AttemptKey, JobUid, PoolId, TaskId},
@@ -33,7 +33,7 @@ impl World {
             spec.environment_settings = merge(&job.record.environment, std::mem::take(&mut spec.environment_settings));
             spec.preparation = self.job_tasks.get(&candidate.job).map(|job_tasks| job_tasks.preparation.id.clone());
             if wants_token {
-                // The mark alone: the token is made for the attempt that is asked for.
+                // Only marked here; the token is made for the attempt that asks.
                 spec.environment_settings.retain(|setting| setting.name != task_token::VARIABLE);
                 spec.environment_settings.push(task_token::setting(String::new()));
             }
@@ -42,9 +42,9 @@ impl World {
         Ok(spec)
     }
 
-    /// Puts the task's token for this attempt into its spec, where it asks for one.
+    /// Puts a token for this attempt into the spec of a task that asks for one.
     pub(super) fn equip_with_token(&self, spec: &mut TaskSpec, candidate: &Candidate, attempt: u32) {
-        // Where it asks for one, `spec` has left the mark; most documents are not read twice.
+        // `spec` leaves a mark when the task asks for a token, so most documents are not parsed twice.
         let is_marked = spec.environment_settings.iter().any(|setting| setting.name == task_token::VARIABLE);
         let wants_token = is_marked && read(candidate).is_ok_and(|document| document.wants_token());
         let Some(job) = self.jobs.get(&candidate.job).filter(|_| wants_token) else { return };
@@ -54,7 +54,7 @@ impl World {
         spec.environment_settings.push(task_token::setting(token));
     }
 
-    /// Queues the publish of an attempt; secrets do not travel with it.
+    /// Queues an attempt for publishing. A spec with secrets is left out; the agent asks for it.
     pub(super) fn publish(
         &mut self,
         pool: &PoolId,
@@ -64,7 +64,7 @@ impl World {
         (task, spec): (TaskId, Option<TaskSpec>),
     ) {
         let is_wide = slots > 1;
-        // Whether a node is prepared is asked, too.
+        // Tasks of jobs with a preparation are sent without spec too, so that the agent asks first.
         let spec = spec.filter(|spec| !spec.holds_secrets() && !self.job_tasks.contains_key(&job));
         let start = if is_wide || spec.is_none() { Start::Ask } else { start };
         if let Some(message) = self.message(key, job, task, start, slots, spec) {

@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it.
+//! Inputs and outputs of the engine.
 
 use std::collections::HashMap;
 
@@ -16,91 +16,82 @@ use crate::{
     figures::Figures,
 };
 
-/// Where an answer goes.
+/// Address of an answer over the broker.
 #[derive(Debug, Clone)]
 pub struct ReplyTo {
-    /// The asker's queue.
+    /// The reply queue of the agent that asks.
     pub reply_to: String,
-    /// The asker's number for the question.
+    /// The asker's id of its question, sent back with the answer.
     pub correlation_id: Option<String>,
 }
 
-/// What the engine takes in.
+/// An input of the engine.
 #[derive(Debug)]
 pub enum Input {
-    /// A change that people ask for.
+    /// A change that a client requests.
     Command {
-        /// The change.
         command: Command,
-        /// Its answer.
         reply: oneshot::Sender<Result<Done, Refusal>>,
     },
-    /// What agents tell.
+    /// Events of agents.
     Events {
-        /// The events.
         batch: EventBatch,
-        /// Acknowledged after the commit.
+        /// Acknowledged after the commit that holds the events.
         tag: Tag,
     },
-    /// A sign of life.
     Heartbeat(Box<Heartbeat>, Option<ReplyTo>),
     /// A question of an agent or the autoscaler.
     Request(RequestKind, ReplyTo),
-    /// How errands went.
+    /// Results of errands: place, number, success.
     Errands(Vec<(Place, u64, bool)>),
-    /// How publishes went.
+    /// Results of publishes: true when the broker has confirmed.
     Published(Vec<(PoolId, AttemptKey, bool)>),
-    /// Time passes.
+    /// The regular tick.
     Tick {
-        /// Events wait unread.
+        /// Whether events may be waiting unread, so that no node may be counted as lost.
         events_behind: bool,
-        /// Messages ready, by pool, when just measured.
+        /// Ready messages by pool, when they were measured for this tick.
         depths: HashMap<PoolId, u32>,
     },
-    /// Somebody wants to know what there is; answered after the commit.
+    /// Asks for the present totals; answered after the commit.
     Measure(oneshot::Sender<Figures>),
-    /// End after this batch.
+    /// Ends the thread after this batch.
     Stop,
 }
 
-/// A task on its way to the broker.
+/// A task message for the broker.
 #[derive(Debug, Clone)]
 pub struct TaskPublish {
-    /// The pool.
     pub pool: PoolId,
-    /// Whether it takes several slots.
+    /// Whether it goes to the queue for tasks of several slots.
     pub is_wide: bool,
-    /// The message.
     pub message: TaskMessage,
 }
 
-/// What leaves after a commit.
+/// An output, sent after the commit.
 #[derive(Debug)]
 pub enum Output {
-    /// Publish these, in order.
+    /// Publishes task messages, in this order.
     Publish(Vec<TaskPublish>),
-    /// Answer a question.
     Reply(ReplyTo, Box<ReplyMessage>),
-    /// Answer a heartbeat.
     HeartbeatAnswered(ReplyTo, Box<HeartbeatReply>),
-    /// Tell agents.
+    /// Sends a control message to agents.
     Control {
-        /// The routing key: a node or a pool.
+        /// Routing key of a node or of a pool.
         key: String,
-        /// What.
         control: Control,
     },
-    /// Declare a pool's queues, then answer the API.
+    /// Declares a pool's queues, then answers the API request.
     Declare(PoolId, Option<(oneshot::Sender<Result<Done, Refusal>>, Done)>),
-    /// What must happen outside, and is told when it has.
+    /// Runs errands and reports their results.
     Errands(Vec<(u64, Errand)>),
 }
 
-/// What becomes of a delivery of events.
+/// The result of an event delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// Its events are committed.
+    /// Its events are stored: acknowledge it.
     Done(Tag),
-    /// The store can never hold its events.
+    /// The store can never accept its events: dead-letter it.
     Dead(Tag),
 }

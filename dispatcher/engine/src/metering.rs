@@ -1,7 +1,7 @@
-//! Meters the core time of pools, by half hour; time in which no dispatcher runs is not counted.
+//! Meters the core time of pools by half hours. Time without a running dispatcher is not counted.
 //!
-//! How long is told by moments, so that setting the wall clock adds and removes nothing; the wall clock tells only
-//! which half hours it was.
+//! Durations come from the monotonic clock, so setting the wall clock changes no amount; the wall clock only says which
+//! half hour it is.
 
 use contract::{
     clock::{Moment, Now},
@@ -9,9 +9,9 @@ use contract::{
 };
 use model::usage::{Charge, INTERVAL_MS, interval_of};
 
-/// Core time is written this often, and with the end of each interval; a crash loses as much at most.
+/// Core time is written this often and at the end of each interval; a crash loses at most this much.
 const CHARGE_MS: i64 = 60_000;
-/// A longer time between two ticks is not counted: the machine slept.
+/// A longer time between two ticks is not counted, because the machine was suspended.
 const GAP_MS: i64 = 60 * 60 * 1000;
 
 /// Core time of a pool that is not written yet.
@@ -19,7 +19,7 @@ const GAP_MS: i64 = 60 * 60 * 1000;
 pub(super) struct Meter {
     at: Moment,
     written_at: Moment,
-    /// The half hour of what is not written.
+    /// Start of the half hour that the unwritten time belongs to.
     interval: Timestamp,
     core_ms: u64,
     dedicated_core_ms: u64,
@@ -38,7 +38,7 @@ impl Meter {
         self.written_at = self.at;
     }
 
-    /// Counts so many cores, all and dedicated, up to now; what is to be written, each interval apart.
+    /// Counts the cores (all, dedicated) up to now and returns the charges to write, one for each interval.
     pub(super) fn count(&mut self, (all, dedicated): (u64, u64), now: Now, is_last: bool) -> Vec<Charge> {
         let mut charges = Vec::new();
         let passed = now.moment.since(self.at);
@@ -73,7 +73,7 @@ mod tests {
 
     const HALF_HOUR: u64 = INTERVAL_MS.cast_unsigned();
 
-    /// Both clocks at the beginning, and after some time.
+    /// Both clocks: the wall clock's time, and the milliseconds that have passed.
     fn at(time: i64, passed: i64) -> Now {
         Now { time: Timestamp(time + passed), moment: Moment(7_000 + passed) }
     }

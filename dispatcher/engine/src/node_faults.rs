@@ -1,12 +1,12 @@
-//! What people see of a node that gets no task for a while, because its runs end by its own faults.
+//! The fault that a node shows while it gets no tasks because its runs fail through its own fault.
 
 use contract::{outcome::Fault, state::NodeState};
 use store::records::NodeRecord;
 
-/// The code of a node's fault while it gets no task because of others.
+/// Error code on a node that is paused after such faults.
 pub(super) const NODE_PAUSED: &str = "NodePausedAfterFaults";
 
-/// Why a node gets no task, for those who read the node.
+/// The fault as the API shows it.
 pub(super) fn paused(in_a_row: u32, pause_ms: i64, fault: &Fault) -> Fault {
     let message = format!(
         "The node could not run tasks by its own fault {in_a_row} times in a row; it gets none for {} s. The last fault: {}",
@@ -17,7 +17,8 @@ pub(super) fn paused(in_a_row: u32, pause_ms: i64, fault: &Fault) -> Fault {
     Fault { code: NODE_PAUSED.to_owned(), message, details: [&details[..], &fault.details].concat() }
 }
 
-/// The rules remember no pause across a restart: a node that was stored in one is as it was before. Whether it was in one.
+/// Removes the pause from a stored node, because the scheduler forgets pauses at a restart. Returns whether the node
+/// had one.
 pub(super) fn forget_pause(record: &mut NodeRecord) -> bool {
     let before = record.faults.len();
     record.faults.retain(|fault| fault.code != NODE_PAUSED);

@@ -1,4 +1,4 @@
-//! What people ask of a node: to take tasks or not, to start again, to be set up anew, to rest.
+//! Requests for nodes: enable or disable scheduling, reboot, reimage, deallocate, start.
 
 use broker_config::topology;
 use contract::{
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl World {
-    /// Switches scheduling on a node.
+    /// Enables or disables scheduling on a node.
     pub(super) fn switch_scheduling(
         &mut self,
         pool: &PoolId,
@@ -58,7 +58,7 @@ impl World {
         Done::Changed { version: self.version, at: now }
     }
 
-    /// Lets a node start again, or rest.
+    /// Begins an action on a node.
     pub(super) fn act_on_node(
         &mut self,
         pool: &PoolId,
@@ -83,7 +83,7 @@ impl World {
         Ok(Done::Changed { version, at: now })
     }
 
-    /// An early copy of what the node's next heartbeat is answered.
+    /// Sends the order that the answer to the node's next heartbeat will repeat.
     fn tell_order(&mut self, pool: &PoolId, node: &NodeId) {
         if let Some(entry) = self.pools.get(pool) {
             let order = entry.core.order(node);
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// The provider has stopped a node.
+    /// Records that the provider has stopped a deallocated node.
     pub(super) fn node_stopped(&mut self, pool: &PoolId, node: NodeId, now: Timestamp) -> Result<(), StoreError> {
         tracing::info!(%pool, %node, "node is stopped and kept");
         self.step(pool, Event::NodeStopped { node }, now)
@@ -111,7 +111,7 @@ impl World {
         self.note_pause(pool, node, None);
     }
 
-    /// Shows on a node that it gets no task for a while, and why, or no longer.
+    /// Shows on a node that it is paused and why, or that it is not any more.
     fn note_pause(&mut self, pool: &PoolId, node: &NodeId, fault: Option<Fault>) {
         if let Some(entry) = self.pools.get_mut(pool)
             && let Some(record) = entry.nodes.get_mut(node)
@@ -127,7 +127,7 @@ fn missing(node: &NodeId) -> Refusal {
     Refusal::new(Code::NodeNotFound, "The specified node does not exist.").with("NodeId", node)
 }
 
-/// Whether a node in this state can be asked for this.
+/// Refuses an action that the node's state does not allow.
 fn check(state: NodeState, kind: NodeActionKind) -> Result<(), Refusal> {
     use NodeState::*;
     let (code, message) = match (kind, state) {

@@ -1,4 +1,4 @@
-//! Changes of a pool's properties: the document's fields, and those that nodes and rules follow.
+//! Changes of a pool's properties, in its document and in the columns that nodes and scheduler use.
 
 use contract::{ids::PoolId, time::Timestamp};
 use model::{
@@ -14,7 +14,7 @@ use store::StoreError;
 use crate::{command::Done, command_error::CommandError, refusals::illegible, world::World};
 
 impl World {
-    /// Changes what is named; nodes follow when they join or start again.
+    /// Applies the given properties; nodes use them when they join or restart.
     pub(super) fn update_pool(
         &mut self,
         pool: &PoolId,
@@ -52,7 +52,7 @@ impl World {
         }
         let done = self.changed(pool, now);
         if let Some(slots) = change.slots_per_node {
-            // The rows first: what the rules take back must know whether it fits.
+            // Rows first: the scheduler needs to know whether the attempts that it takes back still fit.
             self.refit_jobs(self.jobs_of(pool), now)?;
             self.step(pool, Event::SlotsPerNode { slots }, now)?;
         }
@@ -62,7 +62,8 @@ impl World {
         Ok(done)
     }
 
-    /// A pool's document with other properties; before anything is changed, as the stored one may be unreadable.
+    /// The pool's document with the changes. Computed before anything is changed, because the stored one may be
+    /// unreadable.
     fn merged_document(&mut self, pool: &PoolId, fields: Properties) -> Result<String, CommandError> {
         let text = match self.store.pool_document(pool) {
             Err(StoreError::Corrupt { .. }) => String::new(),

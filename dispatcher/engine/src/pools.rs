@@ -1,4 +1,4 @@
-//! Changes of pools that people ask for.
+//! Changes of pools that clients request.
 
 use contract::{
     clock::Now,
@@ -24,10 +24,10 @@ use crate::{
     world::{PoolEntry, World},
 };
 
-/// Azure's words, which programs look for.
+/// Azure's own text, which programs compare with.
 pub(super) const POOL_GOES: &str = "The specified pool has been marked for deletion and is being reclaimed.";
 
-/// What a pool says whose resize was stopped before its end.
+/// The resize error of a pool whose resize was stopped.
 fn cut_short(asked_for: (u32, u32), there: (u32, u32)) -> Fault {
     let targets = [("TargetDedicatedNodes", asked_for.0), ("TargetLowPriorityNodes", asked_for.1)];
     Fault {
@@ -93,7 +93,7 @@ impl World {
         Ok(done)
     }
 
-    /// A pool that may be changed.
+    /// A pool that may be changed, or the refusal.
     pub(super) fn open_pool(&mut self, pool: &PoolId, condition: &Condition) -> Result<&mut PoolEntry, Refusal> {
         let missing = || Refusal::new(Code::PoolNotFound, "The specified pool does not exist.").with("PoolId", pool);
         let entry = self.pools.get_mut(pool).ok_or_else(missing)?;
@@ -104,7 +104,7 @@ impl World {
         Ok(entry)
     }
 
-    /// Notes a change of a pool's own properties.
+    /// Gives the pool a new version after a change.
     pub(super) fn changed(&mut self, pool: &PoolId, now: Timestamp) -> Done {
         let version = self.next_version();
         if let Some(entry) = self.pools.get_mut(pool) {
@@ -172,7 +172,8 @@ impl World {
             let refusal = Refusal::new(Code::OperationInvalidForCurrentState, "The pool is not being resized.");
             return Err(refusal.with("AllocationState", entry.record.allocation).into());
         }
-        // What is there, or on its way out, decides the new target; nodes that nobody has seen are given up.
+        // Present nodes, including those that are leaving, become the target; requested nodes that never appeared are
+        // dropped.
         let there = entry.nodes.values().filter(|node| node.drain.is_none() && node.epoch.0 > 0);
         let (dedicated, low_priority): (Vec<_>, Vec<_>) = there.partition(|node| node.is_dedicated);
         let asked_for = (entry.record.target_dedicated, entry.record.target_low_priority);
@@ -225,7 +226,7 @@ impl World {
         Ok(done)
     }
 
-    /// Cordons a node and deals with its tasks.
+    /// Stops new tasks on a node and deals with the running ones.
     pub(super) fn drain(&mut self, pool: &PoolId, node: &NodeId, option: DeallocationOption, now: Timestamp) -> Result<(), StoreError> {
         if let Some(entry) = self.pools.get_mut(pool)
             && let Some(record) = entry.nodes.get_mut(node)
@@ -239,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// A pool whose last node is gone goes, too; its jobs wait for a new one of its name.
+    /// Deletes a pool whose last node is gone. Its jobs wait for a new pool of that name.
     pub(super) fn forget_pool(&mut self, pool: &PoolId, now: Timestamp) -> Result<(), StoreError> {
         self.tick_meter(pool, true, now)?;
         self.store.delete_pool(pool)?;
@@ -253,7 +254,7 @@ impl World {
         self.run_errand(&Errand::Undeclare { pool: pool.clone() })
     }
 
-    /// Whether a job's tasks may be released, for its pool's core.
+    /// Informs the pool's scheduler whether a job's tasks may be released.
     pub(super) fn tell_job(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let Some(job) = self.jobs.get(&uid) else { return Ok(()) };
         let event = Event::Job { job: uid, priority: job.record.priority, max_parallel: job.record.max_parallel, runs: job.runs() };

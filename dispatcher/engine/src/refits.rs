@@ -1,11 +1,11 @@
-//! Tasks of several slots after the nodes of their job's pool got more or fewer, or the job went to another pool: they
-//! fit now, or do not.
+//! Checks again whether tasks of several slots fit, after the slots per node of their pool changed or their job moved
+//! to another pool.
 //!
 //! ```text
 //! pool or job changes ─► a slice at once ─► done
 //!                           └─more─► the job begins nothing ─► a slice with each transaction ─► it goes on
 //! ```
-//! A start finds the jobs that were not done by what their rows say.
+//! After a restart, jobs that were not finished are recognised by their rows.
 
 use contract::{
     ids::{JobUid, PoolId},
@@ -15,7 +15,7 @@ use store::StoreError;
 
 use crate::world::World;
 
-/// Rows that change in one transaction at most: what else comes meanwhile waits no longer than for these.
+/// Rows that one transaction changes at most, which bounds how long other inputs wait.
 const SLICE_ROWS: usize = 500;
 
 impl World {
@@ -24,7 +24,7 @@ impl World {
         self.jobs.iter().filter(|(_, job)| job.record.pool == *pool).map(|(uid, _)| *uid).collect()
     }
 
-    /// Looks again at what of these jobs fits; those that cannot be done at once begin nothing until they are.
+    /// Checks the tasks of these jobs. A job that needs more than one slice starts nothing until all are checked.
     pub(super) fn refit_jobs(&mut self, jobs: Vec<JobUid>, now: Timestamp) -> Result<(), StoreError> {
         self.refitting.retain(|job| !jobs.contains(job));
         self.refitting.extend(jobs);
@@ -34,7 +34,7 @@ impl World {
                 && !entry.is_refitting
             {
                 entry.is_refitting = true;
-                // Nobody shall make nodes for what may not fit them.
+                // The autoscaler must not create nodes for tasks that may not fit.
                 if let Some(pool) = self.pools.get_mut(&entry.record.pool) {
                     pool.core.recount_waiting(uid, 0);
                 }
@@ -44,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    /// A slice of the rows that are left.
+    /// Checks the next slice of rows.
     pub(super) fn refit(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let mut left = SLICE_ROWS;
         while left > 0
@@ -52,7 +52,7 @@ impl World {
         {
             let Some(entry) = self.jobs.get_mut(&uid) else { continue };
             let pool = self.pools.get(&entry.record.pool);
-            // A pool that is still to come looks again when it does.
+            // While the pool does not exist, everything fits; its creation checks again.
             let slots_max = pool.map_or(u32::MAX, |pool| pool.record.slots_per_node);
             let changed = self.store.refit(uid, slots_max, left)?;
             entry.was_refitted |= changed > 0;
@@ -66,7 +66,7 @@ impl World {
         Ok(())
     }
 
-    /// All tasks of a job have been looked at.
+    /// All tasks of a job have been checked.
     fn refitted(&mut self, uid: JobUid, now: Timestamp) -> Result<(), StoreError> {
         let Some(entry) = self.jobs.get_mut(&uid) else { return Ok(()) };
         let was_held = std::mem::take(&mut entry.is_refitting);

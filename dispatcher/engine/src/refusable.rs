@@ -1,7 +1,8 @@
-//! Refusals leave nothing behind: a command checks everything before it changes anything, and is held to that here.
+//! Ensures that a refused command leaves nothing behind: commands check everything before their first change.
 //!
-//! Memory cannot be taken back piece by piece. So a refusal that comes after a change ends the transaction as a failed
-//! commit does: rows are rolled back, memory is loaded anew, other commands are to be sent again, and events run again.
+//! Changes in memory cannot be undone one by one. A refusal that comes after a change therefore ends the transaction
+//! like a failed commit: rows are rolled back, memory is loaded again, other commands are refused, and events are
+//! applied again.
 
 use model::refusal::Refusal;
 use store::StoreError;
@@ -11,7 +12,7 @@ use crate::{
     world::World,
 };
 
-/// Numbers of which every change moves one at least.
+/// Numbers of which every change moves at least one.
 #[derive(PartialEq, Eq)]
 struct Mark {
     rows: u64,
@@ -36,7 +37,7 @@ impl World {
         }
     }
 
-    /// Runs what may be refused, and notes a refusal that came after a change.
+    /// Runs a command and records a refusal that came after a change.
     pub(super) fn refusable<T>(
         &mut self,
         run: impl FnOnce(&mut World) -> Result<T, CommandError>,

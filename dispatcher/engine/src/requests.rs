@@ -1,4 +1,4 @@
-//! Questions of agents and of the autoscaler, and heartbeats.
+//! Answers to questions of agents and of the autoscaler, and to heartbeats.
 
 use broker_config::settings::Secret;
 use contract::{
@@ -24,7 +24,7 @@ use crate::{
     world::{PoolEntry, World},
 };
 
-/// Nodes created by one request at most.
+/// Nodes that one request creates at most.
 const CREATE_MAX: u32 = 1_000;
 
 fn refused(code: &str, message: impl Into<String>) -> Reply {
@@ -56,7 +56,7 @@ impl World {
         Ok(())
     }
 
-    /// The message of a task that a node's slots are kept for; it is a question.
+    /// The message of the task that a node's slots are kept for. The agent asks again before it runs it.
     fn kept_task(&mut self, key: AttemptKey, slots: u32) -> Result<Option<TaskMessage>, StoreError> {
         let candidate = self.store.candidate(key.uid);
         let Some(candidate) = self.legible(key.uid, candidate)? else { return Ok(None) };
@@ -91,7 +91,7 @@ impl World {
         Ok(())
     }
 
-    /// May this delivery run? One of a run that no pool knows may be dropped.
+    /// Answers whether a delivery may run. A run that no pool knows is dropped.
     fn ask(&mut self, ask: &Ask, now: Timestamp) -> Result<Answer, StoreError> {
         let Ask { run, node, epoch, prepares, pool } = ask;
         let Some(pool) = self.pool_of_run(*run, pool.as_ref()) else { return Ok(Answer::Drop) };
@@ -114,7 +114,7 @@ impl World {
         Ok(Answer::Run { spec: Some(Box::new(spec)), preparation })
     }
 
-    /// The pool that a run belongs to, unless who asks is in another one. A task that no pool knows is void anyway.
+    /// The pool that a run belongs to; `None` when the asking agent belongs to another pool, or no pool knows the task.
     fn pool_of_run(&self, run: RunKey, claimed: Option<&PoolId>) -> Option<PoolId> {
         let pool = self.pools.values().find(|pool| pool.core.live().contains_key(&run.uid))?;
         Some(&pool.record.id).filter(|id| claimed.is_none_or(|claimed| claimed == *id)).cloned()
@@ -123,7 +123,7 @@ impl World {
     fn join(&mut self, join: Join, now: Timestamp) -> Result<Reply, StoreError> {
         let secret = self.identity.join_secret.clone();
         let same = |given: &str, known: &str| bool::from(given.as_bytes().ct_eq(known.as_bytes()));
-        // A node that was starting again when its pool was deleted comes back to be told to leave.
+        // A node that was restarting when its pool was deleted may come back, to be told to leave.
         let takes = |entry: &&mut PoolEntry| entry.record.state == PoolState::Active || entry.nodes.contains_key(&join.node);
         let Some(entry) = self.pools.get_mut(&join.pool).filter(takes) else {
             return Ok(refused("PoolNotFound", format!("there is no pool {}", join.pool)));
@@ -159,7 +159,8 @@ impl World {
         node.address = Some(join.address);
         node.agent_version = Some(join.version);
         node.cores = join.cores;
-        // What the agent came with: who knows the pool's secret alone does not learn the token of a node.
+        // The credential that the agent presented: an agent that knows only the pool's secret must not learn a node's
+        // token.
         let credential = join.token;
         let (epoch, rank, is_dedicated) = (node.epoch, node.rank, node.is_dedicated);
         entry.dirty_nodes.insert(join.node.clone());
@@ -187,14 +188,14 @@ impl World {
         }))
     }
 
-    /// Keeps what a node tells of itself for people; what is old or known already writes nothing.
+    /// Stores what a node reports about itself, for the API. Reports that are old or unchanged write nothing.
     pub(super) fn note_report(&mut self, pool: &PoolId, node: &NodeId, epoch: Epoch, report: &NodeReport) {
         if let Some(entry) = self.pools.get_mut(pool)
             && let Some(record) = entry.nodes.get_mut(node).filter(|record| record.epoch == epoch)
         {
             let is_old = entry.core.nodes().get(node).is_some_and(|facts| report.number < facts.report_number);
             let start_task = report.start_task.as_ref().or(record.start_task.as_ref()).cloned();
-            // What the rules found of the node stays until they say otherwise.
+            // Faults that the scheduler found stay until it removes them.
             let found = record.faults.iter().filter(|fault| fault.code == NODE_PAUSED);
             let faults: Vec<Fault> = report.fault.iter().chain(found).cloned().collect();
             if !is_old && (record.start_task != start_task || record.faults != faults) {
@@ -265,7 +266,7 @@ impl World {
         let staying = |entry: &PoolEntry| entry.nodes.values().filter(|node| node.drain.is_none() && node.is_dedicated).count();
         let mut dedicated =
             if entry.record.policy.is_some() { u32::MAX } else { entry.record.target_dedicated.saturating_sub(staying(entry) as u32) };
-        // An autoscaler that knows nothing of pauses gets no tickets in one.
+        // An autoscaler of an earlier build does not know pauses; it gets no tickets during one.
         let count = if entry.creations.rest_ms(self.moment) > 0 { 0 } else { count.min(CREATE_MAX) };
         for _ in 0..count {
             let number = entry.record.next_node;
@@ -295,7 +296,7 @@ impl World {
         Ok(Reply::Done)
     }
 
-    /// A node that leaves by itself before it joined came to nothing.
+    /// Counts a node as failed when it leaves before it joined.
     fn note_creation(&mut self, pool: &PoolId, node: &NodeId) {
         let now = self.moment;
         let Some(entry) = self.pools.get_mut(pool) else { return };
@@ -305,12 +306,12 @@ impl World {
         tracing::warn!(%pool, %node, failed, pause_ms, "the node's agent never joined; the next nodes are made once the pause is over");
     }
 
-    /// Notes whether nodes could be made and removed as the pool's size wants.
+    /// Records whether the autoscaler could create and remove nodes as the pool's size requires.
     fn followed(&mut self, pool: &PoolId, fault: Option<Fault>) -> Reply {
         let Some(entry) = self.pools.get_mut(pool) else { return refused("PoolNotFound", format!("there is no pool {pool}")) };
         entry.decided.fault = fault.clone();
         let record = &mut entry.record;
-        // A fault belongs to the resize that goes on: the next try may still end it well.
+        // A fault belongs to the running resize; a later try may still succeed.
         let faults: Vec<Fault> = fault.into_iter().filter(|_| record.allocation == AllocationState::Resizing).collect();
         let has_other_faults = record.allocation == AllocationState::Resizing && record.resize_errors != faults;
         if has_other_faults {

@@ -1,4 +1,4 @@
-//! Commands: each is carried out, and answered once.
+//! Carries out each command and answers it once.
 
 use contract::time::Timestamp;
 use model::refusal::Refusal;
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl World {
-    /// Answers leave after the commit; that of a new pool when its queues are declared, too.
+    /// Answers are sent after the commit; the answer for a new pool also waits until its queues are declared.
     pub(super) fn on_command(
         &mut self,
         command: Command,
@@ -29,9 +29,9 @@ impl World {
                 self.undeclare_first(&pool);
                 self.outputs.push(Output::Declare(pool, Some((reply, done))));
             }
-            // The transaction ends with this command: its own refusal is known, and what was done is not stored.
+            // The command was refused after a change, so the transaction is rolled back; its own refusal is the answer.
             (_, Err(refusal)) if self.half_done.is_some() => {
-                // An API handler that has given up needs no answer.
+                // The receiver is gone when the API handler has timed out.
                 let _ = reply.send(Err(refusal));
             }
             (_, result) => self.answers.push((reply, result)),

@@ -1,6 +1,6 @@
-//! How large pools should be: samples every half minute, the one question to `scaling`, and what its answer changes.
+//! Decides how large pools are: takes a sample every half minute, calls `scaling::size`, and applies the answer.
 //!
-//! A formula is asked at its interval, a policy with every tick. The autoscaler makes and removes the nodes.
+//! A formula is evaluated at its interval, a policy with every tick. The autoscaler creates and removes the nodes.
 
 use contract::{
     clock::{Moment, Now},
@@ -30,9 +30,9 @@ use crate::{
     world::{PoolEntry, World},
 };
 
-/// Between evaluations when nobody says.
+/// Time between evaluations when the request gives none.
 const INTERVAL_DEFAULT: Period = Period::from_secs(15 * 60);
-/// Between two enables of one pool at least.
+/// Shortest time between two enable requests for one pool.
 const ENABLE_MS: i64 = 30_000;
 
 fn small(number: u64) -> u32 {
@@ -40,7 +40,7 @@ fn small(number: u64) -> u32 {
 }
 
 impl World {
-    /// The pool as it is.
+    /// The pool's present state as a sample.
     fn seen(&self, pool: &PoolId, at: Timestamp) -> Option<Sample> {
         let entry = self.pools.get(pool)?;
         let (mut tasks, mut slots) = (Counts::default(), Counts::default());
@@ -54,7 +54,7 @@ impl World {
         }
         let released = entry.core.live().values().filter(|attempt| attempt.owner().is_none()).count() as u64;
         let ready = (entry.core.jobs().values().map(|job| job.waiting).sum::<u64>() + released).min(tasks.active);
-        // Which of the waiting tasks are blocked is not counted by slots: their share stands in for it.
+        // Blocked tasks are not counted by slots, so their share of the tasks stands in.
         let active_slots = slots.active.saturating_mul(ready).checked_div(tasks.active).unwrap_or(0);
         let count = |which: fn(&&store::records::NodeRecord) -> bool| entry.nodes.values().filter(which).count() as u32;
         Some(Sample {
@@ -87,7 +87,8 @@ impl World {
         }
     }
 
-    /// Samples, and asks how large the pool should be when it is time. `is_told` writes down what a queue looks like although it changes nothing, too.
+    /// Takes samples and decides the pool's size when it is time. With `is_told`, the text about the queue is stored
+    /// even when the size does not change.
     pub(super) fn tick_scaling(&mut self, pool: &PoolId, is_told: bool, now: Timestamp) {
         self.sample(pool);
         let present = Now { time: now, moment: self.moment };
@@ -103,7 +104,7 @@ impl World {
                 };
                 let size = scaling::size(mode, load(entry, self.moment), &inputs(entry, now));
                 let has_changed = resize(entry, &size, now);
-                // The words for a queue change with every task.
+                // A policy's text changes with every task, so it alone is no reason to write.
                 if has_changed || is_told || entry.record.policy.is_none() || entry.decided.reason.is_empty() {
                     entry.decided.reason = size.reason;
                     entry.show_decision();
@@ -115,7 +116,7 @@ impl World {
         }
     }
 
-    /// Works a formula out against the present.
+    /// Evaluates a formula with the present values.
     fn evaluate(&mut self, pool: &PoolId, formula: &Formula, now: Timestamp) -> Option<Size> {
         let sampled = self.steady();
         let sample = self.seen(pool, sampled)?;
@@ -125,7 +126,8 @@ impl World {
         Some(scaling::size(Mode::Formula(formula), load(entry, self.moment), &inputs))
     }
 
-    /// Evaluates a pool's formula and changes its targets the way a resize does; a failure changes nothing and is shown.
+    /// Evaluates a pool's formula and changes its targets as a resize does. A failure changes no target and is shown on
+    /// the pool.
     pub(super) fn scale(&mut self, pool: &PoolId, now: Timestamp) {
         let Some(text) = self.pools.get(pool).and_then(|entry| entry.record.scaling.as_ref()).map(|scaling| scaling.formula.clone()) else {
             return;
@@ -174,7 +176,7 @@ impl World {
             }
             Some(_) if formula.is_none() && interval.is_none() => return Err(missing("autoScaleFormula").into()),
             Some(scaling) => {
-                // A pool that was added with its formula has not been enabled by a request yet.
+                // The first enable after a pool was created with a formula is always allowed.
                 if scaling.enabled_at != record.created_at && entry.enabled.ms(scaling.enabled_at, present) < ENABLE_MS {
                     let text = "Automatic scaling of the pool was enabled less than 30 seconds ago.";
                     return Err(Refusal::new(Code::TooManyEnableAutoScaleRequests, text).hint("Wait 30 seconds and try again.").into());
@@ -208,7 +210,7 @@ impl World {
 }
 
 impl PoolEntry {
-    /// Puts the decision where people see it.
+    /// Stores the decision's text for the API.
     pub(super) fn show_decision(&mut self) {
         let Decided { reason, fault } = &self.decided;
         let reason = match (reason.as_str(), &self.record.scaling) {
@@ -227,7 +229,7 @@ impl PoolEntry {
     }
 }
 
-/// A pool's work and the nodes that it has for it.
+/// A pool's work, and the nodes it has for it.
 pub(super) fn load(entry: &PoolEntry, now: Moment) -> Load {
     let released = entry.core.live().values().filter(|attempt| attempt.owner().is_none());
     let released: u64 = released.map(|attempt| u64::from(attempt.slots)).sum();
@@ -253,7 +255,7 @@ fn inputs(entry: &PoolEntry, sampled: Timestamp) -> Inputs<'_> {
     }
 }
 
-/// Gives a pool its size, as a resize does; whether that is another one than before.
+/// Sets a pool's targets as a resize does; returns whether they changed.
 fn resize(entry: &mut PoolEntry, size: &Size, now: Timestamp) -> bool {
     let record = &mut entry.record;
     if (size.dedicated, size.low_priority) == (record.target_dedicated, record.target_low_priority) {

@@ -1,4 +1,4 @@
-//! Job schedules: changes that people ask for, and the jobs that time makes.
+//! Job schedules: changes that clients request, and jobs that become due.
 //!
 //! ```text
 //! active ⇄ disabled      active | disabled ─► terminating ─job ended─► completed
@@ -29,7 +29,7 @@ fn missing(schedule: &ScheduleId) -> Refusal {
     Refusal::new(Code::JobScheduleNotFound, "The specified job schedule does not exist.").with("JobScheduleId", schedule)
 }
 
-/// Why a schedule in this state cannot be changed, if it cannot.
+/// The refusal of a change to a schedule in this state, if the state forbids it.
 fn closed(state: ScheduleState) -> Option<Refusal> {
     let refusal = |code, message: &str| Some(Refusal::new(code, message));
     match state {
@@ -81,7 +81,7 @@ impl World {
         Ok(done)
     }
 
-    /// A schedule that may change, or why it may not.
+    /// A schedule that may be changed, or the refusal.
     fn open_schedule(&self, schedule: &ScheduleId, condition: &Condition) -> Result<&ScheduleRow, Refusal> {
         let row = self.schedules.get(schedule).ok_or_else(|| missing(schedule))?;
         condition.check(row.version, row.modified_at)?;
@@ -186,7 +186,7 @@ impl World {
         self.store.put_schedule(row)
     }
 
-    /// Makes the jobs that are due, and moves on the schedules that end.
+    /// Creates jobs that are due and completes schedules that have ended.
     pub(super) fn tick_schedules(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.holds_schedules && self.shortage.reason().is_none() {
             tracing::info!("there is room on the disk again; job schedules make jobs again");
@@ -215,8 +215,8 @@ impl World {
         }
     }
 
-    /// Whether a job that is due has to wait, as it would take the last room on the disk; it is made when there is room,
-    /// unless its start window is over by then.
+    /// Whether a due job has to wait because the disk is nearly full. It is created once there is room, unless its
+    /// start window has passed.
     fn is_short(&mut self) -> bool {
         let Some(reason) = self.shortage.reason() else { return false };
         if !self.holds_schedules {
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// An opportunity is over: its job was made, or not.
+    /// Moves on to the next due time, after the job was created or skipped.
     fn pass(&mut self, id: &ScheduleId, due: Timestamp, made: Option<JobId>, now: Timestamp) -> Result<(), StoreError> {
         let version = self.next_version();
         let Some(row) = self.schedules.get_mut(id) else { return Ok(()) };
@@ -254,7 +254,7 @@ impl World {
         self.store.put_schedule(row)
     }
 
-    /// Deletes the jobs of a schedule that goes, and the schedule after the last of them.
+    /// Deletes the jobs of a deleted schedule, and the schedule after its last job.
     fn sweep_schedule(&mut self, id: &ScheduleId, now: Timestamp) -> Result<(), StoreError> {
         let jobs = self.store.jobs_of_schedule(id, DELETED_JOBS_MAX)?;
         if jobs.is_empty() {

@@ -1,17 +1,18 @@
-//! How long a stored time is past, for timers: by the wall clock up to when this process first sees it, by moments from there.
+//! Time since a stored timestamp, for timers: by the wall clock until this process first sees it, by the monotonic
+//! clock from then on.
 
 use contract::{
     clock::{Moment, Now},
     time::Timestamp,
 };
 
-/// A timer that begins with a stored time. It is looked at by every tick, so a new time is seen while it is young,
-/// and one that was stored before a start has what had passed of it.
+/// A timer that starts at a stored time. Every tick reads it, so a new time is seen early, and a time from before a
+/// restart keeps what had passed by then.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Since(Option<(Timestamp, Moment)>);
 
 impl Since {
-    /// Milliseconds since `at`; another `at` than the last one begins anew.
+    /// Milliseconds since `at`; the timer restarts when `at` changes.
     pub(super) fn ms(&mut self, at: Timestamp, now: Now) -> i64 {
         let begun = match self.0 {
             Some((known, moment)) if known == at => moment,

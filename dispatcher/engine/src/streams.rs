@@ -1,7 +1,8 @@
-//! The blobs that hold what tasks wrote: each goes when no row names it any more, or when its task's retention time is over.
+//! Blobs with the output streams of tasks. A blob is deleted when no row names it any more, or when its task's
+//! retention time is over.
 //!
-//! What a row names is read before and after a change of it. A run that came too late for any row is told from one that
-//! is about to be believed by its fence.
+//! The blobs that a row names are read before and after a change. A fence decides whether a late run may still be
+//! accepted or came too late for any row.
 
 use contract::{
     ids::{Fence, TaskUid},
@@ -14,7 +15,7 @@ use store::StoreError;
 
 use crate::world::World;
 
-/// What a run has put into the bucket.
+/// Blobs that a run has uploaded.
 pub(super) struct Shipped {
     uid: TaskUid,
     fence: Fence,
@@ -22,7 +23,7 @@ pub(super) struct Shipped {
 }
 
 impl Shipped {
-    /// Nothing when there is nothing, or nothing that is the run's own.
+    /// `None` when the run uploaded nothing under a key of its own.
     pub(super) fn of(finished: &Finished) -> Option<Shipped> {
         let own = format!("logs/{}/{}/{}/", finished.uid.0, finished.attempt, finished.run);
         let key = |stream: &Stream| match stream {
@@ -35,20 +36,20 @@ impl Shipped {
 }
 
 impl World {
-    /// What a task's row named before a change, and does not any more, goes.
+    /// Deletes the blobs that the task's row named before a change and does not name now.
     pub(super) fn discard_replaced(&mut self, uid: TaskUid, before: [Option<String>; 2]) -> Result<(), StoreError> {
         let before: Vec<String> = before.into_iter().flatten().collect();
         self.discard_unnamed(uid, before)
     }
 
-    /// What a run shipped goes, unless its task's row names it or may still do so.
+    /// Deletes what a run uploaded, unless the task's row names it or may still come to.
     pub(super) fn discard_unkept(&mut self, shipped: Shipped) -> Result<(), StoreError> {
         let Shipped { uid, fence, keys } = shipped;
         match self.store.task_by_uid(uid) {
-            // The end is told again, and may be believed then.
+            // The end is reported again, and may be accepted then.
             Ok(Some(task)) if task.is_live && task.fence <= fence => Ok(()),
             Ok(_) => self.discard_unnamed(uid, keys),
-            // Somebody looks at the row first.
+            // An operator has to look at the row first.
             Err(StoreError::Corrupt { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -63,7 +64,7 @@ impl World {
         self.discard(&keys)
     }
 
-    /// The streams of tasks whose retention time is over go, unless a task has changed since it was looked at.
+    /// Deletes the streams of tasks whose retention time is over, unless the task has changed since it was read.
     pub(super) fn expire_streams(&mut self, tasks: &[(TaskUid, u64)]) -> Result<(), StoreError> {
         for (uid, version) in tasks {
             match self.store.task_by_uid(*uid) {

@@ -1,4 +1,5 @@
-//! What tasks did in the open transaction, for an operator's metrics: counted once it is committed, forgotten when it is refused.
+//! Counts for the metrics that tasks cause in the open transaction: recorded after its commit, dropped when it is
+//! refused.
 
 use std::collections::HashMap;
 
@@ -13,11 +14,11 @@ use contract::{
 use model::{auto_pool, task::RequeueCause};
 use scheduler::EndCause;
 
-/// Places of the labels that several pools share.
+/// Index of the label that further pools share.
 const OTHER: usize = 0;
 const AUTO: usize = 1;
 
-/// One pool's label and what is counted under it.
+/// The label of a pool, and what is counted under it.
 struct Labelled {
     label: String,
     meters: Option<Meters>,
@@ -54,7 +55,7 @@ enum Note {
     AttemptEnded(&'static str),
 }
 
-/// The notes of the open transaction, and the labels of pools, which outlive a reload.
+/// Counts of the open transaction, and the labels of pools, which survive a reload.
 pub(super) struct Tally {
     places: HashMap<PoolId, usize>,
     labels: Vec<Labelled>,
@@ -84,19 +85,19 @@ impl Tally {
         place
     }
 
-    /// What a pool is called in labels.
+    /// The pool's label.
     pub(super) fn label(&mut self, pool: &PoolId) -> &str {
         let place = self.place(pool);
         &self.labels[place].label
     }
 
-    /// A node started a task that was active for so long.
+    /// A node started a task that had been active for `queued_ms`.
     pub(super) fn started(&mut self, pool: &PoolId, queued_ms: i64) {
         let place = self.place(pool);
         self.notes.push(Note::Started { place, queued_ms });
     }
 
-    /// A run ended that took so long.
+    /// A run ended after `wall_ms`.
     pub(super) fn ran(&mut self, pool: &PoolId, wall_ms: u64) {
         let place = self.place(pool);
         self.notes.push(Note::Ran { place, wall_ms });
@@ -108,17 +109,17 @@ impl Tally {
         self.notes.push(Note::Completed { place, has_succeeded });
     }
 
-    /// The last attempt of a task ended.
+    /// A task ended for good.
     pub(super) fn ended(&mut self, cause: &EndCause) {
         self.notes.push(Note::AttemptEnded(end_word(cause)));
     }
 
-    /// An attempt ended whose task is tried again.
+    /// An attempt ended and the task is queued again.
     pub(super) fn requeued(&mut self, cause: RequeueCause) {
         self.notes.push(Note::AttemptEnded(requeue_word(cause)));
     }
 
-    /// The transaction is committed.
+    /// Records the counts after the commit.
     pub(super) fn commit(&mut self) {
         for note in self.notes.drain(..) {
             match note {
@@ -131,7 +132,7 @@ impl Tally {
         }
     }
 
-    /// Nothing of the transaction happened.
+    /// Drops the counts of a refused transaction.
     pub(super) fn forget(&mut self) {
         self.notes.clear();
     }

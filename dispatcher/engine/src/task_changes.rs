@@ -1,4 +1,4 @@
-//! Changes of tasks that are there: new constraints, and another go for one that failed.
+//! Changes of existing tasks: new constraints, reactivation, deletion of streams.
 
 use contract::{
     ids::{JobId, JobUid, TaskId},
@@ -23,10 +23,10 @@ use crate::{
     world::World,
 };
 
-/// How long a task's directory stays unless it says otherwise.
+/// Default `retentionTime` of a task's directory.
 pub const RETENTION: Period = Period::from_secs(7 * 24 * 3600);
 
-/// Constraints as they are shown, with the defaults of what was left out.
+/// Constraints as GET shows them, with defaults for those that were not given.
 pub fn shown_constraints(given: TaskConstraints) -> TaskConstraints {
     TaskConstraints {
         max_wall_clock_time: Some(given.max_wall_clock_time.unwrap_or(Period::UNLIMITED)),
@@ -36,7 +36,7 @@ pub fn shown_constraints(given: TaskConstraints) -> TaskConstraints {
 }
 
 impl World {
-    /// A task that meets the condition, in a job that is not about to end.
+    /// A task that meets the condition, in a job that accepts changes.
     fn open_task(&mut self, job: &JobId, task: &TaskId, condition: &Condition) -> Result<(JobUid, TaskHead), CommandError> {
         let (uid, head) = self.head(job, task)?;
         condition.check(head.version, head.modified_at)?;
@@ -83,12 +83,12 @@ impl World {
         if let Some(pool) = self.pool_of(uid).filter(|_| head.is_live) {
             self.step(&pool, Event::Limits { uid: head.uid, retries_max }, now)?;
         }
-        // What was read for a release in this transaction is old.
+        // The spec that was kept for a release in this transaction is outdated.
         self.fresh.remove(&head.uid);
         Ok(Done::Changed { version, at: now })
     }
 
-    /// A kept stream goes; a task that runs again meanwhile has none yet.
+    /// Deletes a stored stream; a task that was reactivated meanwhile has none.
     pub(super) fn forget_stream(&mut self, job: &JobId, task: &TaskId, stream: StreamName, now: Timestamp) -> Result<Done, CommandError> {
         let (_, head) = self.head(job, task)?;
         if head.state == TaskState::Completed {

@@ -1,8 +1,8 @@
-//! Tokens that the dispatcher hands to tasks, in `AZ_BATCH_AUTHENTICATION_TOKEN`: good for their own job only, and for
-//! one attempt of one task, whatever later has its names.
+//! Authentication tokens of tasks (`AZ_BATCH_AUTHENTICATION_TOKEN`): valid for the task's own job only, and for one
+//! attempt of one task, even if later tasks have the same names.
 //!
-//! The engine makes them when an agent asks for the task, the API reads them. They are signed with a secret
-//! of the data folder, so that they survive a restart.
+//! The engine makes them when an agent asks for the task, the API verifies them. They are signed with a secret in the
+//! data folder, so they survive a restart.
 
 use std::{io, path::Path, time::Duration};
 
@@ -16,14 +16,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// A token is good for this long, if its task runs that long.
+/// A token's lifetime.
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Where a task finds its token.
+/// The environment variable with the token.
 pub const VARIABLE: &str = "AZ_BATCH_AUTHENTICATION_TOKEN";
 const SECRET_BYTES: usize = 32;
 const ISSUER: &str = "piecework";
 
-/// Makes and reads tokens.
+/// Makes and verifies tokens.
 #[derive(Clone)]
 pub struct TaskTokens {
     writing: EncodingKey,
@@ -36,25 +36,24 @@ struct Claims {
     exp: u64,
     job: String,
     task: String,
-    /// Tokens of builds that named neither open nothing.
+    /// Tokens of builds that included neither number are not accepted.
     uid: u64,
     attempt: u32,
 }
 
-/// Whose token it is.
+/// The task that a token belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
-    /// The task's job, all that the token opens.
+    /// The only job that the token gives access to.
     pub job: JobId,
-    /// The task.
     pub task: TaskId,
-    /// Its number: no other task of these names has it.
+    /// The task's number, which is never used again.
     pub uid: TaskUid,
-    /// The attempt that got the token.
+    /// The attempt that received the token.
     pub attempt: u32,
 }
 
-/// The variable that holds a token; with an empty one, a mark that the spec must not lie in a queue.
+/// The variable with the token. An empty token marks a spec that needs one and must not be stored in a queue.
 pub fn setting(token: String) -> EnvironmentSetting {
     EnvironmentSetting { name: VARIABLE.to_owned(), value: Some(token) }
 }
@@ -66,19 +65,18 @@ impl std::fmt::Debug for TaskTokens {
 }
 
 impl TaskTokens {
-    /// With a given secret.
     pub fn new(secret: &[u8]) -> TaskTokens {
         TaskTokens { writing: EncodingKey::from_secret(secret), reading: DecodingKey::from_secret(secret) }
     }
 
-    /// Names this data folder without telling its secret.
+    /// Identifies this data folder's secret without revealing it.
     pub fn fingerprint(&self) -> String {
         let claims = Claims { iss: ISSUER.to_owned(), exp: 0, job: String::new(), task: String::new(), uid: 0, attempt: 0 };
         let signed = encode(&Header::new(Algorithm::HS256), &claims, &self.writing).expect("HMAC signs every claim");
         signed.rsplit('.').next().map_or_else(String::new, str::to_owned)
     }
 
-    /// With the secret in this file, made now when there is none.
+    /// Reads the secret from this file, or creates it.
     pub fn open(path: &Path) -> io::Result<TaskTokens> {
         match private::read(path) {
             Ok(secret) if secret.len() >= SECRET_BYTES => return Ok(TaskTokens::new(&secret)),
@@ -91,7 +89,7 @@ impl TaskTokens {
         Ok(TaskTokens::new(&secret))
     }
 
-    /// A token for one attempt of a task.
+    /// Makes a token for one attempt of a task.
     pub fn make(&self, bearer: &Bearer, now: Timestamp) -> String {
         let exp = u64::try_from(now.0 / 1_000).unwrap_or(0) + LIFETIME.as_secs();
         let Bearer { job, task, uid, attempt } = bearer;
@@ -100,7 +98,7 @@ impl TaskTokens {
         encode(&Header::new(Algorithm::HS256), &claims, &self.writing).expect("HMAC signs every claim")
     }
 
-    /// Whose token it is, if it is one of ours and still good.
+    /// Verifies a token and returns its task, or the reason why it is not valid.
     pub fn read(&self, token: &str) -> Result<Bearer, String> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);

@@ -1,4 +1,4 @@
-//! Changes of tasks that people ask for, and what agents tell of them.
+//! Changes of tasks that clients request, and events that agents report.
 
 use contract::{
     ids::{Fence, JobId, JobUid, PoolId, TaskId, TaskUid},
@@ -28,7 +28,7 @@ use crate::{
     world::{World, merge},
 };
 
-/// What became of a task to be added: its version and time.
+/// The result of adding one task: its version and time.
 type Added = Result<(u64, Timestamp), Refusal>;
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
         Ok(Done::Tasks(self.insert_tasks(uid, tasks, now)?))
     }
 
-    /// Adds tasks to a job that takes them, one result each.
+    /// Adds tasks to a job that accepts them; one result each.
     pub(super) fn insert_tasks(&mut self, uid: JobUid, tasks: Vec<NewTask>, now: Timestamp) -> Result<Vec<Added>, StoreError> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(Vec::new()) };
         let (uses_dependencies, retries_default, pool) =
@@ -67,7 +67,7 @@ impl World {
             let slots = task.spec.slots();
             let own_retries = task.spec.constraints.max_task_retry_count;
             let retries_max = own_retries.unwrap_or(retries_default);
-            // A task without a number of its own shows that of its job.
+            // A task without `maxTaskRetryCount` shows the job's.
             let mut document = task.document;
             document.constraints.max_task_retry_count.get_or_insert(retries_max);
             let record = NewTaskRecord {
@@ -198,7 +198,7 @@ impl World {
         Ok(Done::Changed { version: self.version, at: now })
     }
 
-    /// A row that the rules counted as waiting is not any more.
+    /// Tells the scheduler that a waiting row is gone.
     pub(super) fn withdraw(&mut self, job: JobUid, now: Timestamp) -> Result<(), StoreError> {
         if let Some(pool) = self.pool_of(job).filter(|pool| self.pools.contains_key(pool)) {
             return self.step(&pool, Event::Withdrawn { job }, now);
@@ -233,7 +233,7 @@ impl World {
         Ok(Done::Changed { version: self.version, at: now })
     }
 
-    /// A task that is not live leaves its job's counters.
+    /// Removes a task that is not released or running from its job's counters.
     fn uncount(&mut self, job: &JobId, uid: JobUid, head: &TaskHead) -> Result<(), StoreError> {
         let change = |counts: &mut store::rows::Counts, n: u64| {
             let from = match (head.state, head.has_succeeded) {

@@ -1,4 +1,4 @@
-//! What time does: leases, republishing, resizes that end, jobs that are swept.
+//! Work that is due by time: leases, republishing, resizes that end, deleted jobs.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use store::StoreError;
 
 use crate::world::{PoolEntry, World};
 
-/// Intervals older than this are forgotten.
+/// Usage intervals older than this are deleted.
 const KEPT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
-/// Idle and running, and how many tasks a node ran, are written this often and not with each task.
+/// Node states idle and running, and a node's task counts, are written this often instead of with each task.
 const FLUSH_MS: i64 = 1_000;
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
         self.tick_schedules(now)
     }
 
-    /// Counts a pool's cores up to now.
+    /// Meters a pool's cores up to now.
     pub(super) fn tick_meter(&mut self, pool: &PoolId, is_last: bool, now: Timestamp) -> Result<(), StoreError> {
         let Some(entry) = self.pools.get_mut(pool) else { return Ok(()) };
         let cores = cores(entry);
@@ -65,7 +65,7 @@ impl World {
         for charge in entry.meter.count(cores, Now { time: now, moment: self.moment }, is_last) {
             self.store.charge(pool, &charge)?;
             if charge.interval < interval_of(now) {
-                // A clock that is set ahead makes nothing old.
+                // Old by the steady clock, so that setting the wall clock forward deletes nothing.
                 self.store.forget_usage(oldest)?;
             }
         }
@@ -73,7 +73,7 @@ impl World {
     }
 }
 
-/// Cores of the nodes that are there, all and dedicated.
+/// Cores of the present nodes: all, and dedicated.
 fn cores(entry: &PoolEntry) -> (u64, u64) {
     let is_there = |state| !matches!(state, NodeState::Creating | NodeState::Preempted | NodeState::Deallocated);
     entry.nodes.values().filter(|node| is_there(node.state)).fold((0, 0), |(all, dedicated), node| {
@@ -82,7 +82,7 @@ fn cores(entry: &PoolEntry) -> (u64, u64) {
     })
 }
 
-/// Ends a resize that is done or out of time; whether the record changed.
+/// Ends a resize that is done or out of time; returns whether the record changed.
 fn settle(entry: &mut PoolEntry, now: Timestamp, moment: Moment) -> bool {
     let record = &mut entry.record;
     if record.allocation == AllocationState::Steady || record.state == PoolState::Deleting {
@@ -105,7 +105,7 @@ fn settle(entry: &mut PoolEntry, now: Timestamp, moment: Moment) -> bool {
     let passed = entry.allocating.ms(record.allocation_at, Now { time: now, moment });
     let out_of_time = record.settings.resize_timeout.limit().is_some_and(|limit| passed > limit.as_millis() as i64);
     if is_done {
-        // What was stopped has noted what is missing.
+        // A stopped resize has already recorded what is missing.
         if record.allocation == AllocationState::Resizing {
             record.resize_errors.clear();
         }

@@ -1,12 +1,12 @@
-//! The engine's loop: many inputs to a transaction, and what becomes of them when the store refuses it.
+//! The engine's loop: many inputs in one transaction, and what happens to them when the store refuses it.
 //!
 //! ```text
 //! inputs ─► open ─► take … take ─► finish ─► commit ─► send, answer, settle
-//!             └──────────┴───────────┴──────────┴─► refused: commands are told, deliveries run again in their order
+//!             └──────────┴───────────┴──────────┴─► refused: commands are answered, deliveries run again in order
 //! ```
-//! No delivery is left open: it is settled after the commit that holds it. What runs again does so in smaller portions.
-//! The events of a delivery that the store refuses though it is the first, for a reason that does not pass, run again
-//! one by one: those that can be stored are, and the delivery goes to the dead queue for the sake of the others.
+//! A delivery is settled after the commit that stores it, and no delivery stays open. What runs again does so in
+//! smaller portions. When the store refuses the first delivery of a transaction for a permanent reason, its events run
+//! again one by one: those that can be stored are, and the delivery goes to the dead-letter queue.
 
 use std::{
     ops::ControlFlow,
@@ -37,22 +37,22 @@ use crate::{
 
 /// Inputs in one transaction at most.
 const BATCH_MAX: usize = 512;
-/// Between two tries while the store refuses; doubled with each.
+/// First pause while the store refuses; doubled with each try.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two tries at most.
+/// Longest pause while the store refuses.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What is taken again after a refused transaction, as nobody would tell it a second time.
+/// Inputs that must be applied again after a refused transaction, because nobody sends them again.
 enum Owed {
-    /// A delivery, or an event of one; the consumer's prefetch bounds how many there are.
+    /// A delivery, or one event of it; bounded by the consumer's prefetch.
     Events(Part),
-    /// How publishes went; the batches under way bound how many there are.
+    /// Results of publishes; bounded by the batches in flight.
     Published(Vec<(PoolId, AttemptKey, bool)>),
-    /// How errands went; those in hand bound how many there are.
+    /// Results of errands; bounded by the errands in memory.
     Errands(Vec<(Place, u64, bool)>),
 }
 
-/// Events of one delivery: all of them, or a single one after all together were refused.
+/// The events of one delivery: all of them, or a single one after the delivery was refused as a whole.
 struct Part {
     batch: EventBatch,
     tag: Tag,
@@ -61,7 +61,7 @@ struct Part {
 }
 
 impl Part {
-    /// Each event by itself.
+    /// One part for each event.
     fn split(self) -> Vec<Owed> {
         let Part { mut batch, tag, is_last } = self;
         let events = std::mem::take(&mut batch.events);
@@ -82,7 +82,7 @@ impl Owed {
         }
     }
 
-    /// The delivery that can be settled when this is stored.
+    /// The delivery that can be settled once this part is stored.
     fn settles(&self) -> Option<Tag> {
         match self {
             Owed::Events(part) => Some(part.tag).filter(|_| part.is_last),
@@ -99,14 +99,14 @@ impl Owed {
     }
 }
 
-/// Why a transaction did not come about.
+/// Why a transaction was refused.
 struct Refused {
     reason: String,
-    /// Whether the same transaction may be stored another time.
+    /// Whether the same transaction may succeed later.
     may_pass: bool,
-    /// Whether memory is ahead of the store.
+    /// Whether memory holds changes that the store does not.
     is_dirty: bool,
-    /// Which of what was taken is at fault, where it is not what all inputs share.
+    /// Index of the input at fault; `None` when the reason concerns all of them.
     of: Option<usize>,
 }
 
@@ -120,7 +120,7 @@ impl Refused {
     }
 }
 
-/// The engine's thread.
+/// State of the engine's thread.
 pub(super) struct Loop {
     world: World,
     clock: Clock,
@@ -128,15 +128,14 @@ pub(super) struct Loop {
     output: mpsc::Sender<Vec<Output>>,
     settled: mpsc::Sender<Vec<Settled>>,
     names: watch::Sender<Vec<PoolId>>,
-    /// Why the store refuses changes at present.
+    /// Why the store refuses transactions at present.
     refusal: watch::Sender<Option<String>>,
-    /// Rows that cannot be read.
     unreadable: watch::Sender<Vec<Unreadable>>,
     owed: Vec<Owed>,
-    /// Deliveries of which an event cannot be stored, and other events are still to be.
+    /// Deliveries with an event that cannot be stored, while other events of them still have to be.
     spoiled: Vec<Tag>,
     is_stale: bool,
-    /// How many of those run again in one transaction.
+    /// Inputs that one transaction applies again at most.
     portion: usize,
     refusals: u32,
     batches: Batches,
@@ -169,7 +168,7 @@ impl Loop {
         }
     }
 
-    /// Runs until it is told to stop, or nobody is left to tell it anything.
+    /// Runs until it is stopped or every handle is dropped.
     pub(super) fn run(mut self) {
         let first = self.world.take_outputs();
         if self.output.try_send(first).is_err() {
@@ -181,7 +180,7 @@ impl Loop {
         }
     }
 
-    /// One transaction.
+    /// Runs one transaction.
     fn turn(&mut self) -> ControlFlow<()> {
         let portion = self.portion.min(self.owed.len());
         let is_idle = self.owed.is_empty() && !self.is_stale && !self.world.has_slices_left();
@@ -228,7 +227,8 @@ impl Loop {
         if stop { ControlFlow::Break(()) } else { flow }
     }
 
-    /// Notes what must not be lost; what is left is to be taken. While the store refuses, nothing is.
+    /// Remembers an input that must not be lost, or returns it to be applied. While the store refuses, every input is
+    /// remembered or answered.
     fn keep(&mut self, item: Input, is_refused: bool, owed: &mut Vec<Owed>) -> Option<Input> {
         match item {
             Input::Events { batch, tag } if is_refused => owed.push(Owed::Events(Part { batch, tag, is_last: true })),
@@ -244,7 +244,7 @@ impl Loop {
         None
     }
 
-    /// A transaction on memory that is as the store is.
+    /// Opens a transaction; memory is loaded again first when it is ahead of the store.
     fn open(&mut self, now: Now) -> Result<(), Refused> {
         let clean = |error| Refused::by(&error, false, None);
         if self.is_stale {
@@ -301,21 +301,21 @@ impl Loop {
             self.portion = if may_pass { (taken.len() / 2).max(1) } else { 1 };
             let is_at_fault = of == Some(0) && !may_pass && !taken.is_empty();
             let first = is_at_fault.then(|| taken.remove(0));
-            // What else was taken is told again by what the store holds.
+            // Results need not be applied again: the reloaded memory already derives them from the store.
             taken.retain(|owed| owed.tag().is_some());
             if let Some(Owed::Events(part)) = first {
                 flow = self.set_aside(part, &reason, &mut taken);
             }
         }
         taken.append(&mut self.owed);
-        // Nobody waits for an answer while the store is given time.
+        // Commands that arrive during the pause are answered at once instead of waiting.
         while let Ok(item) = self.input.try_recv() {
             if matches!(item, Input::Stop) {
                 flow = ControlFlow::Break(());
             }
             self.keep(item, true, &mut taken);
         }
-        // The broker gives back what was delivered before its connection broke.
+        // After a lost connection the broker delivers unacknowledged messages again.
         let newest = taken.iter().filter_map(Owed::tag).map(|tag| tag.generation).max();
         taken.retain(|owed| owed.tag().is_none_or(|tag| Some(tag.generation) == newest));
         self.spoiled.retain(|tag| taken.iter().any(|owed| owed.tag() == Some(*tag)));
@@ -325,7 +325,7 @@ impl Loop {
         flow
     }
 
-    /// Events that can never be stored together run again alone; one that cannot be stored alone is given up.
+    /// Splits a delivery that can never be stored as a whole; gives up an event that cannot be stored alone.
     fn set_aside(&mut self, part: Part, reason: &str, taken: &mut Vec<Owed>) -> ControlFlow<()> {
         let Part { batch: EventBatch { pool, node, events, .. }, tag, is_last } = &part;
         if events.len() > 1 {
@@ -344,7 +344,7 @@ impl Loop {
         ControlFlow::Continue(())
     }
 
-    /// Tells the broker; it has room for all that the consumer's prefetch lets through.
+    /// Acknowledges or dead-letters deliveries. The channel has room for all that the prefetch allows.
     fn settle(&self, deliveries: Vec<Settled>) -> ControlFlow<()> {
         if !deliveries.is_empty() && self.settled.blocking_send(deliveries).is_err() {
             return ControlFlow::Break(());
@@ -353,7 +353,7 @@ impl Loop {
     }
 }
 
-/// What an event is about, for operators.
+/// The event in words, for the log.
 fn describe(event: &AgentEvent) -> String {
     match event {
         AgentEvent::Started(started) => format!("start of task {}, attempt {}", started.uid.0, started.attempt),
@@ -369,7 +369,7 @@ fn take(world: &mut World, input: Input, of: Option<usize>, now: Timestamp, resu
     }
 }
 
-/// Refuses a transaction that holds half of a command.
+/// Refuses a transaction that contains half of a command.
 fn whole(world: &mut World) -> Result<(), Refused> {
     match world.half_done.take() {
         None => Ok(()),
@@ -377,7 +377,7 @@ fn whole(world: &mut World) -> Result<(), Refused> {
     }
 }
 
-/// Publishes that find no room stay in the outbox and are tried again as questions.
+/// Sends outputs. Publishes that find the queue full stay in the outbox and are published again as questions.
 fn send(world: &mut World, clock: &Clock, output: &mpsc::Sender<Vec<Output>>) {
     let outputs = world.take_outputs();
     if outputs.is_empty() {

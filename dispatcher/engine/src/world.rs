@@ -1,4 +1,4 @@
-//! What the engine holds in memory: what is alive, a core for each pool, and the open transaction's answers.
+//! The engine's state in memory: alive jobs, pools with one scheduler each, and the outputs of the open transaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -34,14 +34,13 @@ use crate::{
     task_token::TaskTokens,
 };
 
-/// Who this dispatcher is, for nodes' environments and joins.
+/// This dispatcher's identity, for nodes' environments and joins.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The account's name.
     pub account: String,
     /// The account's URL.
     pub account_url: String,
-    /// Lets an agent join without having been asked for.
+    /// Allows an agent to join without a requested node.
     pub join_secret: Option<broker_config::settings::Secret>,
     /// Time between heartbeats.
     pub heartbeat_ms: u64,
@@ -55,24 +54,24 @@ pub(super) struct PoolEntry {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     pub is_dirty: bool,
     pub dirty_nodes: BTreeSet<NodeId>,
-    /// Changed in a way that may wait for the next flush.
+    /// Nodes with changes that are written with the next flush.
     pub stale_nodes: BTreeSet<NodeId>,
     pub flushed_at: Moment,
     pub waiting_since: Option<Moment>,
-    /// New nodes that came to nothing.
+    /// New nodes that failed to start.
     pub creations: Creations,
-    /// How long the present resize goes on.
+    /// Timer of the present resize.
     pub allocating: Since,
-    /// How long the last evaluation of the formula is past.
+    /// Timer since the last evaluation of the formula.
     pub scaled: Since,
-    /// How long the formula has been as it is.
+    /// Timer since the formula was last changed.
     pub enabled: Since,
     pub is_touched: bool,
     pub decided: Decided,
-    /// What formulas look back on.
+    /// Samples that formulas use.
     pub history: History,
     pub meter: Meter,
-    /// The meter as it was with the last commit: what it charged since may be rolled back.
+    /// The meter at the last commit, for when the transaction is rolled back.
     stored_meter: Meter,
 }
 
@@ -99,7 +98,8 @@ impl PoolEntry {
         }
     }
 
-    /// Goes on with what no row holds: after a refused transaction the rows are read anew, and time has passed as before it.
+    /// Takes over from the former entry what no row holds, after rows were loaded again because of a refused
+    /// transaction.
     fn go_on(&mut self, before: PoolEntry) {
         if self.record.created_at == before.record.created_at {
             (self.waiting_since, self.history) = (before.waiting_since, before.history);
@@ -113,15 +113,14 @@ impl PoolEntry {
 pub(super) struct JobEntry {
     pub record: JobRecord,
     pub is_dirty: bool,
-    /// Ready rows while the job has no pool.
+    /// Ready rows while the job's pool does not exist.
     pub parked: u64,
-    /// When it was created.
     pub created_at: Moment,
-    /// Since when it is in memory.
+    /// When the job was loaded into memory.
     pub loaded_at: Moment,
-    /// Whether it begins nothing, as it is not known of all of its tasks whether they fit.
+    /// Whether the job starts nothing because some of its tasks are not yet checked for whether they fit.
     pub is_refitting: bool,
-    /// Whether some of them fit now, or do not any more, and those that are ready are still to be counted.
+    /// Whether that check changed some tasks, so that the ready rows must be counted again.
     pub was_refitted: bool,
 }
 
@@ -132,7 +131,7 @@ impl JobEntry {
         JobEntry { record, is_dirty: false, parked, created_at, loaded_at: now.moment, is_refitting, was_refitted }
     }
 
-    /// Whether its tasks may begin.
+    /// Whether the job's tasks may start.
     pub(super) fn runs(&self) -> bool {
         self.record.state == JobState::Active && !self.is_refitting
     }
@@ -140,16 +139,15 @@ impl JobEntry {
 
 type Answer = (oneshot::Sender<Result<Done, Refusal>>, Result<Done, Refusal>);
 
-/// Everything the engine's thread owns.
+/// All state of the engine's thread.
 pub struct World {
     pub(super) store: Box<dyn Store>,
     pub(super) identity: Identity,
     pub(super) timers: Timers,
-    /// The moment of the open transaction.
+    /// Monotonic time of the open transaction.
     pub(super) moment: Moment,
-    /// The last tick.
     pub(super) ticked_at: Option<Moment>,
-    /// What the wall clock showed at moment zero, seen from the load.
+    /// Wall-clock time at moment zero, as of the load.
     pub(super) first_time: Timestamp,
     pub(super) boot: u64,
     pub(super) first_fence: u64,
@@ -159,37 +157,37 @@ pub struct World {
     pub(super) pools: HashMap<PoolId, PoolEntry>,
     pub(super) jobs: HashMap<JobUid, JobEntry>,
     pub(super) job_names: HashMap<JobId, JobUid>,
-    /// What jobs run on nodes around their tasks, of those that do.
+    /// Preparation and release tasks of the jobs that have some.
     pub(super) job_tasks: HashMap<JobUid, JobTasks>,
     pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
     pub(super) applications: BTreeMap<ApplicationId, ApplicationRow>,
     pub(super) outputs: Vec<Output>,
     pub(super) releases: Vec<TaskPublish>,
     pub(super) answers: Vec<Answer>,
-    /// Specs of tasks that were added in this transaction, so that releasing them reads nothing back.
+    /// Specs of tasks added in this transaction, so that releasing them reads nothing back.
     pub(super) fresh: HashMap<TaskUid, (TaskId, TaskSpec)>,
     pub(super) errands: Errands,
-    /// Deleted jobs whose rows go slice by slice.
+    /// Deleted jobs whose rows are removed in slices.
     pub(super) sweeping: VecDeque<JobUid>,
-    /// Jobs of which more tasks are to be looked at, whether they fit.
+    /// Jobs with tasks that are still to be checked for whether they fit.
     pub(super) refitting: VecDeque<JobUid>,
-    /// Tasks whose rows cannot be read, to be ended with this transaction.
+    /// Tasks whose rows cannot be read; they are ended with this transaction.
     pub(super) unreadable: Vec<(TaskUid, Unreadable)>,
-    /// Rows that could not be read, for people.
+    /// Unreadable rows for the health.
     pub(super) named: Vec<Unreadable>,
-    /// What the runs that ended in this transaction have used, to be added to the jobs' sums at its end.
+    /// Usage of the runs that ended in this transaction; added to the jobs' sums at its end.
     pub(super) used: HashMap<JobUid, Share>,
     /// Why the open transaction must not be committed.
     pub(super) half_done: Option<String>,
-    /// Why nothing may be added at present.
+    /// Why additions are refused at present.
     pub(super) shortage: Shortage,
-    /// Whether schedules make no jobs because of it.
+    /// Whether schedules create no jobs for that reason.
     pub(super) holds_schedules: bool,
-    /// Jobs whose end waits for no node. A restart forgets them: they then end as jobs that nobody forced.
+    /// Jobs that end without waiting for nodes. A restart forgets them; they then end like others.
     pub(super) forced: HashSet<JobUid>,
-    /// What the open transaction adds to metrics.
+    /// Counts of the open transaction for the metrics.
     pub(super) tally: Tally,
-    /// Who waits for figures.
+    /// Requests for figures, answered after the commit.
     pub(super) measuring: Vec<oneshot::Sender<Figures>>,
 }
 
@@ -234,7 +232,7 @@ impl World {
         Ok(world)
     }
 
-    /// Forgets what is in memory and reads what is alive.
+    /// Replaces everything in memory by what is alive in the store.
     pub(super) fn reload(&mut self, present: Now) -> Result<(), StoreError> {
         let Now { time: now, moment } = present;
         self.moment = moment;
@@ -250,7 +248,7 @@ impl World {
         }
         self.unreadable = loaded.unreadable_tasks;
         self.errands = Errands::new(loaded.next_errand.max(self.errands.next()));
-        // The next tick finds them again.
+        // The next tick fills it again.
         self.sweeping.clear();
         let mut pools_before = std::mem::take(&mut self.pools);
         let jobs_before = std::mem::take(&mut self.jobs);
@@ -268,7 +266,7 @@ impl World {
             self.outputs.push(Output::Declare(record.id.clone(), None));
             let mut entry = PoolEntry::new(record, core, present);
             entry.nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-            // People read the row.
+            // Clients read the row, so it must be written.
             entry.dirty_nodes = forgotten;
             if let Some(before) = pools_before.remove(&entry.record.id) {
                 entry.go_on(before);
@@ -328,7 +326,7 @@ impl World {
         pool.core.restore_attempt(task.job, attempt);
     }
 
-    /// Makes a job known to its pool's core, with the rows that wait.
+    /// Adds a job with its waiting rows to its pool's scheduler.
     pub(super) fn attach(&mut self, uid: JobUid, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(&uid) else { return };
         let Some(pool) = self.pools.get_mut(&job.record.pool) else { return };
@@ -344,7 +342,7 @@ impl World {
         pool.is_touched = true;
     }
 
-    /// A time that goes on from the load whatever the wall clock is set to: for what is compared only with itself.
+    /// Wall-clock time that runs on steadily from the load; only to be compared with itself.
     pub(super) fn steady(&self) -> Timestamp {
         self.first_time.plus_ms(self.moment.0)
     }
@@ -354,7 +352,7 @@ impl World {
         self.store.begin()
     }
 
-    /// One input: rules, rows, and what will be said after the commit.
+    /// Applies one input to scheduler and rows, and collects the outputs.
     pub(super) fn take(&mut self, input: Input, now: Timestamp) -> Result<(), StoreError> {
         match input {
             Input::Command { command, reply } => self.on_command(command, reply, now),
@@ -378,12 +376,12 @@ impl World {
         }
     }
 
-    /// Runs a pool's rules and everything that follows from their effects.
+    /// Applies an event to a pool's scheduler and carries out the effects.
     pub(super) fn step(&mut self, pool: &PoolId, event: Event, now: Timestamp) -> Result<(), StoreError> {
         self.question(pool, now, |core, now, effects| core.step(event, now, effects)).map(|_| ())
     }
 
-    /// The same for a question to the rules: its answer, or nothing when there is no such pool.
+    /// The same for a question; `None` when the pool does not exist.
     pub(super) fn question<T>(
         &mut self,
         pool: &PoolId,
@@ -398,7 +396,7 @@ impl World {
         Ok(Some(answer))
     }
 
-    /// The end of a batch: windows are filled and changed records written.
+    /// Ends a batch: fills the windows and writes changed records.
     pub(super) fn finish(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.bury_all(now)?;
         let touched: Vec<PoolId> = self.pools.values().filter(|pool| pool.is_touched).map(|pool| pool.record.id.clone()).collect();
@@ -447,7 +445,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether these are the pools there are.
+    /// Whether these are exactly the present pools.
     pub(super) fn has_pools(&self, names: &[PoolId]) -> bool {
         names.len() == self.pools.len() && names.iter().all(|name| self.pools.contains_key(name))
     }
@@ -465,7 +463,7 @@ impl World {
         self.version
     }
 
-    /// A job that is alive, by name.
+    /// The number of a job in memory, by name.
     pub(super) fn alive(&self, job: &JobId) -> Option<JobUid> {
         self.job_names.get(job).copied()
     }
@@ -495,7 +493,7 @@ impl World {
     }
 }
 
-/// The job's variables, then the task's own, which win.
+/// Merges the environments of job and task; the task's values win.
 pub(super) fn merge(common: &[EnvironmentSetting], own: Vec<EnvironmentSetting>) -> Vec<EnvironmentSetting> {
     if common.is_empty() {
         return own;

@@ -1,4 +1,4 @@
-//! Declares and deletes the queues of pools, beside everything else: in order for each pool, pools beside each other.
+//! Declares and deletes pools' queues: in order for each pool, several pools at the same time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,39 +13,38 @@ use tracing::{debug, warn};
 
 use crate::{Engine, command::Done, messages::Input};
 
-/// How long a declaration or deletion may take.
+/// Time limit of one declaration or deletion.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Orders waiting at most.
+/// Orders in the queue at most.
 const ORDERS_MAX: usize = 1_024;
-/// Pools at the same time.
+/// Pools that are worked on at the same time.
 const POOLS_MAX: usize = 8;
 
-/// Whom to tell when a pool's queues are there, and what.
+/// The API request that is answered once the queues exist, and its answer.
 pub(super) type Then = (oneshot::Sender<Result<Done, Refusal>>, Done);
 
-/// What shall become of a pool's queues.
 pub(super) enum Order {
-    /// They shall be there.
+    /// Declare the queues.
     Declare(Option<Then>),
-    /// They shall go: an errand's number.
+    /// Delete the queues; with the number of the errand.
     Undeclare(u64),
 }
 
-/// Where orders are put.
+/// Sending side of the order queue.
 #[derive(Clone)]
 pub(super) struct Declarer {
     orders: mpsc::Sender<(PoolId, Order)>,
 }
 
 impl Declarer {
-    /// Orders, and the loop that carries them out.
+    /// The order queue, and the future that carries orders out.
     pub(super) fn new(link: Link, engine: Engine) -> (Declarer, impl Future<Output = ()> + Send) {
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         (Declarer { orders }, run(link, engine, waiting))
     }
 
-    /// Puts one in line. One that finds no room is answered as it is: a missing queue is declared with the first
-    /// publish that finds none, and an errand is told to wait.
+    /// Queues an order. When the queue is full, the API request is answered at once (the first publish declares missing
+    /// queues), and the errand is reported as failed.
     pub(super) async fn put(&self, engine: &Engine, pool: PoolId, order: Order) {
         if let Err(error) = self.orders.try_send((pool, order)) {
             let (pool, order) = match error {
@@ -102,7 +101,7 @@ async fn carry_out(link: Link, engine: Engine, pool: PoolId, orders: Vec<Order>)
 
 fn answer(then: Option<Then>) {
     if let Some((reply, done)) = then {
-        // Who has given up needs no answer.
+        // The receiver is gone when the API handler has timed out.
         let _ = reply.send(Ok(done));
     }
 }

@@ -1,4 +1,4 @@
-//! Runs errands: folders to be forgotten, blobs to be deleted. Queues are the declarer's business.
+//! Runs errands: deletes folders on nodes and blobs. The declarer deletes queues.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use tracing::{debug, warn};
 
 use crate::{Engine, messages::Input};
 
-/// How long the bucket may take for the keys of one errand.
+/// Time limit for deleting the blobs of one errand.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Where nodes keep streams; nothing else is deleted on their word.
+/// Prefix of the streams that nodes ship; keys elsewhere are never deleted on a node's report.
 const STREAMS: &str = "logs/";
 
-/// Runs some and tells the engine how they went.
+/// Runs errands and reports their results to the engine.
 pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, errands: Vec<(u64, Errand)>) {
     let (mut ids, mut messages, mut results) = (Vec::new(), Vec::new(), Vec::new());
     let mut is_there = true;
@@ -39,7 +39,7 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
                 }
             },
             Errand::Discard { keys } => {
-                // A bucket that did not answer is not asked for each of the others.
+                // Once the bucket did not answer, the remaining errands of the batch fail without trying.
                 is_there = is_there && discard(&blobs, &keys).await;
                 results.push((Place::Bucket, id, is_there));
             }
@@ -57,7 +57,7 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
 
 fn order(pool: &PoolId, what: ControlKind) -> Result<Outgoing, BodyError> {
     let control = Control { v: VERSION, what };
-    // A pool without agents has no folders.
+    // Nobody listens when the pool has no agents, and then there are no folders either.
     Ok(Outgoing::message(topology::CONTROL, topology::pool_control_key(pool), &control)?.transient().optional())
 }
 

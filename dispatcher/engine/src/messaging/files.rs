@@ -1,4 +1,4 @@
-//! Asks a node's agent for its files, over the broker.
+//! Requests files from a node's agent over the broker.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use contract::{
 };
 use model::refusal::{Code, Refusal};
 
-/// How long an agent may take; an upload on request may take longer.
+/// How long an agent may take to answer; uploads that it makes may take longer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Questions about files of nodes.
+/// Client for file requests to nodes.
 #[derive(Clone)]
 pub struct Files {
     caller: Caller,
 }
 
 impl Files {
-    /// Opens the way for answers.
+    /// Opens the reply consumer.
     pub async fn open(link: &Link) -> Result<Files, AmqpError> {
         Ok(Files { caller: link.caller().await? })
     }
 
-    /// Asks one node.
+    /// Sends a request to one node and waits for its answer.
     pub async fn ask(&self, pool: &PoolId, node: &NodeId, request: FileRequest) -> Result<FileReply, Refusal> {
         let timeout = if matches!(request, FileRequest::Upload { .. }) { UPLOAD_TIMEOUT } else { ASK_TIMEOUT };
         let control = Control { v: VERSION, what: ControlKind::File(request) };

@@ -1,6 +1,6 @@
-//! What comes in: events, heartbeats and questions, decoded and handed to the engine.
+//! Consumes events, heartbeats and questions, decodes them and hands them to the engine.
 //!
-//! Events are acknowledged after the commit that holds them. What cannot be read goes to the dead queue.
+//! Events are acknowledged after the commit that stores them. Unreadable ones go to the dead-letter queue.
 
 use broker_config::metrics::UNREADABLE_MESSAGES;
 use clients::amqp::{Acker, Consumer, Delivery};
@@ -13,7 +13,7 @@ use crate::{
     messages::{Input, ReplyTo, Settled},
 };
 
-/// Acknowledges deliveries whose events are safe, and puts those aside that never can be.
+/// Acknowledges deliveries whose events are stored and dead-letters those that can never be.
 pub(super) async fn settle(acker: Acker, mut settled: mpsc::Receiver<Vec<Settled>>) {
     while let Some(deliveries) = settled.recv().await {
         for delivery in deliveries {
@@ -80,7 +80,7 @@ pub(super) async fn requests(mut consumer: Consumer, engine: Engine, mut stop: w
                 if engine.put(Input::Request(request.what, back)).await.is_err() {
                     return;
                 }
-                // A question that dies with the dispatcher is asked again.
+                // Acknowledged before it is answered: an agent repeats a question without an answer.
                 acker.ack(delivery.tag);
             }
             (Ok(_), None) => {

@@ -1,4 +1,4 @@
-//! The dispatcher's side of the broker: consumes events, heartbeats and questions, and publishes what the engine says.
+//! The dispatcher's side of the broker: consumes events, heartbeats and questions, and publishes the engine's outputs.
 
 mod declarer;
 mod errands;
@@ -26,13 +26,13 @@ use store::read::Read;
 use self::declarer::Declarer;
 use crate::{Engine, Outlets};
 
-/// Unacknowledged events at most.
+/// Unacknowledged event deliveries at most.
 const EVENTS_PREFETCH: u16 = 256;
-/// Questions in hand at most.
+/// Questions that are being answered at most.
 const REQUESTS_PREFETCH: u16 = 256;
 
-/// Declares the topology and starts every loop; they end with the engine or with `stop`. `store` is the name that marks the bucket as this
-/// store's. Also what settles events.
+/// Declares the topology and starts all loops, which end with the engine or with `stop`. `store` is this store's id,
+/// which marks the bucket as its own. Also returns the future that acknowledges events.
 pub async fn run(
     link: &Link,
     (blobs, read, store): (&Blobs, Arc<dyn Read>, String),

@@ -1,4 +1,5 @@
-//! What goes out: releases with confirms, answers and orders without; queues and errands are others' business.
+//! Publishes the engine's outputs: task messages with confirms, answers and orders without. Queues and errands have
+//! their own tasks.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ use crate::{
     messages::{Input, Output, TaskPublish},
 };
 
-/// Publish batches under way at most; a batch waits for its confirms while the next is written.
+/// Publish batches in flight at most; a batch waits for its confirms while the next one is written.
 const BATCHES_MAX: usize = 8;
 
 pub(super) async fn run(link: Link, blobs: Blobs, declarer: Declarer, engine: Engine, mut outputs: mpsc::Receiver<Vec<Output>>) {
@@ -67,7 +68,7 @@ pub(super) async fn run(link: Link, blobs: Blobs, declarer: Declarer, engine: En
         while let Some(done) = batches.try_join_next() {
             note(Some(done));
         }
-        // The engine bounds how many errands are in hand.
+        // The engine bounds how many errands run at once.
         while running.try_join_next().is_some() {}
     }
     while batches.join_next().await.is_some() {}
@@ -79,7 +80,8 @@ fn note(done: Option<Result<(), tokio::task::JoinError>>) {
     }
 }
 
-/// Answers and orders are early copies of what the next heartbeat says: one that is lost is not missed.
+/// Publishes without confirm: answers and orders repeat what the next heartbeat answer says, so a lost one does no
+/// harm.
 async fn tell(publisher: &Publisher, outgoing: Result<Outgoing, BodyError>, correlation_id: Option<String>) {
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing.transient().optional(),
@@ -132,7 +134,7 @@ async fn release(link: Link, publisher: Publisher, engine: Engine, releases: Vec
         }
         results.push((pool, key, result.is_ok()));
     }
-    // The queue is gone: somebody deleted it. It is declared again before the retry.
+    // Somebody deleted the queue; it is declared again before the retry.
     for pool in unroutable.keys() {
         warn!(%pool, "the pool's queue is missing and is declared again");
         if let Err(error) = declarer::declare(&link, pool).await {

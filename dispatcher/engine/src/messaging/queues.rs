@@ -1,31 +1,30 @@
-//! Questions to the broker about its queues, for people: how full, what waits, and emptying one.
+//! Inspects the broker's queues for the API: depth, peek and purge.
 
 use clients::amqp::{AmqpError, Depth, Link, Peeked};
 use model::refusal::{Code, Refusal};
 
-/// The queues behind the pools.
+/// Client for the queues behind the pools.
 #[derive(Clone)]
 pub struct Queues {
     link: Link,
 }
 
 impl Queues {
-    /// Asks over this link.
     pub fn new(link: Link) -> Queues {
         Queues { link }
     }
 
-    /// How full a queue is; nothing while the broker has no such queue.
+    /// Depth of a queue; `None` when the broker has no such queue.
     pub async fn depth(&self, queue: &str) -> Result<Option<Depth>, Refusal> {
         self.link.depth(queue).await.map_err(failed)
     }
 
-    /// Empties a queue and says how many messages that were.
+    /// Empties a queue and returns the number of removed messages.
     pub async fn purge(&self, queue: &str) -> Result<u32, Refusal> {
         self.link.purge(queue).await.map_err(failed)
     }
 
-    /// The first messages of a queue, which stay there.
+    /// Returns the first messages of a queue without removing them.
     pub async fn peek(&self, queue: &str, count: usize) -> Result<Option<Vec<Peeked>>, Refusal> {
         self.link.peek(queue, count).await.map_err(failed)
     }

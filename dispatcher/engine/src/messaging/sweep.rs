@@ -1,8 +1,8 @@
-//! Sweeps our own bucket for what nobody will ever delete: streams of tasks that are gone and of attempts that another one
-//! has followed, files of readers that are gone; and for streams that were kept for their task's retention time.
+//! Sweeps Piecework's bucket for blobs that no row refers to: streams of deleted tasks and of superseded attempts, and
+//! file transfers whose readers are gone. Also ends the retention of streams.
 //!
-//! What a run ships after its task was deleted, and what a node uploads after its reader went away, is known to no row.
-//! Only the bucket of this very store is swept: the first to come leaves its mark there.
+//! No row knows what a run ships after its task was deleted, or what a node uploads after its reader went away. A
+//! dispatcher sweeps only the bucket that its own store has marked first.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,21 +20,21 @@ use tracing::{info, warn};
 
 use crate::{Engine, command::Command, task_changes::RETENTION};
 
-/// Before the first sweep.
+/// Pause before the first sweep.
 const FIRST: Duration = Duration::from_secs(120);
-/// Between sweeps.
+/// Pause between sweeps.
 const PERIOD: Duration = Duration::from_secs(3600);
-/// How long a sweep may take; the next one goes on.
+/// Time limit of a sweep; the next one starts where nothing was deleted yet.
 const SWEEP_MAX: Duration = Duration::from_secs(1800);
-/// Younger streams may be those of a run that is about to be told that its task is gone.
+/// Younger streams may belong to a run that has not heard yet that its task is gone.
 const STREAM_AGE_MS: i64 = 3_600_000;
 /// Younger transfers may still be read.
 const TRANSFER_AGE_MS: i64 = 24 * 3_600_000;
-/// Blobs looked at together.
+/// Blobs per page.
 const PAGE: usize = 500;
-/// Tasks whose streams have been kept long enough, in one sweep; the next one finds the others.
+/// Tasks whose retention ends in one sweep at most; the next sweep finds the others.
 const EXPIRED_MAX: usize = 50_000;
-/// Whose bucket it is.
+/// Key of the blob that holds the id of the store that owns the bucket.
 const MARK: &str = "piecework-store";
 const MARK_BYTES_MAX: usize = 1024;
 
@@ -46,16 +46,16 @@ pub(super) enum SweepError {
     Store(#[from] StoreError),
 }
 
-/// What a sweep has found.
+/// The result of a sweep.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Swept {
-    /// Blobs that belonged to nobody and are deleted.
+    /// Blobs that belonged to nothing and were deleted.
     deleted: u64,
-    /// Tasks whose streams were kept long enough, with the version that they had.
+    /// Tasks whose retention time is over, with the version that was read.
     expired: Vec<(TaskUid, u64)>,
 }
 
-/// Sweeps now and then until `stop`.
+/// Sweeps regularly until `stop`.
 pub(super) async fn run(blobs: Blobs, read: Arc<dyn Read>, engine: Engine, store: String, mut stop: watch::Receiver<bool>) {
     let began = (Timestamp::now(), Instant::now());
     let mut pause = FIRST;
@@ -85,12 +85,12 @@ pub(super) async fn run(blobs: Blobs, read: Arc<dyn Read>, engine: Engine, store
     }
 }
 
-/// The time; a clock that is set forward while we run lets nothing go early.
+/// The present time by the monotonic clock, so that setting the wall clock forward deletes nothing early.
 fn now((time, instant): (Timestamp, Instant)) -> Timestamp {
     Timestamp::now().min(time.plus_ms(i64::try_from(instant.elapsed().as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// Lets the engine forget the streams, and delete their blobs, in slices that let others in.
+/// Makes the engine delete the streams of these tasks, in slices between which other commands run.
 async fn expire(engine: &Engine, expired: &[(TaskUid, u64)]) {
     for tasks in expired.chunks(PAGE) {
         if let Err(error) = engine.call(Command::ExpireStreams(tasks.to_vec())).await {
@@ -102,7 +102,8 @@ async fn expire(engine: &Engine, expired: &[(TaskUid, u64)]) {
     }
 }
 
-/// Deletes what belongs to nobody, and says what may go; nothing when the bucket is another store's.
+/// Deletes blobs that belong to nothing and returns the tasks whose retention is over; nothing when another store owns
+/// the bucket.
 pub(super) async fn sweep(blobs: &Blobs, read: &dyn Read, store: &str, now: Timestamp) -> Result<Option<Swept>, SweepError> {
     if !is_ours(blobs, store).await? {
         return Ok(None);
@@ -121,7 +122,7 @@ async fn is_ours(blobs: &Blobs, store: &str) -> Result<bool, BlobError> {
         Ok(mark) => Ok(mark == store.as_bytes()),
         Err(BlobError::NotFound { .. }) => {
             blobs.put(bucket, MARK, Bytes::copy_from_slice(store.as_bytes())).await?;
-            // The one that wrote last has it.
+            // When two stores write the mark at once, the last writer owns the bucket.
             Ok(blobs.get(bucket, MARK, None, MARK_BYTES_MAX).await? == store.as_bytes())
         }
         Err(error) => Err(error),
@@ -147,7 +148,7 @@ async fn pages(
             read.tasks_by_number(numbers.iter().copied().collect()).await?.into_iter().map(|(_, task)| (task.uid, task)).collect()
         };
         let old = page.blobs.iter().filter(|blob| blob.modified_at < before).map(|blob| blob.key.as_str());
-        // A task whose row cannot be read is there, and keeps what it wrote.
+        // A task whose row cannot be read exists, so its streams stay.
         let there = read.tasks_there(numbers.into_iter().collect()).await?;
         let is_damaged = |uid: TaskUid| there.contains(&uid) && !tasks.contains_key(&uid);
         let is_kept = |key: &str| run_of(key).is_some_and(|(uid, _)| is_damaged(uid));
@@ -163,8 +164,8 @@ async fn pages(
     }
 }
 
-/// A stream whose name tells no task is not ours to judge. One of an attempt that another has followed is of use only
-/// while the task's row names it.
+/// Whether a stream has no row. A key that names no task is left alone. A stream of an attempt that was followed by
+/// another is in use only while the task's row names it.
 fn belongs_to_nobody(key: &str, tasks: &HashMap<TaskUid, TaskRow>) -> bool {
     let Some((uid, attempt)) = run_of(key) else { return false };
     let Some(task) = tasks.get(&uid) else { return true };
@@ -178,7 +179,7 @@ fn blobs_of(task: &TaskRow) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether an ended task has streams in the bucket and its retention time has passed since.
+/// Whether an ended task has streams in the bucket and its retention time is over.
 fn is_over(task: &TaskRow, now: Timestamp) -> bool {
     #[derive(Deserialize)]
     struct Document {
@@ -196,7 +197,7 @@ fn is_over(task: &TaskRow, now: Timestamp) -> bool {
     kept.is_some_and(|kept| i64::try_from(kept.as_millis()).is_ok_and(|kept| now.since(ended_at) >= kept))
 }
 
-/// `logs/TASK/ATTEMPT/…`
+/// Parses `logs/TASK/ATTEMPT/…`.
 fn run_of(key: &str) -> Option<(TaskUid, Option<u32>)> {
     let mut parts = key.strip_prefix("logs/")?.split('/');
     let uid = parts.next()?.parse().ok().map(TaskUid)?;
@@ -297,7 +298,7 @@ mod tests {
         server.stop().await;
     }
 
-    /// A task that has ended at moment zero, with its second attempt's stdout in the bucket.
+    /// A task that ended at time zero, with the stdout of its second attempt in the bucket.
     fn ended(document: &str) -> TaskRow {
         TaskRow {
             uid: TaskUid(7),

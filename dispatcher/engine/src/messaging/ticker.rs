@@ -1,7 +1,7 @@
-//! The clock of the engine. It waits for nothing outside: what the broker says of its queues comes beside it.
+//! Sends ticks to the engine. Ticks never wait for the broker; a second loop measures the queues beside them.
 //!
 //! ```text
-//! looks ──every 5 s, all queues together, one deadline──► [ last look ] ──► ticks ──every 250 ms──► engine
+//! measuring ──every 5 s, all queues together, one deadline──► [ last measurement ] ──► ticks ──every 250 ms──► engine
 //! ```
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -17,25 +17,25 @@ use tokio::{
 
 use crate::{Engine, messages::Input};
 
-/// Between ticks.
+/// Time between ticks.
 const TICK: Duration = Duration::from_millis(250);
-/// Between two looks at the queues.
+/// Time between two measurements of the queues.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a look at all queues may take; what has not answered by then is not known.
+/// Time limit for measuring all queues; the depth of a queue that has not answered by then is unknown.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 /// Questions to the broker at the same time.
 const QUESTIONS_MAX: usize = 16;
-/// A look that is older says nothing about the events.
+/// An older measurement no longer says whether events are waiting.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(10);
-/// After the broker took no messages or was away, nobody counts as silent for this long: agents connect again with pauses
-/// of up to ten seconds, and then heartbeat.
+/// After the broker was away or blocked publishers, no node counts as silent for this long: agents reconnect with
+/// pauses of up to ten seconds, then send heartbeats.
 const HEARD_AGAIN: Duration = Duration::from_secs(20);
-/// More events than this waiting in the queue mean that nobody is reaped.
+/// With this many events in the queue no node is counted as lost.
 const EVENTS_BEHIND: u32 = 1;
-/// Inputs fuller than this mean the same.
+/// With a fuller input queue no node is counted as lost.
 const INPUTS_BEHIND: f64 = 0.5;
 
-/// What the broker said last.
+/// The last measurement of the queues.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     at: Instant,
@@ -44,18 +44,18 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Before the first one.
+    /// The state before the first measurement.
     pub(super) fn none() -> Look {
         Look { at: Instant::now(), events: None, depths: Arc::default() }
     }
 
-    /// Whether events may wait unread; what is not known counts as that.
+    /// Whether events may be waiting unread; true when the depth is unknown.
     fn is_behind(&self) -> bool {
         self.at.elapsed() > LOOK_AGE_MAX || self.events.is_none_or(|ready| ready > EVENTS_BEHIND)
     }
 }
 
-/// Whether nodes could be heard; while the broker takes no messages, their silence says nothing about them.
+/// Whether heartbeats could arrive. While the broker blocks publishers, the silence of nodes means nothing.
 #[derive(Debug, Default)]
 struct Hearing {
     hindered_at: Option<Instant>,
@@ -70,7 +70,7 @@ impl Hearing {
     }
 }
 
-/// Ticks until the engine or `stop` ends it.
+/// Sends ticks until the engine or `stop` ends.
 pub(super) async fn run(
     engine: Engine,
     link: watch::Receiver<LinkState>,
@@ -96,7 +96,7 @@ pub(super) async fn run(
     }
 }
 
-/// Looks at the queues now and then.
+/// Measures the queues at intervals.
 pub(super) async fn look(link: Link, engine: Engine, looks: watch::Sender<Look>, mut stop: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,8 +110,8 @@ pub(super) async fn look(link: Link, engine: Engine, looks: watch::Sender<Look>,
     }
 }
 
-/// Publishes now and then, so that the broker tells this dispatcher of an alarm while it has nothing to say itself: the
-/// heartbeats of its nodes are held up then, and their silence means nothing.
+/// Publishes a small message at intervals, so that the broker reports an alarm to this dispatcher even when it
+/// publishes nothing else. Under an alarm the heartbeats of nodes are held up, and their silence means nothing.
 pub(super) async fn probe(link: Link, mut stop: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,7 +145,7 @@ async fn look_once(link: &Link, pools: &[PoolId]) -> Look {
     Look { at, events: events.ok().flatten(), depths: Arc::new(depths) }
 }
 
-/// Tasks of a pool that wait in its queues, if the broker says.
+/// Ready task messages of a pool; `None` when the broker does not answer.
 async fn ready(link: Link, pool: PoolId) -> Option<(PoolId, u32)> {
     let (plain, wide) = (topology::pool_queue(&pool), topology::wide_queue(&pool));
     let plain = link.depth(&plain).await.ok()?.map_or(0, |depth| depth.ready);
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// In front of a broker; what it takes while it is silent goes nowhere, and no connection is closed.
+    /// A relay in front of a broker. While it is silent, it drops what arrives and keeps connections open.
     async fn relay(broker: SocketAddr, is_silent: Arc<AtomicBool>) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
