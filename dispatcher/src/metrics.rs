@@ -24,7 +24,6 @@ pub(crate) struct Sources {
     pub read: Arc<SqliteReader>,
     pub events: Acker,
     pub health: watch::Receiver<Health>,
-    /// The store's folder.
     pub data: PathBuf,
 }
 

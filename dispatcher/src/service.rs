@@ -71,13 +71,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// The folder of the store.
     pub data: PathBuf,
-    /// The account's name.
     pub account: String,
     /// Its keys, in base64; each of them opens.
     pub keys: Vec<Secret>,
-    /// The broker.
     pub broker: BrokerSettings,
-    /// The blob store.
     pub blobs: BlobSettings,
     /// Lets an agent join without having been asked for.
     pub join_secret: Option<Secret>,
@@ -107,52 +104,27 @@ pub struct Access {
 pub enum DispatcherError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     /// Plain HTTP would leave this machine.
     #[error(
         "plain HTTP on {address} can be read by others on the network; give --tls-cert and --tls-key, or --allow-http if something in front of it does TLS"
     )]
-    PlainHttp {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The certificate.
+    PlainHttp { address: SocketAddr },
     #[error("the TLS certificate cannot be used")]
     Tls(#[from] TlsError),
-    /// The keys file.
     #[error("the keys file {path} cannot be used")]
-    KeysFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: KeysError,
-    },
+    KeysFile { path: PathBuf, source: KeysError },
     /// Nothing to ask an issuer with.
     #[error("bearer tokens cannot be checked")]
-    Oidc {
-        /// Why.
-        reason: String,
-    },
+    Oidc { reason: String },
     /// A key is not base64.
     #[error("an account key is not base64")]
     Key,
     /// The data folder cannot be used.
     #[error("cannot use the data folder {path}")]
-    Data {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The store.
+    Data { path: PathBuf, source: std::io::Error },
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
-    /// The broker.
     #[error("the broker cannot be used")]
     Broker(#[from] AmqpError),
     /// Another dispatcher takes messages from the same queues.
@@ -160,13 +132,7 @@ pub enum DispatcherError {
         "another dispatcher serves from this broker: its queue {queue} has {consumers} consumers; stop that one, or use another broker or \
          virtual host"
     )]
-    BrokerInUse {
-        /// The queue.
-        queue: &'static str,
-        /// Consumers.
-        consumers: u32,
-    },
-    /// The blob store.
+    BrokerInUse { queue: &'static str, consumers: u32 },
     #[error("the blob store cannot be used")]
     Blobs(#[from] BlobError),
     /// The engine ended by itself; the log says why.

@@ -25,7 +25,6 @@ pub struct Answer {
     pub status: StatusCode,
     /// Headers of this answer; the pipeline adds those of every answer.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Body,
 }
 
@@ -280,9 +279,7 @@ fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
 /// A name and its value, as Azure lists them.
 #[derive(Serialize)]
 pub struct NameValue<'a> {
-    /// The name.
     pub name: &'a str,
-    /// The value.
     pub value: &'a str,
 }
 

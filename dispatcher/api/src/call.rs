@@ -26,7 +26,6 @@ use crate::{
 
 /// A request that was let in and has found its operation.
 pub struct Call {
-    /// The request's number.
     pub id: RequestId,
     /// The version of the API that it names.
     pub version: Version,
@@ -36,13 +35,9 @@ pub struct Call {
     pub path: String,
     /// The decoded values of the path, in order.
     pub values: Vec<String>,
-    /// Its parameters.
     pub query: Query,
-    /// Its condition.
     pub condition: Condition,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Bytes,
     /// The name of its operation.
     pub operation: &'static str,

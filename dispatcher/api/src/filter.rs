@@ -16,15 +16,12 @@ enum Column {
     Text(Field),
     /// One of these words.
     Word(Field, &'static [&'static str]),
-    /// A time.
     Time(Field),
-    /// A number.
     Number(Field),
     /// `success` or `failure`.
     Result(Field),
     /// Text that is the same or not.
     Label(Field),
-    /// True or false.
     Flag(Field),
 }
 

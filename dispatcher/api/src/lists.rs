@@ -19,7 +19,6 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// What page a request wants.
 #[derive(Debug, Clone)]
 pub struct Paging {
-    /// Rows at most.
     pub rows_max: usize,
     /// Only what comes after this.
     pub after: Option<String>,

@@ -22,9 +22,7 @@ pub const TERMS_MAX: usize = 50;
 /// A filter as it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
-    /// All hold.
     And(Vec<Expression>),
-    /// One holds.
     Or(Vec<Expression>),
     /// A comparison of a property.
     Compare(String, Operator, Literal),
@@ -35,13 +33,9 @@ pub enum Expression {
 /// What a property is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
-    /// `'text'`.
     Text(String),
-    /// A number.
     Number(i64),
-    /// `true` or `false`.
     Flag(bool),
-    /// `DateTime'…'`.
     Time(Timestamp),
 }
 

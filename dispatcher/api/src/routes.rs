@@ -23,7 +23,6 @@ pub enum Served {
 pub struct Route {
     /// Azure's name of it, or ours.
     pub name: &'static str,
-    /// Its method.
     pub method: Method,
     /// Its path; `{x}` is a segment, `{x*}` the rest.
     pub path: &'static str,

@@ -28,26 +28,13 @@ pub struct TlsFiles {
 pub enum TlsError {
     /// One cannot be read.
     #[error("{path} cannot be read")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// One is larger than such files are.
     #[error("{path} is larger than {FILE_BYTES_MAX} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// One is not PEM.
     #[error("{path} holds no usable PEM")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
+    Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
     /// They do not belong together.
     #[error("certificate and key cannot be used")]
     Pair(#[from] rustls::Error),

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 /// Where an errand is run; one place that does not answer holds up no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// The broker.
     Broker,
     /// Our own bucket.
     Bucket,
@@ -17,15 +16,10 @@ pub enum Place {
 #[serde(rename_all = "camelCase")]
 pub enum Errand {
     /// Delete the queues of a pool that is gone.
-    Undeclare {
-        /// The pool.
-        pool: PoolId,
-    },
+    Undeclare { pool: PoolId },
     /// Tell a pool's agents that the folders of a task, or of a whole job, are of no use any more.
     Forget {
-        /// The pool.
         pool: PoolId,
-        /// The job.
         job: JobId,
         /// The task; all of the job's without it.
         task: Option<TaskId>,
@@ -37,10 +31,7 @@ pub enum Errand {
         job_uid: Option<JobUid>,
     },
     /// Delete blobs from our own bucket.
-    Discard {
-        /// Their keys.
-        keys: Vec<String>,
-    },
+    Discard { keys: Vec<String> },
 }
 
 impl Errand {

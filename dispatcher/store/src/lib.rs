@@ -53,12 +53,7 @@ pub enum StoreError {
     },
     /// A row holds something that this build cannot read.
     #[error("row of {table} holds an unreadable {column}")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-    },
+    Corrupt { table: &'static str, column: &'static str },
     /// The file was written by a newer build.
     #[error("the store has format {found}, this build reads {known}")]
     Format {
@@ -69,21 +64,13 @@ pub enum StoreError {
     },
     /// Another process has the store open.
     #[error("the store {path} is in use by another process")]
-    InUse {
-        /// The file.
-        path: String,
-    },
+    InUse { path: String },
     /// No connection within the time allowed.
     #[error("no database connection was free in time")]
     Busy,
     /// A file of the store could not be used.
     #[error("cannot use {path}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    File { path: String, source: std::io::Error },
 }
 
 impl StoreError {

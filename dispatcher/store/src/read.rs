@@ -25,7 +25,6 @@ use crate::{
 pub struct Page {
     /// Only ids after this one, compared without case.
     pub after: Option<String>,
-    /// Rows at most.
     pub rows_max: usize,
     /// Only rows that pass.
     pub filter: Option<Filter>,
@@ -50,9 +49,7 @@ impl Detail {
 /// The little of a task that most lists are asked for; an index alone has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskName {
-    /// Its name.
     pub id: TaskId,
-    /// Its state.
     pub state: TaskState,
 }
 

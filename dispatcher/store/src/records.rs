@@ -26,23 +26,17 @@ use crate::rows::Counts;
 /// A pool as the engine knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolRecord {
-    /// Its name.
     pub id: PoolId,
     /// For the ETag.
     pub version: u64,
     /// Where it is in its life, and since when.
     pub state: PoolState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Whether its size is changing.
     pub allocation: AllocationState,
-    /// Since when.
     pub allocation_at: Timestamp,
-    /// Wanted.
     pub target_dedicated: u32,
-    /// Wanted.
     pub target_low_priority: u32,
-    /// Its plain properties.
     pub settings: PoolSettings,
     /// What a shrinking resize does to tasks.
     pub deallocation: DeallocationOption,
@@ -68,7 +62,6 @@ pub struct PoolRecord {
     pub next_node: u64,
     /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
 }
 
@@ -78,7 +71,6 @@ pub const RECENT_MAX: usize = 10;
 /// A node as the engine knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRecord {
-    /// Its name.
     pub id: NodeId,
     /// What it joins with; a credential after the first join.
     pub token: String,
@@ -86,7 +78,6 @@ pub struct NodeRecord {
     pub epoch: Epoch,
     /// Where it is in its life.
     pub state: NodeState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Whether it may be given tasks.
     pub scheduling: SchedulingState,
@@ -118,7 +109,6 @@ pub struct NodeRecord {
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
-    /// The agent's version.
     pub agent_version: Option<String>,
     /// Its processors; zero before the first join.
     pub cores: u32,
@@ -127,19 +117,15 @@ pub struct NodeRecord {
 /// A job as the engine knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRecord {
-    /// Its number.
     pub uid: JobUid,
-    /// Its name.
     pub id: JobId,
     /// For the ETag.
     pub version: u64,
     /// Where it is in its life.
     pub state: JobState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Where it was before, and since when.
     pub previous: Option<(JobState, Timestamp)>,
-    /// Its pool.
     pub pool: PoolId,
     /// What binds it to that pool, when the pool was made for it.
     pub auto_pool: Option<Tie>,
@@ -165,15 +151,11 @@ pub struct JobRecord {
     pub ends_with: Option<TaskUid>,
     /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// Why it ended, or is about to.
     pub terminate_reason: Option<String>,
-    /// Its tasks.
     pub tasks: Counts,
-    /// Their slots.
     pub slots: Counts,
 }
 
@@ -182,7 +164,6 @@ pub struct JobRecord {
 pub struct NewTaskRecord<'a> {
     /// The number it gets if its name is free.
     pub uid: TaskUid,
-    /// Its name.
     pub id: &'a TaskId,
     /// Azure's fields as JSON.
     pub document: &'a str,
@@ -218,15 +199,11 @@ pub enum Inserted {
 /// A task that can be released, or has been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its number.
     pub uid: TaskUid,
-    /// Its job.
     pub job: JobUid,
-    /// Its name.
     pub id: TaskId,
     /// Attempts so far.
     pub attempt: u32,
-    /// Its present fence.
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
@@ -243,9 +220,7 @@ pub struct Candidate {
 /// A task's state, for decisions about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskHead {
-    /// Its number.
     pub uid: TaskUid,
-    /// Its name.
     pub id: TaskId,
     /// Where it is in its life.
     pub state: TaskState,
@@ -255,13 +230,11 @@ pub struct TaskHead {
     pub is_live: bool,
     /// Whether it ended well.
     pub has_succeeded: Option<bool>,
-    /// Its present fence.
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
     /// For the ETag.
     pub version: u64,
-    /// When it changed.
     pub modified_at: Timestamp,
 }
 
@@ -279,7 +252,6 @@ pub enum Streams {
 /// How a task goes back to the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requeue {
-    /// Why.
     pub cause: RequeueCause,
     /// Started attempts whose node died, so far.
     pub crashes: u32,
@@ -298,7 +270,6 @@ pub struct Ending {
     pub has_succeeded: bool,
     /// The command's exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// Why it failed.
     pub failure: Option<Failure>,
     /// Whose streams it shows.
     pub streams: Streams,
@@ -354,7 +325,6 @@ pub struct Loaded {
     pub job_tasks: Vec<(JobUid, JobTasks)>,
     /// How those jobs stand on nodes.
     pub jobs_on_nodes: Vec<JobOnNodeRecord>,
-    /// All job schedules.
     pub schedules: Vec<ScheduleRow>,
     /// All applications.
     pub applications: Vec<ApplicationRow>,
@@ -369,13 +339,9 @@ pub struct Loaded {
 /// A task that is released or runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveTask {
-    /// Its number.
     pub uid: TaskUid,
-    /// Its job.
     pub job: JobUid,
-    /// Its attempt.
     pub attempt: u32,
-    /// Its fence.
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,

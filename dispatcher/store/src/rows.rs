@@ -14,7 +14,6 @@ use model::{auto_pool::Tie, auto_scale::Scaling, pool::PoolSettings, task::Failu
 /// A pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolRow {
-    /// Its name.
     pub id: PoolId,
     /// Azure's fields as JSON.
     pub document: String,
@@ -22,21 +21,16 @@ pub struct PoolRow {
     pub version: u64,
     /// Where it is in its life.
     pub state: PoolState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Whether its size is changing.
     pub allocation: AllocationState,
-    /// Since when.
     pub allocation_at: Timestamp,
-    /// Wanted.
     pub target_dedicated: u32,
-    /// Wanted.
     pub target_low_priority: u32,
     /// There now, whatever their state but creating.
     pub current_dedicated: u32,
     /// There now.
     pub current_low_priority: u32,
-    /// Its plain properties.
     pub settings: PoolSettings,
     /// How the last resize failed.
     pub resize_errors: Vec<Fault>,
@@ -50,20 +44,16 @@ pub struct PoolRow {
     pub decision: Option<String>,
     /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
 }
 
 /// A node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRow {
-    /// Its pool.
     pub pool: PoolId,
-    /// Its name.
     pub id: NodeId,
     /// Where it is in its life.
     pub state: NodeState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Whether it may be given tasks.
     pub scheduling: SchedulingState,
@@ -79,9 +69,7 @@ pub struct NodeRow {
     pub tasks_run: u64,
     /// Of them, those that succeeded.
     pub tasks_succeeded: u64,
-    /// Runs it holds.
     pub running_tasks: u32,
-    /// Slots they take.
     pub running_slots: u32,
     /// The last tasks it ran, newest last.
     pub recent: Vec<TaskUid>,
@@ -91,7 +79,6 @@ pub struct NodeRow {
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
-    /// The agent's version.
     pub agent_version: Option<String>,
 }
 
@@ -118,9 +105,7 @@ impl Counts {
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
-    /// Its number.
     pub uid: JobUid,
-    /// Its name.
     pub id: JobId,
     /// Azure's fields as JSON.
     pub document: String,
@@ -128,11 +113,9 @@ pub struct JobRow {
     pub version: u64,
     /// Where it is in its life.
     pub state: JobState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Where it was before, and since when.
     pub previous: Option<(JobState, Timestamp)>,
-    /// Its pool.
     pub pool: PoolId,
     /// What binds it to that pool, when the pool was made for it.
     pub auto_pool: Option<Tie>,
@@ -154,26 +137,18 @@ pub struct JobRow {
     pub uses_dependencies: bool,
     /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Why it ended.
     pub terminate_reason: Option<String>,
-    /// Its tasks.
     pub tasks: Counts,
-    /// Their slots.
     pub slots: Counts,
 }
 
 /// A task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskRow {
-    /// Its number.
     pub uid: TaskUid,
-    /// Its job's number.
     pub job_uid: JobUid,
-    /// Its name.
     pub id: TaskId,
     /// Azure's fields as JSON.
     pub document: String,
@@ -181,13 +156,11 @@ pub struct TaskRow {
     pub version: u64,
     /// Where it is in its life.
     pub state: TaskState,
-    /// Since when.
     pub state_at: Timestamp,
     /// Where it was before, and since when.
     pub previous: Option<(TaskState, Timestamp)>,
     /// When it was added.
     pub created_at: Timestamp,
-    /// When it changed.
     pub modified_at: Timestamp,
     /// The present or last attempt; zero before the first.
     pub attempt: u32,
@@ -203,7 +176,6 @@ pub struct TaskRow {
     pub exit_code: Option<i32>,
     /// Whether it ended well.
     pub has_succeeded: Option<bool>,
-    /// Why it failed.
     pub failure: Option<Failure>,
     /// Runs again because of an exit code.
     pub retry_count: u32,

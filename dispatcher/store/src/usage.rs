@@ -13,7 +13,6 @@ pub struct UsagePage {
     pub until: Timestamp,
     /// Only what follows this row.
     pub after: Option<(Timestamp, String)>,
-    /// Rows at most.
     pub rows_max: usize,
     /// Only rows that pass.
     pub filter: Option<Filter>,

@@ -57,13 +57,10 @@ impl std::fmt::Debug for Key {
 
 /// What the signature covers.
 pub struct Signed<'a> {
-    /// The method.
     pub method: &'a Method,
     /// The path as it is on the wire.
     pub path: &'a str,
-    /// The parameters.
     pub query: &'a Query,
-    /// The headers.
     pub headers: &'a HeaderMap,
 }
 

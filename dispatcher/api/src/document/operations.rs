@@ -22,9 +22,7 @@ pub enum Gives {
     One(&'static str),
     /// A page of things of this shape.
     Page(&'static str),
-    /// Bytes.
     Bytes,
-    /// Plain text.
     Text,
 }
 
@@ -39,7 +37,6 @@ pub struct Operation {
     pub status: u16,
     /// The shape of its body; with `!` it must be there.
     pub takes: Option<&'static str>,
-    /// Its answer.
     pub gives: Gives,
     /// How far it goes.
     pub extent: Extent,

@@ -16,9 +16,7 @@ use crate::{
 
 /// A directory of a node; paths below it are what clients name.
 pub struct Place {
-    /// The pool.
     pub pool: PoolId,
-    /// The node.
     pub node: NodeId,
     /// From the node's root; empty for the root itself.
     pub directory: String,

@@ -41,7 +41,6 @@ pub struct SqliteReader {
 /// How large the store's files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// The database.
     pub database_bytes: u64,
     /// Pages in it that are free to be used again.
     pub free_bytes: u64,
