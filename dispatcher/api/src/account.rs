@@ -1,7 +1,7 @@
 //! Operations on the account as a whole: node counts, and lists that are truthfully empty.
 
-use contract::state::NodeState;
-use model::refusal::Refusal;
+use contract::{ids::PoolId, state::NodeState};
+use model::{node::NodeActivity, refusal::Refusal};
 use serde::Serialize;
 use store::{read::Page, rows::NodeRow};
 
@@ -80,12 +80,12 @@ impl StateCounts {
 
 impl ApiState {
     /// All nodes of a pool, read page by page.
-    pub async fn all_nodes(&self, pool: &contract::ids::PoolId) -> Result<Vec<NodeRow>, Refusal> {
+    pub async fn all_nodes(&self, pool: &PoolId, active: &[NodeActivity]) -> Result<Vec<NodeRow>, Refusal> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
             let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: None };
-            let rows = self.read.nodes(pool, page).await.map_err(store_failed)?;
+            let rows = self.read.nodes(pool, page, active).await.map_err(store_failed)?;
             let is_last = rows.len() < ROWS_MAX;
             after = rows.last().map(|row| row.id.to_string());
             all.extend(rows);
@@ -112,9 +112,9 @@ pub async fn node_counts(api: &ApiState, call: &Call) -> Result<Answer, Refusal>
         Some(page) => api.read.pools(page).await.map_err(store_failed)?,
     };
     let mut counted = Vec::with_capacity(pools.len());
-    api.see_nodes(pools.iter().map(|pool| pool.id.clone()).collect()).await;
+    let active = api.engine.node_activity(pools.iter().map(|pool| pool.id.clone()).collect()).await;
     for pool in pools {
-        let nodes = api.all_nodes(&pool.id).await?;
+        let nodes = api.all_nodes(&pool.id, active.get(&pool.id).map_or(&[], Vec::as_slice)).await?;
         counted.push((pool, nodes));
     }
     let lacks = call.version.lacks("NodeCounts");

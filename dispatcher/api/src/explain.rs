@@ -70,8 +70,7 @@ async fn work(api: &ApiState, pool: &PoolId) -> Result<(Counts, Counts), Refusal
 /// The whole view.
 pub async fn pool(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = api.pool(&call.pool()?).await?;
-    api.see_nodes(vec![row.id.clone()]).await;
-    let nodes = api.all_nodes(&row.id).await?;
+    let nodes = api.all_nodes(&row.id, &api.activity(&row.id).await).await?;
     let (tasks, slots) = work(api, &row.id).await?;
     let view = PoolView {
         id: row.id.as_str(),

@@ -22,6 +22,9 @@ impl World {
                 let _ = reply.send(figures.clone());
             }
         }
+        for (pools, reply) in std::mem::take(&mut self.reading) {
+            let _ = reply.send(self.node_activity(pools));
+        }
     }
 
     pub(super) fn take_outputs(&mut self) -> Vec<Output> {
@@ -45,6 +48,7 @@ impl World {
         self.used.clear();
         self.tally.forget();
         self.measuring.clear();
+        self.reading.clear();
         self.half_done = None;
     }
 

@@ -105,8 +105,6 @@ pub enum Command {
         /// What happens to running tasks.
         option: DeallocationOption,
     },
-    /// Writes the changes of nodes that wait in memory for the next flush, before a client reads them.
-    WriteNodes(Vec<PoolId>),
     CreateJob(Box<NewJob>),
     /// Stops running the job's tasks until it is enabled.
     DisableJob(JobId, DisableOption, Condition),

@@ -28,6 +28,7 @@ mod message;
 mod messages;
 pub mod messaging;
 mod metering;
+mod node_activity;
 mod node_faults;
 mod node_life;
 mod pool_changes;
@@ -56,7 +57,7 @@ use contract::{clock::Clock, ids::PoolId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use figures::{Figures, PoolFigures};
-pub use messages::{Input, Output, ReplyTo, Settled, TaskPublish};
+pub use messages::{Activity, Input, Output, ReplyTo, Settled, TaskPublish};
 pub use task_changes::shown_constraints;
 pub use world::Identity;
 
@@ -81,6 +82,8 @@ const INPUTS_MAX: usize = 4_096;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long the metrics page waits for figures.
 const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a reader of nodes waits for what the rows do not show yet.
+const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Output batches in the queue at most; publishes beyond that are repeated from the outbox.
 const OUTPUTS_MAX: usize = 1_024;
 
@@ -171,6 +174,22 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.inputs.try_send(Input::Measure(reply)).ok()?;
         tokio::time::timeout(FIGURES_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// What the rows of these pools' nodes do not show yet; empty when the engine is busy or the store refuses
+    /// transactions, as the rows are hardly older than a second.
+    pub async fn node_activity(&self, pools: Vec<PoolId>) -> Activity {
+        let (reply, answer) = oneshot::channel();
+        if self.inputs.try_send(Input::NodeActivity(pools, reply)).is_err() {
+            return Activity::default();
+        }
+        match tokio::time::timeout(ACTIVITY_TIMEOUT, answer).await {
+            Ok(Ok(activity)) => activity,
+            _ => {
+                tracing::debug!("nodes are shown as they were last written: the engine is busy, or the store refuses transactions");
+                Activity::default()
+            }
+        }
     }
 
     /// Why additions are refused at present.

@@ -7,7 +7,7 @@ use contract::{
     ids::{AttemptKey, PoolId},
     message::{Control, EventBatch, Heartbeat, HeartbeatReply, ReplyMessage, RequestKind, TaskMessage},
 };
-use model::refusal::Refusal;
+use model::{node::NodeActivity, refusal::Refusal};
 use store::errands::{Errand, Place};
 use tokio::sync::oneshot;
 
@@ -24,6 +24,9 @@ pub struct ReplyTo {
     /// The asker's id of its question, sent back with the answer.
     pub correlation_id: Option<String>,
 }
+
+/// By pool, the nodes whose rows are behind.
+pub type Activity = HashMap<PoolId, Vec<NodeActivity>>;
 
 /// An input of the engine.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub enum Input {
     },
     /// Asks for the present totals; answered after the commit.
     Measure(oneshot::Sender<Figures>),
+    /// Asks for what the rows of these pools' nodes do not show yet; answered after the commit.
+    NodeActivity(Vec<PoolId>, oneshot::Sender<Activity>),
     /// Ends the thread after this batch.
     Stop,
 }

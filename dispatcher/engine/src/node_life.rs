@@ -48,16 +48,6 @@ impl World {
         Ok(Done::Changed { version, at: now })
     }
 
-    /// What would be written a moment later is written with this command.
-    pub(super) fn write_nodes(&mut self, pools: &[PoolId], now: Timestamp) -> Done {
-        for pool in pools {
-            if let Some(entry) = self.pools.get_mut(pool) {
-                entry.dirty_nodes.append(&mut entry.stale_nodes);
-            }
-        }
-        Done::Changed { version: self.version, at: now }
-    }
-
     /// Begins an action on a node.
     pub(super) fn act_on_node(
         &mut self,

@@ -57,7 +57,6 @@ impl World {
             }
             Command::SwitchScheduling { pool, node, enabled, option } => self.switch_scheduling(&pool, &node, enabled, option, now),
             Command::ActOnNode { pool, node, kind, option } => self.act_on_node(&pool, &node, kind, option, now),
-            Command::WriteNodes(pools) => Ok(self.write_nodes(&pools, now)),
             Command::CreateJob(job) => self.create_job(*job, now),
             Command::DisableJob(job, option, condition) => self.disable_job(&job, option, &condition, now),
             Command::EnableJob(job, condition) => self.enable_job(&job, &condition, now),

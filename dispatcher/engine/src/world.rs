@@ -25,7 +25,7 @@ use crate::{
     decided::Decided,
     errands_in_hand::Errands,
     figures::Figures,
-    messages::{Input, Output, TaskPublish},
+    messages::{Activity, Input, Output, TaskPublish},
     metering::Meter,
     node_faults::forget_pause,
     shortage::Shortage,
@@ -189,6 +189,8 @@ pub struct World {
     pub(super) tally: Tally,
     /// Requests for figures, answered after the commit.
     pub(super) measuring: Vec<oneshot::Sender<Figures>>,
+    /// Readers of nodes, answered after the commit.
+    pub(super) reading: Vec<(Vec<PoolId>, oneshot::Sender<Activity>)>,
 }
 
 impl World {
@@ -227,6 +229,7 @@ impl World {
             forced: HashSet::new(),
             tally: Tally::new(),
             measuring: Vec::new(),
+            reading: Vec::new(),
         };
         world.reload(now)?;
         Ok(world)
@@ -370,6 +373,10 @@ impl World {
             Input::Tick { events_behind, depths } => self.on_tick(events_behind, &depths, now),
             Input::Measure(reply) => {
                 self.measuring.push(reply);
+                Ok(())
+            }
+            Input::NodeActivity(pools, reply) => {
+                self.reading.push((pools, reply));
                 Ok(())
             }
             Input::Stop => Ok(()),

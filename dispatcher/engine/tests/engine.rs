@@ -14,6 +14,8 @@ mod faulty;
 mod half_done;
 #[path = "engine/jobs.rs"]
 mod jobs;
+#[path = "engine/node_activity.rs"]
+mod node_activity;
 #[path = "engine/node_faults.rs"]
 mod node_faults;
 #[path = "engine/refusals.rs"]

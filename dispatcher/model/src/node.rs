@@ -1,11 +1,25 @@
-//! Actions on a node other than running tasks: reboot, reimage, deallocate, start.
+//! Actions on a node other than running tasks (reboot, reimage, deallocate, start), and its facts that tasks change.
 
 use contract::{
-    ids::Epoch,
+    ids::{Epoch, NodeId, TaskUid},
     message::NodeOrder,
     state::{DeallocationOption, NodeState},
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+/// Facts of a node that change with every task. The engine writes them to the node's row only now and then; readers get
+/// them from the engine meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeActivity {
+    pub id: NodeId,
+    pub state: NodeState,
+    pub state_at: Timestamp,
+    pub tasks_run: u64,
+    pub tasks_succeeded: u64,
+    /// The last tasks, newest last.
+    pub recent: Vec<TaskUid>,
+}
 
 /// An action that a client can request for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use model::{
     application::ApplicationRow,
     health::Unreadable,
     job_tasks::JobOnNodeRow,
+    node::NodeActivity,
     schedule::ScheduleRow,
     usage::{Sums, UsageRow},
 };
@@ -89,10 +90,10 @@ pub trait Read: Send + Sync {
     async fn pool(&self, pool: &PoolId) -> Result<Option<PoolRow>, StoreError>;
     /// A page of pools.
     async fn pools(&self, page: Page) -> Result<Vec<PoolRow>, StoreError>;
-    /// One node.
-    async fn node(&self, pool: &PoolId, node: &NodeId) -> Result<Option<NodeRow>, StoreError>;
-    /// A page of a pool's nodes.
-    async fn nodes(&self, pool: &PoolId, page: Page) -> Result<Vec<NodeRow>, StoreError>;
+    /// One node. Where `active` is newer than the row, it is shown instead.
+    async fn node(&self, pool: &PoolId, node: &NodeId, active: &[NodeActivity]) -> Result<Option<NodeRow>, StoreError>;
+    /// A page of a pool's nodes. Where `active` is newer than a row, it is shown and filtered by instead.
+    async fn nodes(&self, pool: &PoolId, page: Page, active: &[NodeActivity]) -> Result<Vec<NodeRow>, StoreError>;
     /// One job.
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
     /// A page of jobs.

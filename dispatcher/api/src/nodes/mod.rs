@@ -5,15 +5,14 @@ pub mod files;
 pub mod place;
 pub mod start_task;
 
-use std::time::Duration;
-
 use contract::ids::{JobId, NodeId, PoolId};
-use engine::command::Command;
-use model::refusal::{Code, Refusal};
+use model::{
+    node::NodeActivity,
+    refusal::{Code, Refusal},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::rows::{NodeRow, PoolRow, TaskRow};
-use tokio::time::timeout;
 
 use crate::{
     answer::{Answer, Fields, Iso, NameValue, Text, details},
@@ -26,9 +25,6 @@ use crate::{
     state::ApiState,
     tasks,
 };
-
-/// A reader waits no longer for what nodes did last.
-const SIGHT_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -164,22 +160,21 @@ fn machine(document: &str) -> Machine {
 }
 
 impl ApiState {
-    /// A node's row; says whether the pool or the node is missing.
+    /// A node's row, hardly older than a second; the error says whether the pool or the node is missing.
     pub async fn node(&self, pool: &PoolId, node: &NodeId) -> Result<NodeRow, Refusal> {
-        match self.read.node(pool, node).await.map_err(store_failed)? {
+        self.active_node(pool, node, &[]).await
+    }
+
+    async fn active_node(&self, pool: &PoolId, node: &NodeId, active: &[NodeActivity]) -> Result<NodeRow, Refusal> {
+        match self.read.node(pool, node, active).await.map_err(store_failed)? {
             Some(row) => Ok(row),
             None => self.pool(pool).await.and_then(|_| Err(not_found(Code::NodeNotFound, node))),
         }
     }
 
-    /// Lets the nodes of pools be read as they are in this moment.
-    pub async fn see_nodes(&self, pools: Vec<PoolId>) {
-        // A busy engine keeps no reader: what was written last is a second old.
-        match timeout(SIGHT_MAX, self.change(Command::WriteNodes(pools))).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(refusal)) => tracing::debug!(code = refusal.code.as_str(), "nodes are read as they were written last"),
-            Err(_) => tracing::debug!("nodes are read as they were written last: the engine is busy"),
-        }
+    /// What the rows of a pool's nodes do not show yet.
+    pub async fn activity(&self, pool: &PoolId) -> Vec<NodeActivity> {
+        self.engine.node_activity(vec![pool.clone()]).await.remove(pool).unwrap_or_default()
     }
 
     /// The last tasks of a node, when they are asked for.
@@ -195,8 +190,8 @@ impl ApiState {
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let found = async {
         let pool = api.pool(&call.pool()?).await?;
-        api.see_nodes(vec![pool.id.clone()]).await;
-        let row = api.node(&pool.id, &call.node()?).await?;
+        let active = api.activity(&pool.id).await;
+        let row = api.active_node(&pool.id, &call.node()?, &active).await?;
         Ok((Place::of(call, &pool), row))
     };
     resource::get(api, call, found).await
@@ -206,8 +201,8 @@ pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let filter = compile(call, NodeRow::SHAPE)?;
     let pool = api.pool(&call.pool()?).await?;
-    api.see_nodes(vec![pool.id.clone()]).await;
-    resource::list(api, call, filter, Place::of(call, &pool), |page| api.read.nodes(&pool.id, page)).await
+    let active = api.activity(&pool.id).await;
+    resource::list(api, call, filter, Place::of(call, &pool), |page| api.read.nodes(&pool.id, page, &active)).await
 }
 
 /// Nodes have no extensions.

@@ -39,7 +39,7 @@ fn rig(folder: &Path) -> (Rig, Faults) {
 fn number(command: &Command) -> Option<u32> {
     use Command::*;
     Some(match command {
-        WriteNodes(_) | ForceJob(_) | ForceSchedule(_) | ExpireStreams(_) => return None,
+        ForceJob(_) | ForceSchedule(_) | ExpireStreams(_) => return None,
         CreatePool(_) => 0,
         DeletePool(..) => 1,
         ResizePool { .. } => 2,

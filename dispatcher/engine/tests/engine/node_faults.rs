@@ -15,7 +15,7 @@ use crate::{Rig, finished, node, plain, pool};
 const PAUSED: &str = "NodePausedAfterFaults";
 
 async fn row(rig: &Rig) -> NodeRow {
-    rig.read.node(&pool(), &node()).await.unwrap().unwrap()
+    rig.read.node(&pool(), &node(), &[]).await.unwrap().unwrap()
 }
 
 async fn paused(rig: &Rig) -> Vec<String> {

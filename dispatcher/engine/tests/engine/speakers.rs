@@ -124,11 +124,11 @@ async fn what_a_node_reports_is_known_by_its_heartbeats_too() {
     let end = StartTaskEnd { started_at: at, ended_at: at, outcome: Outcome::Exit { code: 3 }, retries: 0, retried_at: None };
     let failed = NodeReport { start_task: Some(end.clone()), ..report(2, NodeState::StartTaskFailed) };
     rig.heartbeat(epoch, &[], Some(failed)).await;
-    let row = rig.read.node(&pool(), &node()).await.unwrap().unwrap();
+    let row = rig.read.node(&pool(), &node(), &[]).await.unwrap().unwrap();
     assert_eq!((row.state, row.start_task), (NodeState::StartTaskFailed, Some(end)));
     rig.heartbeat(epoch, &[], Some(NodeReport { fault: Some(fault.clone()), ..report(3, NodeState::Unusable) })).await;
     rig.heartbeat(epoch, &[], Some(report(2, NodeState::Idle))).await;
-    let row = rig.read.node(&pool(), &node()).await.unwrap().unwrap();
+    let row = rig.read.node(&pool(), &node(), &[]).await.unwrap().unwrap();
     assert_eq!((row.state, row.faults), (NodeState::Unusable, vec![fault]), "an older report changes nothing");
     rig.close().await;
 }

@@ -7,8 +7,9 @@ use contract::{
     outcome::Stream,
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
-use model::{application::ApplicationRow, schedule::ScheduleRow};
-use rusqlite::{Connection, Row};
+use model::{application::ApplicationRow, node::NodeActivity, schedule::ScheduleRow};
+use rusqlite::{Connection, Row, types::Value as Bound};
+use serde_json::{Value, json};
 
 use crate::{
     StoreError,
@@ -35,10 +36,21 @@ SELECT id, document, version, state, state_at, allocation, allocation_at, target
 FROM pools WHERE 1"
 );
 
+/// Nodes of a pool. The first parameter is the [`activity`] that the rows do not show yet: it replaces what is older.
 const NODES: &str = "
-SELECT pool, id, state, state_at, scheduling, address, allocated_at, booted_at, is_dedicated, tasks_run, tasks_succeeded,
-    start_task, faults, agent_version, recent, booted_with
-FROM nodes WHERE pool = ?";
+WITH active AS MATERIALIZED (
+    SELECT value ->> '$.id' AS node, value ->> '$.state' AS state, value ->> '$.state_at' AS state_at, value ->> '$.tasks_run' AS tasks_run,
+        value ->> '$.tasks_succeeded' AS tasks_succeeded, value -> '$.recent' AS recent
+    FROM json_each(?)
+)
+SELECT * FROM (
+    SELECT pool, id, COALESCE(a.state, n.state) AS state, COALESCE(a.state_at, n.state_at) AS state_at, scheduling, address, allocated_at,
+        booted_at, is_dedicated, COALESCE(a.tasks_run, n.tasks_run) AS tasks_run,
+        COALESCE(a.tasks_succeeded, n.tasks_succeeded) AS tasks_succeeded, start_task, faults, agent_version,
+        COALESCE(a.recent, n.recent) AS recent, booted_with
+    FROM nodes n LEFT JOIN active a ON n.id = a.node AND a.state_at >= n.state_at AND a.tasks_run >= n.tasks_run
+    WHERE pool = ?
+) WHERE 1";
 
 /// Runs and slots by node; only what is alive is looked at.
 const LOAD: &str = "
@@ -70,17 +82,32 @@ pub(super) fn pools(connection: &Connection, wanted: Page) -> Result<Vec<PoolRow
     page(connection, (POOLS, List::Pools), None, wanted, pool_row)
 }
 
-/// One node.
-pub(super) fn node(connection: &Connection, pool: &PoolId, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {
-    let scope = Some(pool.as_str().to_owned().into());
+/// Activity as the first parameter of [`NODES`].
+fn activity(nodes: &[NodeActivity]) -> Bound {
+    let nodes = nodes.iter().map(|node| {
+        json!({
+            "id": node.id,
+            "state": node.state.as_str(),
+            "state_at": node.state_at,
+            "tasks_run": node.tasks_run,
+            "tasks_succeeded": node.tasks_succeeded,
+            "recent": node.recent,
+        })
+    });
+    Value::from_iter(nodes).to_string().into()
+}
+
+/// One node, with the activity that its row does not show yet.
+pub(super) fn node(connection: &Connection, pool: &PoolId, id: &NodeId, active: &[NodeActivity]) -> Result<Option<NodeRow>, StoreError> {
+    let scope = [activity(active), pool.as_str().to_owned().into()];
     let mut nodes: Vec<NodeRow> = one(connection, NODES, scope, id.as_str(), node_row)?.into_iter().collect();
     add_load(connection, pool, &mut nodes)?;
     Ok(nodes.pop())
 }
 
-/// A page of a pool's nodes.
-pub(super) fn nodes(connection: &Connection, pool: &PoolId, wanted: Page) -> Result<Vec<NodeRow>, StoreError> {
-    let scope = Some(pool.as_str().to_owned().into());
+/// A page of a pool's nodes, with the activity that their rows do not show yet.
+pub(super) fn nodes(connection: &Connection, pool: &PoolId, wanted: Page, active: &[NodeActivity]) -> Result<Vec<NodeRow>, StoreError> {
+    let scope = [activity(active), pool.as_str().to_owned().into()];
     let mut nodes = page(connection, (NODES, List::Nodes), scope, wanted, node_row)?;
     add_load(connection, pool, &mut nodes)?;
     Ok(nodes)

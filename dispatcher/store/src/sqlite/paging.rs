@@ -18,7 +18,7 @@ pub(super) type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
 pub(super) fn one<T>(
     connection: &Connection,
     select: &str,
-    scope: Option<Bound>,
+    scope: impl IntoIterator<Item = Bound>,
     id: &str,
     shape: Shape<T>,
 ) -> Result<Option<T>, StoreError> {
@@ -35,7 +35,7 @@ pub(super) fn one<T>(
 pub(super) fn page<T>(
     connection: &Connection,
     (select, list): (&str, List),
-    scope: Option<Bound>,
+    scope: impl IntoIterator<Item = Bound>,
     page: Page,
     shape: Shape<T>,
 ) -> Result<Vec<T>, StoreError> {

@@ -14,6 +14,7 @@ use deadpool::{
 use model::{
     application::ApplicationRow,
     job_tasks::JobOnNodeRow,
+    node::NodeActivity,
     schedule::ScheduleRow,
     usage::{Sums, UsageRow},
 };
@@ -135,14 +136,14 @@ impl Read for SqliteReader {
         self.read(move |connection| pages::pools(connection, page)).await
     }
 
-    async fn node(&self, pool: &PoolId, node: &NodeId) -> Result<Option<NodeRow>, StoreError> {
-        let (pool, node) = (pool.clone(), node.clone());
-        self.read(move |connection| pages::node(connection, &pool, &node)).await
+    async fn node(&self, pool: &PoolId, node: &NodeId, active: &[NodeActivity]) -> Result<Option<NodeRow>, StoreError> {
+        let (pool, node, active) = (pool.clone(), node.clone(), active.to_vec());
+        self.read(move |connection| pages::node(connection, &pool, &node, &active)).await
     }
 
-    async fn nodes(&self, pool: &PoolId, page: Page) -> Result<Vec<NodeRow>, StoreError> {
-        let pool = pool.clone();
-        self.read(move |connection| pages::nodes(connection, &pool, page)).await
+    async fn nodes(&self, pool: &PoolId, page: Page, active: &[NodeActivity]) -> Result<Vec<NodeRow>, StoreError> {
+        let (pool, active) = (pool.clone(), active.to_vec());
+        self.read(move |connection| pages::nodes(connection, &pool, page, &active)).await
     }
 
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError> {

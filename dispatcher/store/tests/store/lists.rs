@@ -1,6 +1,10 @@
 //! Pages and filters.
 
-use contract::state::{AllocationState, JobState, NodeState};
+use contract::{
+    ids::TaskUid,
+    state::{AllocationState, JobState, NodeState},
+};
+use model::node::NodeActivity;
 use store::{
     filter::{Field, Filter, Operator, Value},
     read::{Detail, Page},
@@ -68,7 +72,7 @@ pub fn lists_of_unknown_jobs_are_nothing(place: &dyn Place) {
     assert!(wait(bench.read.tasks(&id("none"), first(10), Detail::WHOLE)).unwrap().is_none());
     assert!(wait(bench.read.task(&id("none"), &id("t"))).unwrap().is_none());
     assert_eq!(wait(bench.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().map(|page| page.rows), Some(Vec::new()));
-    assert!(wait(bench.read.nodes(&id("none"), first(10))).unwrap().is_empty());
+    assert!(wait(bench.read.nodes(&id("none"), first(10), &[])).unwrap().is_empty());
     assert!(wait(bench.read.pool(&id("none"))).unwrap().is_none());
     assert!(wait(bench.read.job(&id("none"))).unwrap().is_none());
 }
@@ -210,7 +214,7 @@ pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
     assert_eq!(pools(number(Field::AllocationAt, Lt, 50)), ["calm"]);
     assert_eq!(pools(text(Field::State, Eq, "ACTIVE")).len(), 2);
     let nodes = |filter| {
-        let rows = wait(bench.read.nodes(&id("CALM"), only(filter))).unwrap();
+        let rows = wait(bench.read.nodes(&id("CALM"), only(filter), &[])).unwrap();
         rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(nodes(text(Field::State, Ne, "creating")), ["up"]);
@@ -224,6 +228,46 @@ pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
     assert_eq!(jobs(number(Field::EndedAt, Ge, 900)), ["done"]);
     assert_eq!(jobs(text(Field::State, Eq, "Active")), ["job"]);
     assert_eq!(jobs(Filter::StartsWith(Field::Id, "D".to_owned())), ["done"]);
+}
+
+pub fn nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows(place: &dyn Place) {
+    let mut bench = Bench::new(place);
+    bench.write(|store| {
+        store.put_pool(&pool("p"), Some("{}"))?;
+        for name in ["a", "b", "c"] {
+            let (state, state_at) = (NodeState::Idle, at(50));
+            store.put_node(
+                &id("p"),
+                &NodeRecord { state, state_at, tasks_run: 7, tasks_succeeded: 6, recent: vec![TaskUid(1)], ..node(name) },
+            )?;
+        }
+        Ok(())
+    });
+    let active = |name: &str, state_at, tasks_run| NodeActivity {
+        id: id(name),
+        state: NodeState::Running,
+        state_at: at(state_at),
+        tasks_run,
+        tasks_succeeded: 7,
+        recent: vec![TaskUid(1), TaskUid(2)],
+    };
+    let activity = [active("A", 60, 8), active("b", 49, 8), active("c", 60, 6), active("gone", 60, 8)];
+    let row = wait(bench.read.node(&id("p"), &id("a"), &activity)).unwrap().unwrap();
+    assert_eq!((row.state, row.state_at, row.tasks_run, row.tasks_succeeded), (NodeState::Running, at(60), 8, 7));
+    assert_eq!(row.recent, [TaskUid(1), TaskUid(2)]);
+    for older in ["b", "c"] {
+        let row = wait(bench.read.node(&id("p"), &id(older), &activity)).unwrap().unwrap();
+        assert_eq!((row.state, row.tasks_run, row.recent.len()), (NodeState::Idle, 7, 1), "{older}'s row is newer");
+    }
+    let listed = |state: &str, active: &[NodeActivity]| {
+        let rows = wait(bench.read.nodes(&id("P"), only(text(Field::State, Operator::Eq, state)), active)).unwrap();
+        rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("running", &activity), ["a"]);
+    assert_eq!(listed("idle", &activity), ["b", "c"]);
+    assert_eq!(listed("idle", &[]), ["a", "b", "c"]);
+    let page = wait(bench.read.nodes(&id("p"), Page { after: Some("A".to_owned()), rows_max: 1, filter: None }, &activity)).unwrap();
+    assert_eq!(page.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
 pub fn filters_and_pages_work_together(place: &dyn Place) {

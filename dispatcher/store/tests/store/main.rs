@@ -101,6 +101,7 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         filters_combine
         prefixes_ignore_case_and_know_no_wildcards
         hostile_text_in_filters_is_only_text
+        nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows
         pools_nodes_and_jobs_are_filtered_by_their_fields
         filters_and_pages_work_together
     }

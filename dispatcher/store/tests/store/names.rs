@@ -16,7 +16,7 @@ pub fn names_keep_their_case_and_compare_without_it(place: &dyn Place) {
     let uid = bench.add("Task-1");
     assert_eq!(wait(bench.read.pool(&id("pool-a"))).unwrap().unwrap().id.as_str(), "Pool-A");
     assert_eq!(wait(bench.read.pools(first(10))).unwrap().len(), 1);
-    assert_eq!(wait(bench.read.nodes(&id("pool-a"), first(10))).unwrap().len(), 1);
+    assert_eq!(wait(bench.read.nodes(&id("pool-a"), first(10), &[])).unwrap().len(), 1);
     assert_eq!(wait(bench.read.job(&id("JOB"))).unwrap().unwrap().id.as_str(), "job");
     let row = wait(bench.read.task(&id("JoB"), &id("TASK-1"))).unwrap().unwrap();
     assert_eq!((row.uid, row.id.as_str()), (uid, "Task-1"));
@@ -70,11 +70,11 @@ pub fn deleting_a_pool_takes_its_nodes(place: &dyn Place) {
         store.put_node(&id("b"), &node("n1"))
     });
     bench.write(|store| store.delete_node(&id("A"), &id("N2")));
-    assert!(wait(bench.read.node(&id("a"), &id("n2"))).unwrap().is_none());
+    assert!(wait(bench.read.node(&id("a"), &id("n2"), &[])).unwrap().is_none());
     bench.write(|store| store.delete_pool(&id("A")));
     assert!(wait(bench.read.pool(&id("a"))).unwrap().is_none());
-    assert!(wait(bench.read.nodes(&id("a"), first(10))).unwrap().is_empty());
-    assert_eq!(wait(bench.read.nodes(&id("b"), first(10))).unwrap().len(), 1);
+    assert!(wait(bench.read.nodes(&id("a"), first(10), &[])).unwrap().is_empty());
+    assert_eq!(wait(bench.read.nodes(&id("b"), first(10), &[])).unwrap().len(), 1);
 }
 
 pub fn documents_stay_when_not_given(place: &dyn Place) {

@@ -94,7 +94,7 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
     });
     let loaded = bench.store.load().unwrap();
     assert_eq!(loaded.pools, [(pool("p"), vec![plain, record.clone()])]);
-    let row = wait(bench.read.node(&id("P"), &id("N1"))).unwrap().unwrap();
+    let row = wait(bench.read.node(&id("P"), &id("N1"), &[])).unwrap().unwrap();
     assert_eq!((row.pool.as_str(), row.id.as_str(), row.state, row.scheduling), ("p", "n1", record.state, record.scheduling));
     assert_eq!((row.address, row.booted_at, row.is_dedicated), (record.address, record.booted_at, false));
     assert_eq!((row.tasks_run, row.tasks_succeeded, row.running_tasks, row.running_slots), (7, 8, 0, 0));
@@ -230,12 +230,12 @@ pub fn a_node_shows_the_runs_it_holds(place: &dyn Place) {
         store.start(record.uid, RunId(1), &id("n"), Epoch(1), at(6), 21)
     });
     let shown = |pool: &str, node: &str| {
-        let row = wait(bench.read.node(&id(pool), &id(node))).unwrap().unwrap();
+        let row = wait(bench.read.node(&id(pool), &id(node), &[])).unwrap().unwrap();
         (row.running_tasks, row.running_slots)
     };
     assert_eq!(shown("pool", "n"), (2, 5));
     assert_eq!(shown("pool", "idle"), (0, 0));
     assert_eq!(shown("other", "n"), (1, 1));
-    let page = wait(bench.read.nodes(&id("pool"), first(10))).unwrap();
+    let page = wait(bench.read.nodes(&id("pool"), first(10), &[])).unwrap();
     assert_eq!(page.iter().map(|node| (node.id.as_str(), node.running_slots)).collect::<Vec<_>>(), [("idle", 0), ("n", 5)]);
 }
