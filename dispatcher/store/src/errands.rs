@@ -1,41 +1,43 @@
-//! What must happen outside after a commit, however often the dispatcher starts in between: a row until it is done.
+//! Errands: work outside the store that must happen after a commit. Each is a row until it is done, however often the
+//! dispatcher restarts.
 
 use contract::ids::{JobId, JobUid, PoolId, TaskId, TaskUid};
 use serde::{Deserialize, Serialize};
 
-/// Where an errand is run; one place that does not answer holds up no other.
+/// The system that an errand is for. When one does not answer, the errands of the other go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     Broker,
-    /// Our own bucket.
+    /// Piecework's own bucket.
     Bucket,
 }
 
-/// One of them; running it twice does no harm.
+/// An errand. Running it twice does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Errand {
-    /// Delete the queues of a pool that is gone.
+    /// Deletes the queues of a pool that is gone.
     Undeclare { pool: PoolId },
-    /// Tell a pool's agents that the folders of a task, or of a whole job, are of no use any more.
+    /// Tells a pool's agents to delete the folders of a task, or of a whole job.
     Forget {
         pool: PoolId,
         job: JobId,
-        /// The task; all of the job's without it.
+        /// The task; `None` means all tasks of the job.
         task: Option<TaskId>,
-        /// The last task that is meant; rows of earlier builds have none.
+        /// The number of the last task that is meant, so that a later task of the same name is kept. `None` in rows of
+        /// earlier builds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<TaskUid>,
-        /// The job's number; rows of earlier builds have none.
+        /// The job's number, for the same reason. `None` in rows of earlier builds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job_uid: Option<JobUid>,
     },
-    /// Delete blobs from our own bucket.
+    /// Deletes blobs from Piecework's own bucket.
     Discard { keys: Vec<String> },
 }
 
 impl Errand {
-    /// Where it is run.
+    /// The system that it is for.
     pub fn place(&self) -> Place {
         match self {
             Errand::Undeclare { .. } | Errand::Forget { .. } => Place::Broker,

@@ -1,19 +1,19 @@
-//! Conditions on lists, independent of the text they came from and of the database they run on.
+//! Conditions on lists, independent of OData and of the database.
 
-/// A condition; fields are column names from a white list, values are always bound.
+/// A condition. Fields are column names from a fixed list, and values are always bound as parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// All of them.
+    /// All of them hold.
     And(Vec<Filter>),
-    /// Any of them.
+    /// At least one of them holds.
     Or(Vec<Filter>),
-    /// A comparison; a missing value passes none but `Ne`.
+    /// A comparison. A missing value passes `Ne` only.
     Compare(Field, Operator, Value),
-    /// A prefix, compared without case.
+    /// The field begins with the text, compared without case.
     StartsWith(Field, String),
 }
 
-/// What can be compared: columns that exist in the list's table.
+/// A field that can be compared; each list has some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     Id,
@@ -33,34 +33,34 @@ pub enum Field {
     /// The pool of a job.
     Pool,
     VmSize,
-    /// 1 when nodes may talk to each other.
+    /// 1 when nodes of the pool may communicate with each other.
     InterNode,
-    /// 1 for pools that follow a formula.
+    /// 1 for pools with an autoscale formula.
     Scales,
-    /// Of a job schedule.
+    /// Start of a job schedule.
     NotUntil,
     NotAfter,
-    /// Of a node's start task.
+    /// State of a node's start task.
     StartState,
-    /// Of a job's preparation on a node, which is named by `Id` and `Pool`.
+    /// A part of a job's preparation on a node. In that list `Id` and `Pool` name the node.
     Preparation(JobTaskPart),
-    /// Of its release there.
+    /// A part of a job's release on a node.
     Release(JobTaskPart),
 }
 
-/// What can be compared of a preparation or release.
+/// A part of a preparation or release that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobTaskPart {
     State,
     StartedAt,
     EndedAt,
-    /// Of a command that exited.
+    /// Exit code of a command that exited.
     ExitCode,
     /// 1 for success, 0 for failure.
     HasSucceeded,
 }
 
-/// How values are compared.
+/// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operator {
     Eq,
@@ -71,11 +71,11 @@ pub enum Operator {
     Le,
 }
 
-/// What a field is compared with.
+/// The value that a field is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Text, compared without case; states in their wire spelling.
+    /// Text, compared without case. States have their wire spelling.
     Text(String),
-    /// A number; times in milliseconds since 1970.
+    /// A number; times are milliseconds since 1970.
     Number(i64),
 }

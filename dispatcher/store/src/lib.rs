@@ -1,8 +1,8 @@
-//! The store: rows are the truth, the broker only carries what may run now.
+//! The store. Its rows are the truth; the broker carries only what may run now.
 //!
-//! [`Store`] is the writing half, owned by the engine's one thread, which puts many changes into one
-//! transaction. [`read::Read`] is the reading half, used by API handlers. Both have SQLite behind them
-//! ([`sqlite`]); a second implementation must pass the same suite.
+//! [`Store`] is the writing half, owned by the engine's thread, which puts many changes into one transaction.
+//! [`read::Read`] is the reading half, used by API handlers. Both are implemented on SQLite ([`sqlite`]); a second
+//! implementation must pass the same test suite.
 
 pub mod errands;
 pub mod filter;
@@ -32,15 +32,15 @@ use crate::{
     records::{Buried, Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, Requeue, TaskHead},
 };
 
-/// Why the store could not do what was asked.
+/// An error of the store; messages name no database product.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database said no.
+    /// The database refused an operation.
     #[error("the database refused")]
     Database {
-        /// Whether it may take the same change another time.
+        /// Whether the same change may succeed later.
         may_pass: bool,
-        /// Why, in its own words.
+        /// The database's own error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -57,24 +57,24 @@ pub enum StoreError {
     /// The file was written by a newer build.
     #[error("the store has format {found}, this build reads {known}")]
     Format {
-        /// What the file says.
+        /// Format of the file.
         found: i64,
-        /// What this build knows.
+        /// Newest format that this build can read.
         known: i64,
     },
     /// Another process has the store open.
     #[error("the store {path} is in use by another process")]
     InUse { path: String },
-    /// No connection within the time allowed.
+    /// No connection became free in time.
     #[error("no database connection was free in time")]
     Busy,
-    /// A file of the store could not be used.
+    /// A file of the store cannot be used.
     #[error("cannot use {path}")]
     File { path: String, source: std::io::Error },
 }
 
 impl StoreError {
-    /// Whether the same change may be stored another time: the file was locked, the disk full, a device failed.
+    /// Whether the same change may succeed later: the file was locked, the disk was full, or a device failed.
     pub fn may_pass(&self) -> bool {
         match self {
             StoreError::Database { may_pass, .. } => *may_pass,
@@ -89,22 +89,23 @@ impl StoreError {
     }
 }
 
-/// The writing half. All calls between `begin` and `commit` are one transaction, durable when `commit` returns.
+/// The writing half of the store. The calls between `begin` and `commit` form one transaction, which is durable when
+/// `commit` returns.
 ///
-/// Counters are not its business: the engine keeps them and writes them with the job's record.
+/// The store does not maintain counters; the engine keeps them and writes them with the job's record.
 pub trait Store: Send {
-    /// Everything that is alive, and the numbers to go on with. Raises the boot number.
+    /// Loads everything that is alive, and the next unused numbers. Raises the boot number.
     fn load(&mut self) -> Result<Loaded, StoreError>;
-    /// Opens a transaction.
+    /// Begins a transaction.
     fn begin(&mut self) -> Result<(), StoreError>;
-    /// Makes it durable.
+    /// Commits the transaction durably.
     fn commit(&mut self) -> Result<(), StoreError>;
-    /// Forgets it.
+    /// Rolls the transaction back.
     fn rollback(&mut self) -> Result<(), StoreError>;
-    /// How many rows were changed since the store was opened, those of forgotten transactions included.
+    /// Number of rows changed since the store was opened, including changes that were rolled back.
     fn changes(&self) -> u64;
 
-    /// Inserts or replaces a pool; the document only when given.
+    /// Inserts or replaces a pool. `None` keeps the stored document.
     fn put_pool(&mut self, pool: &PoolRecord, document: Option<&str>) -> Result<(), StoreError>;
     /// A job's document.
     fn job_document(&mut self, job: JobUid) -> Result<Option<String>, StoreError>;
@@ -118,55 +119,57 @@ pub trait Store: Send {
     fn delete_node(&mut self, pool: &PoolId, node: &NodeId) -> Result<(), StoreError>;
     /// Adds core time to an interval of a pool.
     fn charge(&mut self, pool: &PoolId, charge: &Charge) -> Result<(), StoreError>;
-    /// Adds a run to what a task has used; by how much the task waited longer than known before.
+    /// Adds a run's usage to a task; returns the change of the time that the task is known to have waited.
     fn add_run(&mut self, task: TaskUid, work: &Work, started_at: Timestamp) -> Result<i64, StoreError>;
-    /// Adds to what a job has used.
+    /// Adds usage to a job's sums.
     fn add_to_job(&mut self, job: JobUid, share: &Share) -> Result<(), StoreError>;
-    /// Forgets usage in intervals that started before.
+    /// Deletes usage of intervals that started earlier.
     fn forget_usage(&mut self, before: Timestamp) -> Result<(), StoreError>;
-    /// Inserts or replaces a job; the document only when given.
+    /// Inserts or replaces a job. `None` keeps the stored document.
     fn put_job(&mut self, job: &JobRecord, document: Option<&str>) -> Result<(), StoreError>;
-    /// Removes a job whose other rows are gone.
+    /// Deletes a job whose other rows are gone.
     fn delete_job(&mut self, job: JobUid) -> Result<(), StoreError>;
-    /// Makes the row of a job that cannot be read readable, as far as its deletion needs it.
+    /// Overwrites what cannot be read in a job's row, as far as its deletion needs it.
     fn salvage_job(&mut self, job: &JobId, at: Timestamp, version: u64) -> Result<Option<JobRecord>, StoreError>;
     /// Inserts or replaces a job schedule.
     fn put_schedule(&mut self, schedule: &ScheduleRow) -> Result<(), StoreError>;
-    /// Removes a job schedule whose jobs are gone.
+    /// Deletes a job schedule whose jobs are gone.
     fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError>;
     /// Inserts or replaces an application with its packages.
     fn put_application(&mut self, application: &ApplicationRow) -> Result<(), StoreError>;
     /// Removes an application with its packages.
     fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError>;
-    /// Some jobs that a schedule made, ended ones too.
+    /// Some jobs that a schedule created, including completed ones.
     fn jobs_of_schedule(&mut self, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError>;
-    /// One job that is not alive any more (completed jobs are not loaded).
+    /// A job that is not loaded because it is completed.
     fn find_job(&mut self, job: &JobId) -> Result<Option<JobRecord>, StoreError>;
 
-    /// Adds a task, unless its name is taken; says whether it may run at once.
+    /// Adds a task unless its name is taken; returns whether it may run at once.
     fn insert_task(&mut self, job: JobUid, task: &NewTaskRecord<'_>) -> Result<Inserted, StoreError>;
-    /// One task's state by name.
+    /// A task's state, by name.
     fn task(&mut self, job: JobUid, task: &TaskId) -> Result<Option<TaskHead>, StoreError>;
-    /// One task's state by number.
+    /// A task's state, by number.
     fn task_by_uid(&mut self, uid: TaskUid) -> Result<Option<TaskHead>, StoreError>;
     /// The next tasks of a job that may run and are not released, lowest number first.
     fn next_ready(&mut self, job: JobUid, count: usize) -> Result<Vec<Candidate>, StoreError>;
-    /// Those of the next tasks of a job that cannot be read, after [`Store::next_ready`] met one.
+    /// The rows among the next tasks of a job that cannot be read; called after [`Store::next_ready`] met one.
     fn unreadable_ready(&mut self, job: JobUid, count: usize) -> Result<Vec<(TaskUid, Unreadable)>, StoreError>;
-    /// A task's number by name, however damaged its row is.
+    /// A task's number by name, even if the rest of its row cannot be read.
     fn number_of(&mut self, job: JobUid, task: &TaskId) -> Result<Option<TaskUid>, StoreError>;
-    /// Makes a task's row readable again, and completed with this end unless it is; what it was before. The job is
-    /// for a row that does not tell its own, where it is known.
+    /// Overwrites what cannot be read in a task's row and completes it with this end unless it was completed; returns
+    /// what it was before. `job` is used when the row's own job cannot be read.
     fn bury(&mut self, uid: TaskUid, job: Option<JobUid>, ending: &Ending, version: u64) -> Result<Option<Buried>, StoreError>;
-    /// One task as a candidate, whatever its state: for republishing and for answers.
+    /// A task as a candidate whatever its state, for republishing and for answers.
     fn candidate(&mut self, uid: TaskUid) -> Result<Option<Candidate>, StoreError>;
-    /// Hands an attempt to the broker: attempt and fence, and an outbox row.
+    /// Stores an attempt that is handed to the broker: its number, fence, and an outbox row.
     fn release(&mut self, uid: TaskUid, attempt: u32, fence: Fence, at: Timestamp) -> Result<(), StoreError>;
-    /// The broker has confirmed: the outbox row goes.
+    /// Deletes the outbox row of a confirmed publish.
     fn published(&mut self, uid: TaskUid) -> Result<(), StoreError>;
-    /// Takes an attempt back that never started: ready again, or held when the job does not run; outbox row gone.
+    /// Takes back an attempt that never started: ready again, or held when the job does not run. Deletes the outbox
+    /// row.
     fn unrelease(&mut self, uid: TaskUid, fence: Fence) -> Result<(), StoreError>;
-    /// A run owns the attempt: state running. Since when the task was active before, unless its row is gone.
+    /// A run owns the attempt: sets the state to running. Returns since when the task was active; `None` when its row
+    /// is gone.
     fn start(
         &mut self,
         uid: TaskUid,
@@ -176,10 +179,11 @@ pub trait Store: Send {
         at: Timestamp,
         version: u64,
     ) -> Result<Option<Timestamp>, StoreError>;
-    /// Keeps stdout and stderr of a run whose task was ended or queued again before, unless the task was released
-    /// since, or the end that was decided is that of another node.
+    /// Keeps the output streams of a run whose task was ended or queued again before. Ignored when the task was
+    /// released since, or was ended by another node.
     fn keep_streams(&mut self, run: &RunKey, node: &NodeId, streams: (&Stream, &Stream)) -> Result<(), StoreError>;
-    /// A run owns the attempt and waits for its job's preparation: state preparing. Since when the task was active before.
+    /// A run owns the attempt and waits for its job's preparation: sets the state to preparing. Returns since when the
+    /// task was active.
     fn prepare(
         &mut self,
         run: (TaskUid, RunId),
@@ -187,51 +191,52 @@ pub trait Store: Send {
         at: Timestamp,
         version: u64,
     ) -> Result<Option<Timestamp>, StoreError>;
-    /// A run that waited begins: state running.
+    /// A run that waited for its preparation has begun: sets the state to running.
     fn begin_run(&mut self, uid: TaskUid, at: Timestamp, version: u64) -> Result<(), StoreError>;
-    /// Keeps what a job runs on nodes around its tasks.
+    /// Stores a job's preparation and release tasks.
     fn put_job_tasks(&mut self, job: JobUid, job_tasks: &JobTasks) -> Result<(), StoreError>;
-    /// Inserts or replaces how a job stands on a node.
+    /// Inserts or replaces the state of a job on a node.
     fn put_job_on_node(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, job_on_node: &JobOnNode) -> Result<(), StoreError>;
-    /// A node was asked for a preparation or release; it has a site.
+    /// A node was asked to run a preparation or release; the row of the job on the node exists.
     fn begin_job_task(&mut self, job: JobUid, pool: &PoolId, node: &NodeId, kind: JobTaskKind, at: Timestamp) -> Result<(), StoreError>;
-    /// It ended; its beginning is the one told, or the one known.
+    /// Records the end of a preparation or release. The start time is the reported one, or the one stored before.
     fn end_job_task(&mut self, pool: &PoolId, node: &NodeId, end: &JobTaskEnd, is_told: bool) -> Result<(), StoreError>;
-    /// Back to active with a new fence, and ready unless it rests first.
+    /// Queues a task again with a new fence, ready at once or after a pause.
     fn requeue(&mut self, uid: TaskUid, fence: Fence, requeue: &Requeue, version: u64) -> Result<(), StoreError>;
-    /// Tasks of a job whose rest is over are ready, some at a time; how many, and whether others rest still.
+    /// Makes tasks of a job ready whose pause is over, a bounded number at a time; returns how many, and whether others
+    /// still pause.
     fn wake(&mut self, job: JobUid, now: Timestamp) -> Result<(u64, bool), StoreError>;
-    /// Completed, once; outbox row gone.
+    /// Completes a task and deletes its outbox row.
     fn end(&mut self, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError>;
-    /// Replaces a task's document and how often it may be tried again.
+    /// Replaces a task's document and its retry limit.
     fn update_task(&mut self, uid: TaskUid, document: &str, retries_max: i32, at: Timestamp, version: u64) -> Result<(), StoreError>;
-    /// A stream of an ended task is kept no longer: what is left of it is on the node.
+    /// Forgets the stored stream of an ended task; what is left of it is on the node.
     fn forget_stream(&mut self, uid: TaskUid, stream: StreamName) -> Result<(), StoreError>;
-    /// A failed task is active again, its end forgotten and its retries unspent; whether it may run at once.
+    /// Makes a failed task active again, without its end and with all its retries; returns whether it may run at once.
     fn reactivate(&mut self, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError>;
-    /// A job of which nothing is live leaves a pool; its tasks remember where they ran.
+    /// A job without released or running tasks leaves a pool; its tasks remember where they ran.
     fn leave_pool(&mut self, job: JobUid, pool: &PoolId) -> Result<(), StoreError>;
-    /// The nodes of a job's pool have so many slots now: its waiting tasks fit or do not. How many changed, `count` at
-    /// most; as many as that when more are left.
+    /// Updates which waiting tasks of a job fit nodes with this many slots. Changes `count` rows at most and returns
+    /// how many; as many as `count` means that more may be left.
     fn refit(&mut self, job: JobUid, slots_max: u32, count: usize) -> Result<usize, StoreError>;
     /// How many tasks of a job are ready.
     fn count_ready(&mut self, job: JobUid) -> Result<u64, StoreError>;
-    /// A task ended so that those depending on it may run; the tasks that became ready.
+    /// A task ended in a way that satisfies its dependents; returns the tasks that became ready.
     fn satisfy(&mut self, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError>;
-    /// What the task's end does, if it says.
+    /// The task's exit conditions.
     fn exit_conditions(&mut self, uid: TaskUid) -> Result<Option<ExitConditions>, StoreError>;
     /// Removes one task.
     fn delete_task(&mut self, uid: TaskUid) -> Result<(), StoreError>;
-    /// Removes some rows of a job that is being deleted, its tasks first; how many went, and the blobs that streams were
-    /// kept in. Less than asked for: only the job's own row is left.
+    /// Deletes rows of a job that is being deleted, its tasks first. Returns how many, and the blobs of the tasks'
+    /// streams. Fewer than `count` means that only the job's own row is left.
     fn delete_rows(&mut self, job: JobUid, count: usize) -> Result<(usize, Vec<String>), StoreError>;
-    /// The blobs that a task's streams are kept in: stdout, stderr.
+    /// Blob keys of a task's stored streams: stdout, stderr.
     fn blobs_of(&mut self, uid: TaskUid) -> Result<[Option<String>; 2], StoreError>;
 
-    /// Keeps an errand until it is done.
+    /// Stores an errand until it is done.
     fn put_errand(&mut self, id: u64, errand: &Errand) -> Result<(), StoreError>;
-    /// Errands of a place whose numbers come after this one, lowest first, and the last number that was looked at.
+    /// The next errands of a place after this number, and the last number that was looked at.
     fn errands(&mut self, place: Place, after: u64, count: usize) -> Result<(Vec<(u64, Errand)>, u64), StoreError>;
-    /// An errand is done.
+    /// Deletes an errand that is done.
     fn end_errand(&mut self, place: Place, id: u64) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! The reading half of the store: what API handlers ask, by key and by page.
+//! The reading half of the store: single resources and pages of lists, for API handlers.
 
 use async_trait::async_trait;
 use contract::{
@@ -21,33 +21,34 @@ use crate::{
     usage::UsagePage,
 };
 
-/// A page of a list in id order.
+/// A page of a list, in id order.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     /// Only ids after this one, compared without case.
     pub after: Option<String>,
     pub rows_max: usize,
-    /// Only rows that pass.
+    /// Only rows that pass the filter.
     pub filter: Option<Filter>,
 }
 
-/// What of its tasks a page shall hold beside names, states with their times, changes and nodes; the rest stays empty. Streams are never in a page.
+/// The columns that a page of tasks reads besides names, states with times, modification times and nodes. Others stay
+/// empty; streams are never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detail {
-    /// What came of their runs.
+    /// Results of the runs.
     pub runs: bool,
-    /// Azure's fields.
+    /// The document with Azure's properties.
     pub document: bool,
 }
 
 impl Detail {
-    /// Names, states with their times, changes and nodes.
+    /// Only names, states with times, modification times and nodes.
     pub const HEADS: Detail = Detail { runs: false, document: false };
-    /// Everything.
+    /// All columns but the streams.
     pub const WHOLE: Detail = Detail { runs: true, document: true };
 }
 
-/// The little of a task that most lists are asked for; an index alone has it.
+/// The properties that a task list needs most often. An index alone provides them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskName {
     pub id: TaskId,
@@ -57,15 +58,15 @@ pub struct TaskName {
 /// A page of tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskPage<R = TaskRow> {
-    /// Whose tasks they are, as it was in the same moment.
+    /// The job, read in the same snapshot.
     pub job: JobRow,
-    /// What was found, perhaps less than there is.
+    /// The rows found, perhaps fewer than requested although more exist.
     pub rows: Vec<R>,
-    /// Where to go on, when the page has looked at all rows that it may before it was full.
+    /// Where to continue, when the page stopped because it had looked at as many rows as it may.
     pub stopped_at: Option<String>,
 }
 
-/// Where a scan for unreadable rows goes on.
+/// Position of a scan for unreadable rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScanFrom {
     /// The table, by its place among those that are scanned.

@@ -1,4 +1,4 @@
-//! What the engine writes and loads: the live part of each row, without documents.
+//! The part of each row that the engine writes and loads: everything but the documents.
 
 use contract::{
     ids::{Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, TaskId, TaskUid},
@@ -23,137 +23,132 @@ use model::{
 
 use crate::rows::Counts;
 
-/// A pool as the engine knows it.
+/// A pool's row, as the engine writes and loads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolRecord {
     pub id: PoolId,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life, and since when.
     pub state: PoolState,
     pub state_at: Timestamp,
-    /// Whether its size is changing.
+    /// Whether a resize is going on.
     pub allocation: AllocationState,
     pub allocation_at: Timestamp,
     pub target_dedicated: u32,
     pub target_low_priority: u32,
     pub settings: PoolSettings,
-    /// What a shrinking resize does to tasks.
+    /// What a resize does to tasks on removed nodes.
     pub deallocation: DeallocationOption,
-    /// How the last resize failed.
+    /// Errors of the last resize.
     pub resize_errors: Vec<Fault>,
-    /// Slots of a node.
+    /// `taskSlotsPerNode`.
     pub slots_per_node: u32,
-    /// Spread or pack.
+    /// Whether tasks are spread over nodes or packed on few.
     pub fill: FillType,
-    /// How its jobs of one priority take turns.
+    /// How jobs of the same priority share the pool.
     pub job_order: JobOrder,
-    /// What nodes run first.
+    /// Runs on every node when it joins.
     pub start_task: Option<StartTask>,
-    /// What nodes unpack before.
+    /// Application packages that nodes unpack before the start task.
     pub packages: Vec<PackageReference>,
-    /// The built-in policy.
+    /// Piecework's own queue-depth policy.
     pub policy: Option<QueuePolicy>,
-    /// The formula its size follows.
+    /// The autoscale formula and its last evaluation.
     pub scaling: Option<Scaling>,
-    /// The autoscaler's last decision in words.
+    /// The last decision on the pool's size, as a sentence for people.
     pub decision: Option<String>,
-    /// The number in the next node's name.
+    /// Number in the next node's name.
     pub next_node: u64,
-    /// When it was added.
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
 }
 
-/// Tasks that a node remembers.
+/// Tasks that a node's `recentTasks` lists at most.
 pub const RECENT_MAX: usize = 10;
 
-/// A node as the engine knows it.
+/// A node's row, as the engine writes and loads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRecord {
     pub id: NodeId,
-    /// What it joins with; a credential after the first join.
+    /// The token that the node joins with; after the first join the credential of its agent.
     pub token: String,
-    /// The present start; zero before the first join.
+    /// Epoch of the agent; zero before the first join.
     pub epoch: Epoch,
-    /// Where it is in its life.
     pub state: NodeState,
     pub state_at: Timestamp,
-    /// Whether it may be given tasks.
+    /// Whether scheduling is enabled.
     pub scheduling: SchedulingState,
-    /// How to drain it, once asked.
+    /// How it is drained; `None` when it is not.
     pub drain: Option<DeallocationOption>,
-    /// Whether it has confirmed that it holds nothing.
+    /// Whether it has confirmed that it holds no runs.
     pub is_drained: bool,
-    /// What it was asked for beside running tasks.
+    /// The requested action that has not finished.
     pub action: Option<NodeAction>,
-    /// Its address, once it has joined.
+    /// IP address; `None` before the first join.
     pub address: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     pub allocated_at: Timestamp,
     /// When its agent last started.
     pub booted_at: Option<Timestamp>,
-    /// Bought to stay.
+    /// Dedicated, not low-priority.
     pub is_dedicated: bool,
     /// Its number in the pool, for packing.
     pub rank: u32,
     /// Tasks run so far.
     pub tasks_run: u64,
-    /// Of them, those that succeeded.
+    /// The part of `tasks_run` that succeeded.
     pub tasks_succeeded: u64,
     /// The last tasks it ran, newest last; at most [`RECENT_MAX`].
     pub recent: Vec<TaskUid>,
-    /// The start task of its present start.
+    /// The start task that its present epoch ran.
     pub booted_with: Option<StartTask>,
-    /// How the start task ended.
+    /// The end of that start task.
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
     pub agent_version: Option<String>,
-    /// Its processors; zero before the first join.
+    /// Number of processors; zero before the first join.
     pub cores: u32,
 }
 
-/// A job as the engine knows it.
+/// A job's row, as the engine writes and loads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRecord {
     pub uid: JobUid,
     pub id: JobId,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life.
     pub state: JobState,
     pub state_at: Timestamp,
-    /// Where it was before, and since when.
+    /// The state before, and when it entered that one.
     pub previous: Option<(JobState, Timestamp)>,
     pub pool: PoolId,
-    /// What binds it to that pool, when the pool was made for it.
+    /// Set when the pool was created for the job.
     pub auto_pool: Option<Tie>,
-    /// Why that pool could not be made.
+    /// Why that pool could not be created.
     pub scheduling_error: Option<Fault>,
-    /// Larger first.
+    /// Jobs with a larger value go first.
     pub priority: i32,
-    /// -1 is no limit.
+    /// -1 means no limit.
     pub max_parallel: i32,
-    /// Given to every task.
+    /// Environment variables of all tasks.
     pub environment: Vec<EnvironmentSetting>,
-    /// For tasks that do not say.
+    /// Default for tasks that set none.
     pub max_task_retry_count: i32,
-    /// For the whole job.
+    /// Limit for the whole job.
     pub max_wall_clock: Option<Period>,
-    /// Whether it ends with its last task.
+    /// Whether the job completes when all its tasks have.
     pub terminate_when_complete: bool,
-    /// Whether exit conditions may act upon it.
+    /// Whether exit conditions of tasks may act on the job.
     pub performs_exit_options: bool,
     /// Whether tasks may depend on each other.
     pub uses_dependencies: bool,
-    /// The task whose end ends the job: its manager.
+    /// The manager task, when its end completes the job.
     pub ends_with: Option<TaskUid>,
-    /// When it was added.
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
     pub ended_at: Option<Timestamp>,
-    /// Why it ended, or is about to.
+    /// Why it was terminated, or is about to be.
     pub terminate_reason: Option<String>,
     pub tasks: Counts,
     pub slots: Counts,
@@ -165,147 +160,144 @@ pub struct NewTaskRecord<'a> {
     /// The number it gets if its name is free.
     pub uid: TaskUid,
     pub id: &'a TaskId,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: &'a str,
-    /// What follows from its end.
     pub exit_conditions: Option<&'a ExitConditions>,
     /// Slots it takes.
     pub slots: u32,
-    /// Retries after a non-zero exit; -1 is no limit.
+    /// Retries after a non-zero exit code; -1 means no limit.
     pub retries_max: i32,
-    /// Names of tasks that must end well first; a name that is an integer also matches with leading zeros.
+    /// Ids of tasks that must succeed first; an id that is an integer also matches with leading zeros.
     pub depends_on: &'a [String],
-    /// False for tasks that no node of the pool can ever run.
+    /// False for a task that needs more slots than the pool's nodes have.
     pub fits: bool,
     /// Its first fence.
     pub fence: Fence,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Now.
+    /// The present time.
     pub at: Timestamp,
 }
 
-/// What became of an insert.
+/// The result of adding a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
-    /// The task is there and may run.
+    /// The task was added and may run.
     Ready,
-    /// The task is there and waits for others, or fits no node.
+    /// The task was added and waits for other tasks, or fits no node.
     Blocked,
     /// The name is taken.
     Exists,
 }
 
-/// A task that can be released, or has been.
+/// A task that can be released, or is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub uid: TaskUid,
     pub job: JobUid,
     pub id: TaskId,
-    /// Attempts so far.
+    /// Number of attempts so far.
     pub attempt: u32,
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
-    /// Started attempts whose node died.
+    /// Attempts that had started when their node died.
     pub crashes: u32,
-    /// Retries spent.
+    /// Retries used so far.
     pub retries: u32,
-    /// Retries allowed; -1 is no limit.
+    /// Retries allowed; -1 means no limit.
     pub retries_max: i32,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: String,
 }
 
-/// A task's state, for decisions about it.
+/// The facts about a task that the engine decides by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskHead {
     pub uid: TaskUid,
     pub id: TaskId,
-    /// Where it is in its life.
     pub state: TaskState,
     /// Whether it waits, may run, and is not released.
     pub is_ready: bool,
-    /// Whether it is released or runs.
+    /// Whether it is released, preparing or running.
     pub is_live: bool,
-    /// Whether it ended well.
+    /// Whether it succeeded; `None` until it ends.
     pub has_succeeded: Option<bool>,
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
     pub modified_at: Timestamp,
 }
 
-/// Whose streams an ended task shows.
+/// The output streams that an ended task shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
-    /// Those that come with the end.
+    /// Those that are reported with its end.
     Told,
-    /// Those of the run that is being ended; it tells them when it is over.
+    /// Those of the run that is being ended; reported once it is over.
     Awaited,
-    /// No run ends now: those of an earlier one, if there was one.
+    /// No run is ending: those of an earlier run, if there was one.
     Earlier,
 }
 
-/// How a task goes back to the rows.
+/// How a task is queued again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requeue {
     pub cause: RequeueCause,
-    /// Started attempts whose node died, so far.
+    /// Attempts that had started when their node died, so far.
     pub crashes: u32,
-    /// Until when it rests before it is ready, if it does.
+    /// When it becomes ready again; `None` means at once.
     pub rests_until: Option<Timestamp>,
-    /// Now.
+    /// The present time.
     pub at: Timestamp,
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
     /// The fence after the end.
     pub fence: Fence,
     /// Whether it ended well.
     pub has_succeeded: bool,
-    /// The command's exit code, if it exited.
+    /// The command's exit code; `None` when it did not exit.
     pub exit_code: Option<i32>,
     pub failure: Option<Failure>,
-    /// Whose streams it shows.
+    /// Which streams it shows.
     pub streams: Streams,
-    /// What it wrote.
     pub stdout: Stream,
-    /// What it wrote.
     pub stderr: Stream,
-    /// When the last run started, if one did.
+    /// Start of the last run; `None` without one.
     pub started_at: Option<Timestamp>,
-    /// The node of the last run; the row's own stays when absent.
+    /// The node of the last run; `None` keeps the stored one.
     pub node: Option<NodeId>,
     /// When the task ended.
     pub at: Timestamp,
 }
 
-/// What a task was whose row was made readable and ended.
+/// A task's former state, after its unreadable row was overwritten and ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buried {
-    /// Its job; nothing when the row does not tell it and nobody knows, then the task is out of everybody's way.
+    /// Its job; `None` when the row does not say and the caller did not know. Such a task is taken out of all lists of
+    /// work.
     pub job: Option<JobUid>,
-    /// Slots it takes, as far as they can be read.
+    /// Slots it needs, as far as they could be read.
     pub slots: u32,
-    /// Whether it waited, might run, and was not released.
+    /// Whether it was ready and not released.
     pub was_ready: bool,
-    /// Whether it was running or preparing.
+    /// Whether it was preparing or running.
     pub was_running: bool,
-    /// Whether it had ended before; then it ends no second time.
+    /// Whether it was completed already.
     pub was_completed: bool,
 }
 
-/// Everything that is alive.
+/// Everything that is alive, and the next unused numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
-    /// This start's number: larger than every earlier one.
+    /// Number of this start, larger than every earlier one.
     pub boot: u64,
-    /// The epoch of the store, the upper bits of fences.
+    /// Epoch of the store, used as the upper bits of fences.
     pub store_epoch: u64,
     /// Larger than every task number in use.
     pub next_task: u64,
@@ -317,18 +309,18 @@ pub struct Loaded {
     pub next_version: u64,
     /// All pools with their nodes.
     pub pools: Vec<(PoolRecord, Vec<NodeRecord>)>,
-    /// All jobs that are not completed, with how many of their tasks are ready and not released.
+    /// All jobs that are not completed, with the number of their ready tasks.
     pub jobs: Vec<(JobRecord, u64)>,
-    /// Those of them of which [`crate::Store::refit`] has more tasks to change.
+    /// Those of them for which [`crate::Store::refit`] has tasks left to change.
     pub unfitted: Vec<JobUid>,
-    /// What jobs that are not completed run on nodes around their tasks.
+    /// Preparation and release tasks of jobs that are not completed.
     pub job_tasks: Vec<(JobUid, JobTasks)>,
-    /// How those jobs stand on nodes.
+    /// State of those jobs on nodes.
     pub jobs_on_nodes: Vec<JobOnNodeRecord>,
     pub schedules: Vec<ScheduleRow>,
     /// All applications.
     pub applications: Vec<ApplicationRow>,
-    /// All tasks that are released or run.
+    /// All released or running tasks.
     pub live: Vec<LiveTask>,
     /// Released or running tasks whose rows cannot be read.
     pub unreadable_tasks: Vec<(TaskUid, Unreadable)>,
@@ -336,7 +328,7 @@ pub struct Loaded {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A task that is released or runs.
+/// A released or running task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveTask {
     pub uid: TaskUid,
@@ -345,16 +337,16 @@ pub struct LiveTask {
     pub fence: Fence,
     /// Slots it takes.
     pub slots: u32,
-    /// Started attempts whose node died.
+    /// Attempts that had started when their node died.
     pub crashes: u32,
-    /// Retries spent.
+    /// Retries used so far.
     pub retries: u32,
-    /// Retries allowed; -1 is no limit.
+    /// Retries allowed; -1 means no limit.
     pub retries_max: i32,
-    /// Whether the broker has confirmed it.
+    /// Whether the broker has confirmed the publish.
     pub is_published: bool,
-    /// Who runs it, and since when.
+    /// The owning run with node and epoch, and when it started.
     pub owner: Option<(RunId, NodeId, Epoch, Timestamp)>,
-    /// Whether that run waits for its job's preparation.
+    /// Whether that run still waits for its job's preparation.
     pub is_preparing: bool,
 }

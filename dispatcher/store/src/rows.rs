@@ -1,4 +1,4 @@
-//! What the store hands to API handlers: rows as they are, with their documents as JSON text.
+//! Rows as API handlers read them, with their documents as JSON text.
 
 use contract::{
     ids::{JobId, JobUid, NodeId, PoolId, TaskId, TaskUid},
@@ -11,131 +11,124 @@ use contract::{
 };
 use model::{auto_pool::Tie, auto_scale::Scaling, pool::PoolSettings, task::Failure};
 
-/// A pool.
+/// A pool as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolRow {
     pub id: PoolId,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: String,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life.
     pub state: PoolState,
     pub state_at: Timestamp,
-    /// Whether its size is changing.
+    /// Whether a resize is going on.
     pub allocation: AllocationState,
     pub allocation_at: Timestamp,
     pub target_dedicated: u32,
     pub target_low_priority: u32,
-    /// There now, whatever their state but creating.
+    /// Present nodes in any state but creating.
     pub current_dedicated: u32,
-    /// There now.
+    /// Present nodes in any state but creating.
     pub current_low_priority: u32,
     pub settings: PoolSettings,
-    /// How the last resize failed.
+    /// Errors of the last resize.
     pub resize_errors: Vec<Fault>,
-    /// Slots of a node.
+    /// `taskSlotsPerNode`.
     pub slots_per_node: u32,
-    /// The built-in policy.
+    /// Piecework's own queue-depth policy.
     pub policy: Option<QueuePolicy>,
-    /// The formula its size follows.
+    /// The autoscale formula and its last evaluation.
     pub scaling: Option<Scaling>,
-    /// The autoscaler's last decision in words.
+    /// The last decision on the pool's size, as a sentence for people.
     pub decision: Option<String>,
-    /// When it was added.
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
 }
 
-/// A node.
+/// A node as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRow {
     pub pool: PoolId,
     pub id: NodeId,
-    /// Where it is in its life.
     pub state: NodeState,
     pub state_at: Timestamp,
-    /// Whether it may be given tasks.
+    /// Whether scheduling is enabled.
     pub scheduling: SchedulingState,
-    /// Its address, once it has joined.
+    /// IP address; `None` before the first join.
     pub address: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     pub allocated_at: Timestamp,
     /// When its agent last started.
     pub booted_at: Option<Timestamp>,
-    /// Bought to stay.
+    /// Dedicated, not low-priority.
     pub is_dedicated: bool,
     /// Tasks run so far.
     pub tasks_run: u64,
-    /// Of them, those that succeeded.
+    /// The part of `tasks_run` that succeeded.
     pub tasks_succeeded: u64,
     pub running_tasks: u32,
     pub running_slots: u32,
     /// The last tasks it ran, newest last.
     pub recent: Vec<TaskUid>,
-    /// The start task of its present start.
+    /// The start task that its present epoch ran.
     pub booted_with: Option<StartTask>,
-    /// How the start task ended.
+    /// The end of that start task.
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
     pub agent_version: Option<String>,
 }
 
-/// How many tasks, or slots, are in which state.
+/// Number of tasks, or of their slots, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Waiting, blocked ones included.
+    /// Waiting, including blocked ones.
     pub active: u64,
     /// Running or preparing.
     pub running: u64,
-    /// Ended well.
     pub succeeded: u64,
-    /// Ended badly.
     pub failed: u64,
 }
 
 impl Counts {
-    /// Ended.
+    /// Succeeded and failed ones.
     pub fn completed(&self) -> u64 {
         self.succeeded + self.failed
     }
 }
 
-/// A job.
+/// A job as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
     pub uid: JobUid,
     pub id: JobId,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: String,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life.
     pub state: JobState,
     pub state_at: Timestamp,
-    /// Where it was before, and since when.
+    /// The state before, and when it entered that one.
     pub previous: Option<(JobState, Timestamp)>,
     pub pool: PoolId,
-    /// What binds it to that pool, when the pool was made for it.
+    /// Set when the pool was created for the job.
     pub auto_pool: Option<Tie>,
-    /// Why that pool could not be made.
+    /// Why that pool could not be created.
     pub scheduling_error: Option<Fault>,
-    /// Larger first.
+    /// Jobs with a larger value go first.
     pub priority: i32,
-    /// -1 is no limit.
+    /// -1 means no limit.
     pub max_parallel: i32,
-    /// Whether it ends with its last task.
+    /// Whether the job completes when all its tasks have.
     pub terminate_when_complete: bool,
-    /// For tasks that do not say.
+    /// Default for tasks that set none.
     pub max_task_retry_count: i32,
-    /// For the whole job.
+    /// Limit for the whole job.
     pub max_wall_clock: Option<Period>,
-    /// Whether exit conditions may act upon it.
+    /// Whether exit conditions of tasks may act on the job.
     pub performs_exit_options: bool,
     /// Whether tasks may depend on each other.
     pub uses_dependencies: bool,
-    /// When it was added.
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
     pub ended_at: Option<Timestamp>,
@@ -144,50 +137,46 @@ pub struct JobRow {
     pub slots: Counts,
 }
 
-/// A task.
+/// A task as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskRow {
     pub uid: TaskUid,
     pub job_uid: JobUid,
     pub id: TaskId,
-    /// Azure's fields as JSON.
+    /// Accepted properties as JSON, in Azure's names.
     pub document: String,
-    /// For the ETag.
+    /// Counts changes; shown as the ETag.
     pub version: u64,
-    /// Where it is in its life.
     pub state: TaskState,
     pub state_at: Timestamp,
-    /// Where it was before, and since when.
+    /// The state before, and when it entered that one.
     pub previous: Option<(TaskState, Timestamp)>,
-    /// When it was added.
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
-    /// The present or last attempt; zero before the first.
+    /// Number of the present or last attempt; zero before the first.
     pub attempt: u32,
-    /// The node that runs or ran it.
+    /// The node of the present or last run.
     pub node: Option<NodeId>,
-    /// That node's pool, when its job has left it.
+    /// That node's pool, when the job has moved to another one since.
     pub pool: Option<PoolId>,
-    /// When the last run started.
+    /// Start of the last run.
     pub started_at: Option<Timestamp>,
     /// When the task ended.
     pub ended_at: Option<Timestamp>,
-    /// The command's exit code, if it exited.
+    /// The command's exit code; `None` when it did not exit.
     pub exit_code: Option<i32>,
-    /// Whether it ended well.
+    /// Whether it succeeded; `None` until it ends.
     pub has_succeeded: Option<bool>,
     pub failure: Option<Failure>,
-    /// Runs again because of an exit code.
+    /// Retries after non-zero exit codes.
     pub retry_count: u32,
-    /// The last of them.
+    /// Time of the last retry.
     pub retried_at: Option<Timestamp>,
-    /// Runs again because somebody wanted it.
+    /// Requeues on request.
     pub requeue_count: u32,
-    /// The last of them.
+    /// Time of the last requeue.
     pub requeued_at: Option<Timestamp>,
-    /// What it wrote.
     pub stdout: Stream,
-    /// What it wrote.
     pub stderr: Stream,
     /// Slots it takes.
     pub slots: u32,

@@ -1,4 +1,4 @@
-//! What pools and tasks have used: core time by half hour, and the sums that statistics show.
+//! Pages of the stored core time by half hours.
 
 use contract::time::Timestamp;
 
@@ -7,13 +7,13 @@ use crate::filter::Filter;
 /// A page of usage, ordered by interval and pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UsagePage {
-    /// Intervals that start here or later.
+    /// Only intervals that start here or later.
     pub from: Timestamp,
-    /// Intervals that end here or earlier.
+    /// Only intervals that end here or earlier.
     pub until: Timestamp,
-    /// Only what follows this row.
+    /// Only rows after this one.
     pub after: Option<(Timestamp, String)>,
     pub rows_max: usize,
-    /// Only rows that pass.
+    /// Only rows that pass the filter.
     pub filter: Option<Filter>,
 }

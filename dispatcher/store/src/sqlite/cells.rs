@@ -1,7 +1,7 @@
-//! Single values between rows and types: numbers, names, states, times, JSON.
+//! Reads single column values: numbers, names, states, times, JSON.
 //!
-//! A value that this build cannot read is an error with its table and column, never a panic. Every value is read
-//! here: an error of the database itself would look like one that no other row is safe from.
+//! A value that this build cannot read is an error with its table and column, never a panic. All values are read here,
+//! so that such an error is never confused with one of the database itself.
 
 use std::str::FromStr;
 
@@ -20,14 +20,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::StoreError;
 
-/// A row whose columns are read by the names that its query gives them.
+/// A row whose columns are read by name.
 pub(super) struct Cells<'r> {
     row: &'r Row<'r>,
     table: &'static str,
 }
 
 impl<'r> Cells<'r> {
-    /// A row whose values come from this table, for errors.
+    /// `table` is the table's name in errors.
     pub(super) fn new(row: &'r Row<'r>, table: &'static str) -> Cells<'r> {
         Cells { row, table }
     }
@@ -36,7 +36,7 @@ impl<'r> Cells<'r> {
         StoreError::Corrupt { table: self.table, column }
     }
 
-    /// Why a column could not be read; one that the query lacks is a mistake that tests must find.
+    /// The error for a column. A column that the query lacks is a programming error, which tests find.
     fn unread(&self, column: &'static str, error: &rusqlite::Error) -> StoreError {
         let is_there = !matches!(error, rusqlite::Error::InvalidColumnName(_));
         debug_assert!(is_there, "a query of {} has no column {column}", self.table);
@@ -54,7 +54,7 @@ impl<'r> Cells<'r> {
         value.as_bytes_or_null().map_err(|_| self.corrupt(column))
     }
 
-    /// A number that is never negative but for its top bit.
+    /// An unsigned number; the database stores its bits as a signed one.
     pub(super) fn number(&self, column: &'static str) -> Result<u64, StoreError> {
         self.get::<i64>(column).map(i64::cast_unsigned)
     }
@@ -65,7 +65,7 @@ impl<'r> Cells<'r> {
         u32::try_from(value).map_err(|_| self.corrupt(column))
     }
 
-    /// Yes or no.
+    /// A boolean.
     pub(super) fn flag(&self, column: &'static str) -> Result<bool, StoreError> {
         Ok(self.get::<i64>(column)? != 0)
     }
@@ -110,7 +110,7 @@ impl<'r> Cells<'r> {
         self.name_if(column)?.ok_or_else(|| self.corrupt(column))
     }
 
-    /// A word of a fixed set, if there is one.
+    /// An enumeration stored as text, if there is a value.
     pub(super) fn word_if<T>(&self, column: &'static str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
         match self.text(column)? {
             None => Ok(None),
@@ -123,7 +123,7 @@ impl<'r> Cells<'r> {
         self.word_if(column, parse)?.ok_or_else(|| self.corrupt(column))
     }
 
-    /// A code of a fixed set, if there is one.
+    /// An enumeration stored as a number, if there is a value.
     pub(super) fn code_if<T>(&self, column: &'static str, decode: fn(i64) -> Option<T>) -> Result<Option<T>, StoreError> {
         match self.get::<Option<i64>>(column)? {
             None => Ok(None),
@@ -160,7 +160,7 @@ pub(super) fn key(row: &Row<'_>) -> Result<i64, StoreError> {
     row.get(0).map_err(|_| StoreError::Corrupt { table: "rows", column: "number" })
 }
 
-/// Numbers of tasks; what is no number is no task's.
+/// Task numbers from the first column; other values are skipped.
 pub(super) fn task_uids(mut rows: Rows<'_>) -> Result<Vec<TaskUid>, StoreError> {
     let mut uids = Vec::new();
     while let Some(row) = rows.next()? {
@@ -169,7 +169,7 @@ pub(super) fn task_uids(mut rows: Rows<'_>) -> Result<Vec<TaskUid>, StoreError> 
     Ok(uids)
 }
 
-/// What a row holds; one that cannot be read is noted by its first column and left out.
+/// The value of a row; an unreadable row is noted under its first column and left out.
 pub(super) fn or_note<T>(row: &Row<'_>, read: Result<T, StoreError>, noted: &mut Vec<Unreadable>) -> Result<Option<T>, StoreError> {
     match read {
         Err(StoreError::Corrupt { table, column }) => {
@@ -190,12 +190,12 @@ pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("the house's own types have text keys and no failing parts")
 }
 
-/// A list as JSON, nothing when empty.
+/// A list as JSON; `None` when it is empty.
 pub(super) fn list<T: Serialize>(values: &[T]) -> Option<String> {
     (!values.is_empty()).then(|| json(&values))
 }
 
-/// A run's bytes, largest first.
+/// A run's number, most significant byte first.
 pub(super) fn run(run: RunId) -> [u8; 16] {
     run.0.to_be_bytes()
 }

@@ -1,4 +1,4 @@
-//! Changes of tasks that people ask for after they were added: new limits, another go, another pool.
+//! Changes of existing tasks that clients request: limits, reactivation, another pool.
 
 use contract::{
     ids::{Fence, JobUid, PoolId, TaskUid},
@@ -30,7 +30,7 @@ pub(super) fn update(
     Ok(())
 }
 
-/// A kept stream goes; what is left of it, if anything, is on the node.
+/// Forgets a stored stream; what is left of it is on the node.
 pub(super) fn forget_stream(connection: &Connection, uid: TaskUid, stream: StreamName) -> Result<(), StoreError> {
     let update = match stream {
         StreamName::Stdout => "UPDATE task_texts SET stdout = ?2 WHERE uid = ?1",
@@ -47,7 +47,7 @@ UPDATE tasks SET state = 0, ready = (blockers = 0 AND fits = 1), live = 0, satis
     exit_code = NULL, success = NULL
 WHERE uid = ?1 AND state = 3 AND success = 0 RETURNING ready";
 
-/// A failed task is active again and may spend its retries anew; whether it may run at once.
+/// Makes a failed task active again with all its retries; returns whether it may run at once.
 pub(super) fn reactivate(connection: &Connection, uid: TaskUid, fence: Fence, at: Timestamp, version: u64) -> Result<bool, StoreError> {
     let number = uid.0.cast_signed();
     let mut statement = connection.prepare_cached(REACTIVATE)?;
@@ -57,17 +57,18 @@ pub(super) fn reactivate(connection: &Connection, uid: TaskUid, fence: Fence, at
         return Ok(false);
     };
     let is_ready = Cells::new(row, "tasks").flag("ready")?;
-    // The update is complete only when its last row was taken.
+    // SQLite has completed an UPDATE with RETURNING only when its last row was read.
     while rows.next()?.is_some() {}
     let mut texts = connection.prepare_cached("UPDATE task_texts SET failure = NULL, stdout = NULL, stderr = NULL WHERE uid = ?1")?;
     texts.execute([number])?;
     Ok(is_ready)
 }
 
-/// Where the last run was, for tasks whose job is about to be elsewhere.
+/// Records the pool of the last runs of a job that is about to move.
 const NOTE_POOL: &str = "UPDATE tasks SET pool = ?2 WHERE job = ?1 AND node IS NOT NULL AND pool IS NULL";
 
-/// Only rows that change are looked at; a task of one slot fits every node. What is live learns of it for the time after.
+/// Only rows that change are visited; a task of one slot fits every node. For released and running tasks it takes
+/// effect later.
 const FIT: &str = "
 UPDATE tasks SET fits = 1, ready = (state = 0 AND blockers = 0 AND rests_until IS NULL AND live = 0) WHERE uid IN (
     SELECT uid FROM tasks INDEXED BY tasks_wide WHERE job = ?1 AND fits = 0 AND slots > 1 AND slots <= ?2 LIMIT ?3)";
@@ -76,7 +77,7 @@ const UNFIT: &str = "
 UPDATE tasks SET fits = 0, ready = 0 WHERE uid IN (
     SELECT uid FROM tasks INDEXED BY tasks_wide WHERE job = ?1 AND fits = 1 AND slots > 1 AND slots > ?2 LIMIT ?3)";
 
-/// Jobs whose tasks were not all looked at after their pool's nodes got other slots; a pool that is still to come has any.
+/// Jobs with tasks to change after the slots per node changed; in a pool that does not exist yet, every task fits.
 const UNFITTED: &str = "
 SELECT j.uid FROM jobs j LEFT JOIN pools p ON p.id = j.pool WHERE j.state <> 'completed' AND (
     EXISTS (SELECT 1 FROM tasks t INDEXED BY tasks_wide WHERE t.job = j.uid AND t.fits = 0 AND t.slots > 1
@@ -84,13 +85,13 @@ SELECT j.uid FROM jobs j LEFT JOIN pools p ON p.id = j.pool WHERE j.state <> 'co
     OR EXISTS (SELECT 1 FROM tasks t INDEXED BY tasks_wide WHERE t.job = j.uid AND t.fits = 1 AND t.slots > 1
         AND t.slots > COALESCE(p.slots_per_node, 4294967295)))";
 
-/// A job of which nothing is live leaves a pool.
+/// A job without released or running tasks leaves a pool.
 pub(super) fn leave_pool(connection: &Connection, job: JobUid, pool: &PoolId) -> Result<(), StoreError> {
     connection.prepare_cached(NOTE_POOL)?.execute(params![job.0.cast_signed(), pool.as_str()])?;
     Ok(())
 }
 
-/// The nodes of a job's pool have so many slots now; how many of its tasks changed, `count` at most.
+/// Updates which tasks fit nodes with this many slots; returns how many changed, `count` at most.
 pub(super) fn refit(connection: &Connection, job: JobUid, slots_max: u32, count: usize) -> Result<usize, StoreError> {
     let mut changed = 0;
     for update in [FIT, UNFIT] {
@@ -100,7 +101,7 @@ pub(super) fn refit(connection: &Connection, job: JobUid, slots_max: u32, count:
     Ok(changed)
 }
 
-/// Jobs of which [`refit`] would change something.
+/// Jobs for which [`refit`] would change something.
 pub(super) fn unfitted(connection: &Connection) -> Result<Vec<JobUid>, StoreError> {
     let mut statement = connection.prepare(UNFITTED)?;
     let mut rows = statement.query([])?;

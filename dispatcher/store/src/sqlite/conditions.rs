@@ -1,7 +1,6 @@
-//! Filters as SQL: columns come from a white list, values are always bound.
+//! Builds SQL conditions from filters: columns come from a fixed list, and values are always bound.
 //!
-//! What a list does not have counts as missing, and so does a value of the wrong kind:
-//! it passes `Ne` and nothing else.
+//! A field that the list does not have, and a value of the wrong type, count as missing: they pass `Ne` only.
 
 use contract::state::TaskState;
 use rusqlite::types::Value as Bound;
@@ -11,7 +10,7 @@ use crate::{
     sqlite::tasks,
 };
 
-/// Which list is filtered.
+/// The list that is filtered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum List {
     Pools,
@@ -24,7 +23,7 @@ pub(super) enum List {
     JobsOnNodes,
 }
 
-/// How a field is kept.
+/// How a field is stored.
 enum Column {
     Text(&'static str),
     Number(&'static str),
@@ -43,7 +42,7 @@ fn column(list: List, field: Field) -> Column {
         (List::JobsOnNodes, _) => Missing,
         (List::Usage, Field::Id) => Text("pool"),
         (List::Usage, _) => Missing,
-        // The plus keeps the planner off it: what a filter says of task ids is in the page's own range.
+        // The plus keeps the planner from using this condition for the index; the page's own range of ids is better.
         (List::Tasks, Field::Id) => Text("+id"),
         (_, Field::Id) => Text("id"),
         (_, Field::State) => Text("state"),
@@ -80,7 +79,7 @@ fn column(list: List, field: Field) -> Column {
     }
 }
 
-/// A part of a job task, whose beginning stands beside the JSON of its end.
+/// The column expression for a part of a preparation or release.
 fn part_of(part: JobTaskPart, job_task: &'static str) -> Column {
     use Column::{Number, Text};
     match (part, job_task) {
@@ -105,28 +104,29 @@ fn part_of(part: JobTaskPart, job_task: &'static str) -> Column {
     }
 }
 
-/// A condition under construction: SQL with anonymous parameters, and their values.
+/// A condition under construction: SQL text with anonymous parameters, and their values.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
-    /// The text; nothing of a request is in it.
+    /// SQL text; contains no text of a request.
     pub(super) sql: String,
     /// One value for each `?`.
     pub(super) values: Vec<Bound>,
 }
 
 impl Condition {
-    /// Appends a fixed text with the values of its parameters.
+    /// Appends fixed text with the values of its parameters.
     pub(super) fn push<const N: usize>(&mut self, sql: &str, values: [Bound; N]) {
         self.sql.push_str(sql);
         self.values.extend(values);
     }
 
-    /// Appends a filter in brackets.
+    /// Appends a filter in parentheses.
     pub(super) fn filter(&mut self, list: List, filter: &Filter) {
         match filter {
             Filter::And(parts) => self.join(list, parts, " AND ", "1"),
             Filter::Or(parts) => {
-                // The plus keeps the planner on the list's own order: it must not collect all rows of one part to sort them.
+                // The plus keeps the planner on the list's own order; otherwise it would collect and sort all matching
+                // rows.
                 self.sql.push('+');
                 self.join(list, parts, " OR ", "0");
             }
@@ -164,7 +164,7 @@ impl Condition {
     fn starts_with(&mut self, column: Column, prefix: &str) {
         match column {
             Column::Text(name) => {
-                // Counted here, for the database stops counting at a zero character.
+                // Counted here, because SQLite's length() stops at a NUL character.
                 let length = prefix.chars().count().cast_signed() as i64;
                 let sql = format!("({name} >= ? COLLATE NOCASE AND substr({name}, 1, ?) = ? COLLATE NOCASE)");
                 self.push(&sql, [prefix.to_owned().into(), length.into(), prefix.to_owned().into()]);
@@ -177,12 +177,12 @@ impl Condition {
         }
     }
 
-    /// Task states are numbers in their table: the few that pass are listed.
+    /// Appends the condition on a task's state, which is stored as a number.
     fn task_states(&mut self, passes: impl Fn(TaskState) -> bool) {
         let codes: Vec<Bound> =
             TaskState::ALL.iter().copied().filter(|state| passes(*state)).map(|state| tasks::code(state).into()).collect();
         match codes.len() {
-            // One state has an index in the list's order; of several the rows would have to be sorted.
+            // A single state has an index in the list's order; rows of several states would have to be sorted.
             1 => self.sql.push_str("(state = ?)"),
             many => self.sql.push_str(&format!("(+state IN ({}))", vec!["?"; many].join(", "))),
         }

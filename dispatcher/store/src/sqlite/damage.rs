@@ -1,6 +1,7 @@
-//! Rows of tasks that this build cannot read: found by what the database itself can tell, and made readable again.
+//! Task rows that this build cannot read: found by what the database itself can check, and overwritten so that they can
+//! be read.
 //!
-//! What was unreadable is replaced by what says the least; what can be read stays as it is.
+//! Values that cannot be read get harmless defaults; the others stay.
 
 use contract::{
     ids::{JobUid, TaskId, TaskUid},
@@ -24,7 +25,7 @@ use crate::{
 
 const READY: &str = "SELECT uid FROM tasks INDEXED BY tasks_ready WHERE job = ?1 AND ready = 1 ORDER BY uid LIMIT ?2";
 
-/// Those of the next ready tasks of a job that cannot be read.
+/// The rows among a job's next ready tasks that cannot be read.
 pub(super) fn of_ready(connection: &Connection, job: JobUid, count: usize) -> Result<Vec<(TaskUid, Unreadable)>, StoreError> {
     let mut statement = connection.prepare_cached(READY)?;
     let uids = cells::task_uids(statement.query((job.0.cast_signed(), count.cast_signed()))?)?;
@@ -51,7 +52,7 @@ SELECT CASE typeof(job) WHEN 'integer' THEN job END AS job,
     ready IS 1 AS was_ready, state IS 1 OR state IS 2 AS was_running, state IS 3 AS was_completed, CAST(id AS TEXT) AS id
 FROM tasks WHERE uid = ?1";
 
-/// Numbers that are none are as in a new task.
+/// Numbers that cannot be read get the values of a new task.
 const MEND: &str = "
 UPDATE tasks SET job = ?5, id = ?2, plain = ?6, version = ?3, modified_at = ?4, ready = 0, rests_until = NULL, live = 0,
     run = NULL, node = NULL, pool = NULL, epoch = NULL,
@@ -79,15 +80,15 @@ const TEXTS: &str = "SELECT document, exit_conditions, failure, stdout, stderr F
 const PUT_TEXTS: &str = "
 INSERT OR REPLACE INTO task_texts (uid, document, exit_conditions, failure, stdout, stderr) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-/// The document of a task whose own cannot be read.
+/// Replaces a document that cannot be read.
 const NO_DOCUMENT: &str = r#"{"commandLine":""}"#;
 
-/// Sums that cannot be read begin anew.
+/// Sums that cannot be read restart at zero.
 const MEND_SUMS: &str = "
 DELETE FROM task_sums WHERE owner = ?1 AND NOT (typeof(user_ms) = 'integer' AND typeof(kernel_ms) = 'integer'
     AND typeof(wall_ms) = 'integer' AND typeof(in_bytes) = 'integer' AND typeof(out_bytes) = 'integer' AND typeof(wait_ms) = 'integer')";
 
-/// A task of which nobody knows the job: out of the way, and otherwise as it was found.
+/// Takes a task of unknown job out of all lists of work, and changes nothing else.
 const SET_ASIDE: &str = "UPDATE tasks SET ready = 0, live = 0, rests_until = NULL WHERE uid = ?1";
 
 const END: &str =
@@ -95,7 +96,7 @@ const END: &str =
 
 const END_TEXTS: &str = "UPDATE task_texts SET failure = ?2, stdout = NULL, stderr = NULL WHERE uid = ?1";
 
-/// Makes a row readable, and ends its task unless it has ended. The job is for a row that does not tell its own.
+/// Makes a row readable and completes its task unless it is. `job` is used when the row's own cannot be read.
 pub(super) fn bury(
     connection: &Connection,
     (uid, known_job): (TaskUid, Option<JobUid>),
@@ -122,7 +123,7 @@ pub(super) fn bury(
     Ok(Some(buried))
 }
 
-/// What the task was, and its name if it has one.
+/// The task's former state, and its name if it can be read.
 fn before(connection: &Connection, uid: TaskUid) -> Result<Option<(Buried, Option<TaskId>)>, StoreError> {
     let mut statement = connection.prepare_cached(BEFORE)?;
     let mut rows = statement.query([uid.0.cast_signed()])?;
@@ -138,7 +139,7 @@ fn before(connection: &Connection, uid: TaskUid) -> Result<Option<(Buried, Optio
     Ok(Some((buried, cells.name("id").ok())))
 }
 
-/// A name for a row that no other task of its job has: its own if it can be read.
+/// A name that no other task of the job has: its own if it can be read.
 fn free_name(connection: &Connection, job: JobUid, uid: TaskUid, stored: Option<TaskId>) -> Result<String, StoreError> {
     let mut others = connection.prepare_cached("SELECT uid FROM tasks WHERE job = ?1 AND id = ?2 AND uid <> ?3")?;
     let fallback = format!("unreadable-{}", uid.0);
@@ -147,7 +148,7 @@ fn free_name(connection: &Connection, job: JobUid, uid: TaskUid, stored: Option<
             return Ok(name);
         }
     }
-    // Nobody guesses this one.
+    // A random name, which nobody can have taken.
     Ok(format!("{fallback}-{:032x}", rand::rng().random::<u128>()))
 }
 

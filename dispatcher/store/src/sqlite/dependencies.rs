@@ -1,7 +1,7 @@
-//! Which tasks wait for which names.
+//! Rows of unmet dependencies between tasks.
 //!
-//! A row of `dependencies` is a need that is not met. Meeting it removes the row, so nothing is counted twice.
-//! Names that are integers are written as plain decimals (`007` as `7`), since Azure Batch counts both as one.
+//! Meeting a dependency deletes its row, so nothing is counted twice. Names that are integers are stored as plain
+//! decimals (`007` as `7`), because Azure Batch treats both as one.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -13,7 +13,7 @@ use crate::{
     sqlite::cells::{self, Cells},
 };
 
-/// A name as needs are written.
+/// A name as dependencies store it.
 pub(super) fn plain(name: &str) -> Cow<'_, str> {
     let (sign, digits) = match name.strip_prefix('-') {
         Some(digits) => ("-", digits),
@@ -29,7 +29,7 @@ pub(super) fn plain(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The plain form of a name, if that is another one.
+/// The plain form of a name, when it differs from the name.
 pub(super) fn other_spelling(name: &str) -> Option<Cow<'_, str>> {
     Some(plain(name)).filter(|plain| plain.as_ref() != name)
 }
@@ -38,7 +38,7 @@ const IS_MET: &str = "
 SELECT EXISTS (SELECT 1 FROM tasks WHERE job = ?1 AND id = ?2 AND satisfies = 1)
     OR EXISTS (SELECT 1 FROM tasks WHERE job = ?1 AND plain = ?2 AND satisfies = 1) AS satisfies";
 
-/// Those of the needs that are not met, each once.
+/// The dependencies that are not met yet, each once.
 pub(super) fn open<'a>(connection: &Connection, job: JobUid, needs: &'a [String]) -> Result<Vec<Cow<'a, str>>, StoreError> {
     if needs.is_empty() {
         return Ok(Vec::new());
@@ -59,7 +59,7 @@ pub(super) fn open<'a>(connection: &Connection, job: JobUid, needs: &'a [String]
     Ok(open)
 }
 
-/// Writes down what a task waits for.
+/// Stores the unmet dependencies of a task.
 pub(super) fn insert(connection: &Connection, job: JobUid, uid: TaskUid, needs: &[Cow<'_, str>]) -> Result<(), StoreError> {
     if needs.is_empty() {
         return Ok(());
@@ -71,12 +71,12 @@ pub(super) fn insert(connection: &Connection, job: JobUid, uid: TaskUid, needs: 
     Ok(())
 }
 
-/// By a range, as thousands of rows may share a need; none when there are fewer rows than that.
+/// By a range of rows, because thousands may depend on one task; NULL when fewer rows are left.
 const DELETE_SOME: &str = "
 DELETE FROM dependencies WHERE job = ?1
     AND (needs, uid) <= (SELECT needs, uid FROM dependencies WHERE job = ?1 ORDER BY needs, uid LIMIT 1 OFFSET ?2 - 1)";
 
-/// Removes some needs of a job that goes; how many.
+/// Deletes some dependencies of a deleted job; returns how many.
 pub(super) fn delete_some(connection: &Connection, job: JobUid, count: usize) -> Result<usize, StoreError> {
     if count == 0 {
         return Ok(0);
@@ -96,11 +96,11 @@ const UNBLOCK: &str = "
 UPDATE tasks SET blockers = blockers - 1, ready = (blockers = 1 AND fits = 1 AND state = 0 AND live = 0)
 WHERE uid = ?1 RETURNING ready";
 
-/// Remembers that a task ended well, and frees those that waited for nothing else.
+/// Records that a task satisfies its dependents, and returns those that wait for nothing else.
 pub(super) fn satisfy(connection: &Connection, job: JobUid, task: &TaskId) -> Result<Vec<TaskUid>, StoreError> {
     connection.prepare_cached(MARK)?.execute((job.0.cast_signed(), task.as_str()))?;
     let mut statement = connection.prepare_cached(MEET)?;
-    // A row that names no task frees none.
+    // A row that names no task is skipped.
     let waiting = cells::task_uids(statement.query((job.0.cast_signed(), plain(task.as_str())))?)?;
     let mut unblock = connection.prepare_cached(UNBLOCK)?;
     let mut free = Vec::new();
@@ -112,7 +112,7 @@ pub(super) fn satisfy(connection: &Connection, job: JobUid, task: &TaskId) -> Re
         {
             free.push(uid);
         }
-        // The update is complete only when its last row was taken.
+        // SQLite has completed an UPDATE with RETURNING only when its last row was read.
         while rows.next()?.is_some() {}
     }
     free.sort_unstable();

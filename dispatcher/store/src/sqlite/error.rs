@@ -1,4 +1,4 @@
-//! SQLite's errors as the store's own.
+//! Converts SQLite's errors to the store's.
 
 use rusqlite::{Error, ErrorCode};
 

@@ -1,4 +1,4 @@
-//! Rows of preparations and releases: what a job runs, and one row for each node that it was on.
+//! Rows of job preparation and release tasks, and of their state on each node.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ const PUT_JOB_ON_NODE: &str = "
 INSERT INTO sites (job, pool, node, site) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (job, node, pool) DO UPDATE SET site = excluded.site";
 
-/// A new preparation begins a new story on the node.
+/// A new preparation clears what is stored of the former one.
 const BEGIN_PREPARATION: &str = "
 UPDATE sites SET preparation_at = ?4, preparation = NULL, release_at = NULL, release = NULL
 WHERE job = ?1 AND pool = ?2 AND node = ?3";
@@ -42,14 +42,14 @@ UPDATE sites SET release = ?4, release_at = COALESCE(?5, release_at) WHERE job =
 
 const PAGE: &str = "SELECT pool, node, preparation_at, preparation, release_at, release FROM sites WHERE job = ?";
 
-/// Keeps what a job runs on nodes.
+/// Stores a job's preparation and release tasks.
 pub(super) fn put(connection: &Connection, job: JobUid, job_tasks: &JobTasks) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO job_chores (uid, chores) VALUES (?1, ?2)")?;
     statement.execute((job.0.cast_signed(), cells::json(job_tasks)))?;
     Ok(())
 }
 
-/// Keeps how a job stands on a node.
+/// Stores the state of a job on a node.
 pub(super) fn put_job_on_node(
     connection: &Connection,
     job: JobUid,
@@ -61,7 +61,7 @@ pub(super) fn put_job_on_node(
     Ok(())
 }
 
-/// A job task was ordered.
+/// A preparation or release was ordered.
 pub(super) fn begin(
     connection: &Connection,
     job: JobUid,
@@ -75,7 +75,7 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// A job task ended; the time of its beginning is the node's own when it told.
+/// A preparation or release has ended; the reported start time wins over the stored one.
 pub(super) fn end(connection: &Connection, pool: &PoolId, node: &NodeId, end: &JobTaskEnd, is_told: bool) -> Result<(), StoreError> {
     let sql = if end.key.kind == JobTaskKind::Preparation { END_PREPARATION } else { END_RELEASE };
     let began_at = is_told.then_some(end.started_at.0);
@@ -92,21 +92,21 @@ pub(super) fn end(connection: &Connection, pool: &PoolId, node: &NodeId, end: &J
 const DELETE_SOME: &str = "
 DELETE FROM sites WHERE job = ?1 AND (node, pool) IN (SELECT node, pool FROM sites WHERE job = ?1 LIMIT ?2)";
 
-/// Removes some of the nodes that a job was on; how many.
+/// Deletes rows of a job on nodes; returns how many.
 pub(super) fn delete_some(connection: &Connection, job: JobUid, count: usize) -> Result<usize, StoreError> {
     Ok(connection.prepare_cached(DELETE_SOME)?.execute((job.0.cast_signed(), count.cast_signed()))?)
 }
 
-/// Removes what a job runs on nodes.
+/// Deletes a job's preparation and release tasks.
 pub(super) fn delete(connection: &Connection, job: JobUid) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM job_chores WHERE uid = ?1")?.execute([job.0.cast_signed()])?;
     Ok(())
 }
 
-/// What jobs run on nodes, and the jobs of which that cannot be read.
+/// Preparation and release tasks by job, and the jobs for which they cannot be read.
 type LoadedJobTasks = (Vec<(JobUid, JobTasks)>, HashSet<JobUid>);
 
-/// What all jobs that are not completed run on nodes, and the jobs of which that cannot be read.
+/// Loads the preparation and release tasks of all jobs that are not completed.
 pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Result<LoadedJobTasks, StoreError> {
     let mut statement =
         connection.prepare("SELECT c.uid, c.chores FROM jobs j CROSS JOIN job_chores c WHERE j.state <> 'completed' AND c.uid = j.uid")?;
@@ -127,7 +127,7 @@ pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Resu
     Ok((found, unreadable))
 }
 
-/// How all jobs that are not completed stand on nodes; where that cannot be read a node is prepared again.
+/// Loads the states of all jobs that are not completed on nodes. Where one cannot be read, the node is prepared again.
 pub(super) fn load_jobs_on_nodes(connection: &Connection, noted: &mut Vec<Unreadable>) -> Result<Vec<JobOnNodeRecord>, StoreError> {
     let mut statement = connection
         .prepare("SELECT s.job, s.pool, s.node, s.site FROM jobs j CROSS JOIN sites s WHERE j.state <> 'completed' AND s.job = j.uid")?;
@@ -146,7 +146,7 @@ fn job_on_node(row: &Row<'_>) -> Result<JobOnNodeRecord, StoreError> {
     Ok(JobOnNodeRecord { job, pool, node, job_on_node })
 }
 
-/// A page of the nodes that a job was on; nothing when there is no such job.
+/// A page of the nodes that a job was on; `None` when the job does not exist.
 pub(super) fn page(connection: &Connection, job: &JobId, wanted: Page) -> Result<Option<Vec<JobOnNodeRow>>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT uid FROM jobs WHERE id = ?1")?;
     let mut jobs = statement.query([job.as_str()])?;

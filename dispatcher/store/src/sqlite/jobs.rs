@@ -33,7 +33,7 @@ ON CONFLICT (uid) DO UPDATE SET version = ?3, state = ?4, state_at = ?5, previou
     tasks_succeeded = ?23, tasks_failed = ?24, slots_active = ?25, slots_running = ?26, slots_succeeded = ?27,
     slots_failed = ?28, ends_with = ?29, auto_pool = ?30, scheduling_error = ?31";
 
-/// A record's columns, as [`record`] reads them.
+/// The columns that [`record`] reads.
 macro_rules! columns {
     () => {
         "uid, id, version, state, state_at, previous_state, previous_at, pool, priority, max_parallel, environment,
@@ -46,10 +46,10 @@ macro_rules! columns {
 const ALIVE: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE state <> 'completed' ORDER BY uid");
 const BY_NAME: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE id = ?1");
 const BY_UID: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE uid = ?1");
-/// Jobs after a number.
+/// Jobs after a number, for the scan.
 pub(super) const SLICE: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE uid > ?1 ORDER BY uid LIMIT ?2");
 
-/// The pool of a job whose own cannot be read; none has this name unless somebody gives it.
+/// Stands in for the pool of a job whose own cannot be read; no pool has this name unless a client chooses it.
 const UNREADABLE: &str = "unreadable";
 
 /// Inserts or replaces a job; the document only when given.
@@ -101,17 +101,17 @@ pub(super) fn document(connection: &Connection, job: JobUid) -> Result<Option<St
     rows.next()?.map(|row| Cells::new(row, "job_texts").get("document")).transpose()
 }
 
-/// Removes some rows of a job, its tasks first; how many, and the blobs of the tasks' streams.
+/// Deletes rows of a job, its tasks first; returns how many, and the blobs of the tasks' streams.
 pub(super) fn delete_rows(connection: &Connection, job: JobUid, count: usize) -> Result<(usize, Vec<String>), StoreError> {
     let (mut gone, blobs) = tasks::delete_some(connection, job, count)?;
-    // One task may wait for thousands, and one job have been on as many nodes.
+    // One task may depend on thousands, and one job may have been on as many nodes.
     for delete in [dependencies::delete_some, job_tasks::delete_some] {
         gone += delete(connection, job, count - gone)?;
     }
     Ok((gone, blobs))
 }
 
-/// Removes a job whose other rows are gone.
+/// Deletes a job whose other rows are gone.
 pub(super) fn delete(connection: &Connection, job: JobUid) -> Result<(), StoreError> {
     let uid = job.0.cast_signed();
     connection.prepare_cached("DELETE FROM job_texts WHERE uid = ?1")?.execute([uid])?;
@@ -121,7 +121,7 @@ pub(super) fn delete(connection: &Connection, job: JobUid) -> Result<(), StoreEr
     Ok(())
 }
 
-/// One job by name, whatever its state.
+/// A job by name, in whatever state.
 pub(super) fn find(connection: &Connection, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
     let mut statement = connection.prepare_cached(BY_NAME)?;
     let mut rows = statement.query([job.as_str()])?;
@@ -131,7 +131,7 @@ pub(super) fn find(connection: &Connection, job: &JobId) -> Result<Option<JobRec
     }
 }
 
-/// All jobs that are not completed, with how many of their tasks may be released.
+/// All jobs that are not completed, with the number of their ready tasks.
 pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Result<Vec<(JobRecord, u64)>, StoreError> {
     let mut statement = connection.prepare(ALIVE)?;
     let mut rows = statement.query([])?;
@@ -159,7 +159,7 @@ pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Resu
     Ok(jobs)
 }
 
-/// A job whose name cannot be read gets one that can, or nobody could ask for it, nor delete it.
+/// Gives a job whose name cannot be read another one, so that it can be deleted.
 fn rename(connection: &Connection, uid: JobUid) -> Result<(), StoreError> {
     let mut name = format!("{UNREADABLE}-{}", uid.0);
     let mut others = connection.prepare_cached("SELECT uid FROM jobs WHERE id = ?1")?;
@@ -171,7 +171,7 @@ fn rename(connection: &Connection, uid: JobUid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the row of a job readable that is about to be deleted: what is not needed for that is as in a new job.
+/// Makes the row of a job readable that is about to be deleted; other values get those of a new job.
 pub(super) fn salvage(connection: &Connection, job: &JobId, at: Timestamp, version: u64) -> Result<Option<JobRecord>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT uid, pool, auto_pool FROM jobs WHERE id = ?1")?;
     let mut rows = statement.query([job.as_str()])?;
@@ -211,7 +211,7 @@ pub(super) fn salvage(connection: &Connection, job: &JobId, at: Timestamp, versi
     Ok(Some(record))
 }
 
-/// How many tasks of a job may be released.
+/// Number of ready tasks of a job.
 pub(super) fn ready(connection: &Connection, job: JobUid) -> Result<u64, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT count(*) AS waiting FROM tasks INDEXED BY tasks_ready WHERE job = ?1 AND ready = 1")?;
@@ -256,7 +256,7 @@ pub(super) fn previous(cells: &Cells<'_>) -> Result<Option<(JobState, contract::
     Ok(state.zip(at))
 }
 
-/// How many of a job's tasks are in which state.
+/// Number of a job's tasks by state.
 pub(super) fn task_counts(cells: &Cells<'_>) -> Result<Counts, StoreError> {
     Ok(Counts {
         active: cells.number("tasks_active")?,
@@ -266,7 +266,7 @@ pub(super) fn task_counts(cells: &Cells<'_>) -> Result<Counts, StoreError> {
     })
 }
 
-/// How many slots those tasks need.
+/// Number of their slots by state.
 pub(super) fn slot_counts(cells: &Cells<'_>) -> Result<Counts, StoreError> {
     Ok(Counts {
         active: cells.number("slots_active")?,

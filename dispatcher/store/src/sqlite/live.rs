@@ -1,4 +1,4 @@
-//! What a start finds alive: the tasks that are released or run.
+//! Loads the tasks that are released or running when the dispatcher starts.
 
 use contract::ids::{Epoch, Fence, JobUid, TaskUid};
 use model::health::Unreadable;

@@ -1,7 +1,7 @@
-//! The store on SQLite: one writer in the engine's thread, a pool of readers for API handlers.
+//! The store on SQLite: one writer in the engine's thread, and a pool of readers for API handlers.
 //!
-//! [`SqliteStore`] only forwards; each kind of row has its own file. The log is synced with every commit, so a
-//! commit survives power loss; readers see the last commit and are never in the writer's way.
+//! [`SqliteStore`] forwards to one file for each kind of row. The write-ahead log is synced with every commit, so a
+//! commit survives power loss; readers see the last commit and never block the writer.
 
 mod applications;
 mod cells;
@@ -56,10 +56,10 @@ use crate::{
     records::{Buried, Candidate, Ending, Inserted, JobRecord, Loaded, NewTaskRecord, NodeRecord, PoolRecord, Requeue, TaskHead},
 };
 
-/// The store's epoch in a new file; a restore from a backup raises it.
+/// Epoch of the store in a new file; restoring a backup raises it.
 const FIRST_EPOCH: u64 = 1;
 
-/// The writing half on a file that nobody else writes.
+/// The writing half, on a file that no other process writes.
 pub struct SqliteStore {
     connection: Connection,
     bounds: Bounds,
@@ -67,7 +67,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or creates the file; a second process is refused.
+    /// Opens or creates the file; fails when another process has it open.
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         let (connection, lock) = open::writer(path)?;
         let bounds = Bounds::read(&connection)?;
@@ -102,7 +102,7 @@ impl SqliteStore {
         let mut unreadable = Vec::new();
         let (job_tasks, unprepared) = job_tasks::load(&self.connection, &mut unreadable)?;
         let mut jobs = jobs::load(&self.connection, &mut unreadable)?;
-        // Without its preparation a job's tasks must not run.
+        // Tasks must not run without their job's preparation.
         jobs.retain(|(job, _)| !unprepared.contains(&job.uid));
         let (live, unreadable_tasks) = live::load(&self.connection)?;
         Ok(Loaded {
@@ -139,7 +139,7 @@ impl Store for SqliteStore {
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
-        // One that could be neither committed nor rolled back stands in nobody's way.
+        // Ends a transaction that could be neither committed nor rolled back before.
         if !self.connection.is_autocommit() {
             self.run("ROLLBACK")?;
         }

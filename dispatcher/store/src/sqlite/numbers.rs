@@ -1,16 +1,16 @@
-//! Numbers that are never given twice, also after deletes, restarts and crashes.
+//! Numbers that are never reused, also after deletions, restarts and crashes.
 //!
-//! The engine counts; the file keeps a bound above everything it has seen, raised a block at a time in the
-//! transaction of the first number past it. A start goes on at the bound.
+//! The engine counts. The file stores a bound above every number in use, which is raised by a block in the transaction
+//! of the first number beyond it. A restart continues at the bound.
 
 use rusqlite::Connection;
 
 use crate::{StoreError, sqlite::cells::Cells};
 
-/// How far a bound is raised at once.
+/// Numbers by which a bound is raised.
 const BLOCK: u64 = 10_000;
 
-/// What is counted.
+/// The counters.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Count {
     Task,
@@ -30,12 +30,12 @@ impl Count {
     }
 }
 
-/// The bounds as they are in the file, changes of the open transaction included.
+/// The stored bounds, including changes of the open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Bounds([u64; 3]);
 
 impl Bounds {
-    /// Reads them again: after opening, and after a rollback.
+    /// Reads the bounds, after opening and after a rollback.
     pub(super) fn read(connection: &Connection) -> Result<Bounds, StoreError> {
         let mut bounds = Bounds::default();
         for count in Count::ALL {
@@ -44,12 +44,12 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// Larger than every number that has been used.
+    /// Larger than every number in use.
     pub(super) fn next(&self, count: Count) -> u64 {
         self.0[count as usize]
     }
 
-    /// Takes note of a number in use.
+    /// Raises the bound above a number in use.
     pub(super) fn note(&mut self, connection: &Connection, count: Count, number: u64) -> Result<(), StoreError> {
         let bound = &mut self.0[count as usize];
         if number < *bound {
@@ -62,14 +62,14 @@ impl Bounds {
     }
 }
 
-/// A number of the file's own.
+/// A number that belongs to the file as a whole.
 pub(super) fn meta(connection: &Connection, key: &str) -> Result<Option<u64>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
     let mut rows = statement.query([key])?;
     rows.next()?.map(|row| Cells::new(row, "meta").number("value")).transpose()
 }
 
-/// Sets a number of the file's own.
+/// Stores a number that belongs to the file as a whole.
 pub(super) fn put_meta(connection: &Connection, key: &str, value: u64) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?;
     statement.execute((key, value.cast_signed()))?;

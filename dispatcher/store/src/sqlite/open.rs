@@ -1,4 +1,4 @@
-//! Connections: how they are opened, and the lock that keeps a second writer out.
+//! Opens connections, and locks the file against a second writer.
 
 use std::{
     fs::{File, TryLockError},
@@ -13,20 +13,20 @@ use crate::{StoreError, sqlite::schema};
 
 /// How long a connection waits for another one's lock.
 const BUSY_MAX: Duration = Duration::from_secs(5);
-/// Pages in memory for the writer.
+/// Page cache of the writer.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
-/// Pages in memory for each reader.
+/// Page cache of each reader.
 const READER_CACHE_KIB: i64 = 4 * 1024;
-/// Of the file, mapped by the writer.
+/// Part of the file that the writer maps into memory.
 const WRITER_MAP_BYTES: i64 = 32 * 1024 * 1024;
-/// Pages in the log before they are moved into the file.
+/// Pages in the write-ahead log before a checkpoint.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// What is left of the log after that.
+/// Size to which the log is truncated after a checkpoint.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
-/// Prepared statements kept by a connection: the writer's own, and a reader's filters of late.
+/// Prepared statements that each connection keeps.
 const STATEMENTS_MAX: usize = 64;
 
-/// The one writing connection of a file, and the lock it holds.
+/// Opens the writing connection of a file and takes its lock.
 pub(super) fn writer(path: &Path) -> Result<(Connection, File), StoreError> {
     let lock = lock(path)?;
     // SQLite would let others read it; its log and its index take the file's mode.
@@ -47,7 +47,7 @@ pub(super) fn writer(path: &Path) -> Result<(Connection, File), StoreError> {
     Ok((connection, lock))
 }
 
-/// A connection that cannot write.
+/// Opens a connection that cannot write.
 pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -60,7 +60,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// The system drops the lock with the process, so the file may stay.
+/// The operating system releases the lock with the process, so the file may stay.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");

@@ -1,4 +1,4 @@
-//! What API handlers read: one row by key, or a page of rows in id order.
+//! Reads single rows by key, and pages of rows in id order, for API handlers.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ SELECT * FROM (
     WHERE pool = ?
 ) WHERE 1";
 
-/// Runs and slots by node; only what is alive is looked at.
+/// Running tasks and their slots by node; only tasks of jobs that are not completed are visited.
 const LOAD: &str = "
 SELECT t.node, count(*) AS live, sum(t.slots) AS slots FROM jobs j CROSS JOIN tasks t
 WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.state IN (1, 2) AND t.node IS NOT NULL
@@ -65,10 +65,10 @@ SELECT uid, id, (SELECT document FROM job_texts x WHERE x.uid = jobs.uid) AS doc
     tasks_failed, slots_active, slots_running, slots_succeeded, slots_failed, auto_pool, scheduling_error
 FROM jobs WHERE 1";
 
-/// What every row of a task has.
+/// Columns that every task row is read with.
 pub(super) const TASK_HEAD: &str = "t.uid, t.job, t.id, t.version, t.state, t.state_at, t.previous_state, t.previous_at, t.created_at,
     t.modified_at, t.node, t.pool";
-/// What follows for [`task_runs`].
+/// Further columns, for [`task_runs`].
 pub(super) const TASK_RUNS: &str = "t.attempt, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at,
     t.requeues, t.requeued_at, t.slots";
 
@@ -122,7 +122,7 @@ fn add_load(connection: &Connection, pool: &PoolId, nodes: &mut [NodeRow]) -> Re
     let mut load: HashMap<NodeId, (u32, u32)> = HashMap::new();
     while let Some(row) = rows.next()? {
         let cells = Cells::new(row, "tasks");
-        // A task whose node or slots cannot be read counts for none.
+        // A task whose node or slots cannot be read is not counted.
         if let (Ok(node), Ok(live), Ok(slots)) = (cells.name("node"), cells.small("live"), cells.small("slots")) {
             load.insert(node, (live, slots));
         }
@@ -179,7 +179,7 @@ pub(super) fn task(connection: &Connection, job: &JobId, id: &TaskId) -> Result<
     one(connection, &select, Some(uid.into()), id.as_str(), task_row)
 }
 
-/// Those of these numbers that tasks have, however damaged the rows are.
+/// The numbers among these that tasks have, even if their rows cannot be read.
 pub(super) fn tasks_there(connection: &Connection, uids: &[TaskUid]) -> Result<Vec<TaskUid>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT uid FROM tasks WHERE uid = ?1")?;
     let mut found = Vec::with_capacity(uids.len());
@@ -189,7 +189,7 @@ pub(super) fn tasks_there(connection: &Connection, uids: &[TaskUid]) -> Result<V
     Ok(found)
 }
 
-/// Tasks by number with their jobs' names, in the order of the numbers; those that cannot be read are left out.
+/// Tasks by number with their jobs' names, in the order of the numbers; missing and unreadable ones are left out.
 pub(super) fn tasks_by_number(connection: &Connection, uids: &[TaskUid]) -> Result<Vec<(JobId, TaskRow)>, StoreError> {
     let mut found = Vec::with_capacity(uids.len());
     let mut names =
@@ -322,7 +322,7 @@ pub(super) fn task_head(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     })
 }
 
-/// The same with [`TASK_RUNS`].
+/// Like [`task_head`], with [`TASK_RUNS`].
 pub(super) fn task_runs(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     let head = task_head(row)?;
     let cells = &Cells::new(row, "tasks");
@@ -342,7 +342,7 @@ pub(super) fn task_runs(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     })
 }
 
-/// The same with what it wrote.
+/// Like [`task_runs`], with the streams.
 pub(super) fn task_row(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     let ran = task_runs(row)?;
     let texts = Cells::new(row, "task_texts");

@@ -1,4 +1,4 @@
-//! Reads one row, or a page of rows in id order; a row that cannot be read is left out of its page.
+//! Reads one row, or a page of rows in id order. Rows that cannot be read are left out.
 
 use rusqlite::{Connection, Row, params_from_iter, types::Value as Bound};
 
@@ -8,13 +8,13 @@ use crate::{
     sqlite::conditions::{Condition, List},
 };
 
-/// Rows of one page that may be left out before it is shorter than wanted.
+/// Unreadable rows that a page skips before it becomes shorter than requested.
 const SKIPPED_MAX: usize = 100;
 
-/// How a row becomes a value.
+/// Converts a row to a value.
 pub(super) type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
 
-/// Rows of `select`, narrowed to one id.
+/// The row of `select` with this id.
 pub(super) fn one<T>(
     connection: &Connection,
     select: &str,
@@ -31,7 +31,7 @@ pub(super) fn one<T>(
     rows.next()?.map(shape).transpose()
 }
 
-/// Rows of `select`, narrowed to a page.
+/// A page of the rows of `select`.
 pub(super) fn page<T>(
     connection: &Connection,
     (select, list): (&str, List),
@@ -53,12 +53,12 @@ pub(super) fn page<T>(
     rows(connection, condition, page.rows_max, shape)
 }
 
-/// Rows that a query may find so that a page is full although some of them cannot be read.
+/// LIMIT of a query, so that the page is full although some rows cannot be read.
 pub(super) fn limit(rows_max: usize) -> Bound {
     ((rows_max + SKIPPED_MAX).cast_signed() as i64).into()
 }
 
-/// The first rows of a query, so many at most; those that cannot be read are left out, as they harm no other.
+/// The first rows of a query, `most` at most, without unreadable ones.
 pub(super) fn rows<T>(connection: &Connection, condition: Condition, most: usize, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare_cached(&condition.sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;

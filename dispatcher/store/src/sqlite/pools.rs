@@ -18,10 +18,10 @@ use crate::{
     sqlite::cells::{self, Cells},
 };
 
-/// The start of a node whose row does not tell it; no agent has it.
+/// Epoch of a node whose stored one cannot be read; no agent has it.
 const UNKNOWN_EPOCH: u64 = 1 << 40;
 
-/// The columns of a pool's plain properties, as [`settings`] reads them.
+/// The columns of a pool's plain properties, which [`settings`] reads.
 macro_rules! settings_columns {
     () => {
         "resize_timeout_ms"
@@ -45,14 +45,14 @@ INSERT OR REPLACE INTO nodes (pool, id, token, epoch, state, state_at, schedulin
     cores)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
 
-/// All pools, as [`pool`] reads them.
+/// All pools, with the columns that [`pool`] reads.
 pub(super) const POOLS: &str = "
 SELECT id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority, resize_timeout_ms,
     deallocation, resize_errors, slots_per_node, fill, start_task, policy, decision, next_node, created_at, modified_at,
     job_order, scaling, packages
 FROM pools ORDER BY id";
 
-/// A node's columns, as [`node`] reads them.
+/// The columns that [`node`] reads.
 macro_rules! node_columns {
     () => {
         "id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at, booted_at, is_dedicated,
@@ -61,7 +61,7 @@ macro_rules! node_columns {
 }
 
 const NODES: &str = concat!("SELECT ", node_columns!(), " FROM nodes WHERE pool = ?1 ORDER BY id");
-/// Some nodes of all pools, each after both names and its pool's.
+/// A slice of the nodes of all pools, for the scan.
 pub(super) const NODE_SLICE: &str = concat!("SELECT pool || '/' || id, pool, ", node_columns!(), " FROM nodes LIMIT ?2 OFFSET ?1");
 
 /// Inserts or replaces a pool; the document only when given.
@@ -172,8 +172,8 @@ fn load_nodes(connection: &Connection, pool: &PoolId, noted: &mut Vec<Unreadable
     Ok(nodes)
 }
 
-/// A node whose row cannot be read is taken for one that has joined and is not heard of: if it lives it goes on,
-/// otherwise its lease ends, and with it what it ran. Nothing when not even its name can be read.
+/// A node whose row cannot be read counts as joined and silent: it goes on if it lives, and otherwise its lease ends.
+/// `None` when not even its name can be read.
 fn salvage(row: &Row<'_>) -> Option<NodeRecord> {
     let id = Cells::new(row, "nodes").name("id").ok()?;
     let unguessable = || format!("{:032x}", rand::rng().random::<u128>());

@@ -1,4 +1,4 @@
-//! A bounded pool of reading connections; each read runs on a blocking thread.
+//! A bounded pool of reading connections. Each read runs on a blocking thread.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +29,7 @@ use crate::{
     usage::UsagePage,
 };
 
-/// How long a read waits for a connection.
+/// How long a read waits for a free connection.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The reading half; clones share the connections.
@@ -39,13 +39,13 @@ pub struct SqliteReader {
     path: PathBuf,
 }
 
-/// How large the store's files are.
+/// Sizes of the store's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     pub database_bytes: u64,
-    /// Pages in it that are free to be used again.
+    /// Unused pages in it, which are used again.
     pub free_bytes: u64,
-    /// The log of what is not in the database yet; 0 without one.
+    /// The write-ahead log; 0 without one.
     pub log_bytes: u64,
 }
 
@@ -67,9 +67,9 @@ impl Manager for Opener {
 }
 
 impl SqliteReader {
-    /// Reads a file that a writer has opened, over at most so many connections.
+    /// Opens a file that a writer has opened before, with at most `connections` connections.
     pub fn open(path: &Path, connections: usize) -> Result<SqliteReader, StoreError> {
-        // A file that cannot be read shall be known now, not with the first request.
+        // An unreadable file is noticed here, not with the first request.
         open::reader(path)?;
         let pool = Pool::builder(Opener { path: path.to_owned() })
             .max_size(connections.max(1))
@@ -81,7 +81,7 @@ impl SqliteReader {
         Ok(SqliteReader { pool, path: path.to_owned() })
     }
 
-    /// How large the store's files are at the moment.
+    /// The present sizes of the store's files.
     pub async fn sizes(&self) -> Result<Sizes, StoreError> {
         let path = self.path.clone();
         self.read(move |connection| {
@@ -112,12 +112,12 @@ impl SqliteReader {
             snapshot.commit()?;
             Ok(found)
         });
-        // The thread is taken away only when the process ends.
+        // Fails only when the process ends.
         done.await.map_err(|_| StoreError::Busy)?
     }
 }
 
-/// A number that the database says of itself.
+/// A number from a PRAGMA statement.
 fn pragma(connection: &Connection, statement: &str, column: &'static str) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(statement)?;
     let mut rows = statement.query([])?;

@@ -1,8 +1,8 @@
-//! Tasks that go back to the rows, some of them to rest before they may run again.
+//! Tasks that are queued again, some of them after a pause.
 //!
 //! ```text
 //! live ──requeue──► ready
-//!          └──► resting (`rests_until` is set, `ready` is not) ──wake──► ready
+//!          └──► pausing (`rests_until` is set, `ready` is not) ──wake──► ready
 //! ```
 
 use contract::{
@@ -19,7 +19,7 @@ use crate::{
     sqlite::{cells::Cells, tasks},
 };
 
-/// Tasks that are made ready in one go.
+/// Tasks that one call makes ready at most.
 const WAKE_MAX: i64 = 4_096;
 
 const REQUEUE: &str = "
@@ -32,12 +32,12 @@ UPDATE tasks SET state = 0, ready = (?8 IS NULL AND fits = 1), rests_until = ?8,
     node = NULL, pool = NULL, epoch = NULL, released_at = NULL, started_at = NULL, ended_at = NULL, exit_code = NULL, success = NULL
 WHERE uid = ?1";
 
-/// What an earlier end or run left.
+/// Clears the former end and run.
 const FORGET_END: &str = "
 UPDATE task_texts SET failure = NULL, stdout = NULL, stderr = NULL
 WHERE uid = ?1 AND (failure IS NOT NULL OR stdout IS NOT NULL OR stderr IS NOT NULL)";
 
-/// A task that rests longer than the longest pause was put to rest under another clock: it is due, too.
+/// A task that would pause for longer than the longest pause was stored under another clock; it is due, too.
 const WAKE: &str = "
 UPDATE tasks SET ready = (fits IS NOT 0), rests_until = NULL WHERE uid IN (
     SELECT uid FROM tasks INDEXED BY tasks_resting
@@ -46,8 +46,8 @@ RETURNING ready";
 
 const RESTS: &str = "SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_resting WHERE job = ?1 AND rests_until IS NOT NULL) AS rest";
 
-/// Back to active, and ready unless it rests first or fits no node. The row remembers the run until the next release, for its streams
-/// may come later.
+/// Makes a task active again: ready, pausing, or not ready because it fits no node. The row keeps the run until the
+/// next release, because its streams may still arrive.
 pub(super) fn requeue(connection: &Connection, uid: TaskUid, fence: Fence, requeue: &Requeue, version: u64) -> Result<(), StoreError> {
     connection.prepare_cached(FORGET_END)?.execute([uid.0.cast_signed()])?;
     connection.prepare_cached(REQUEUE)?.execute((
@@ -63,7 +63,7 @@ pub(super) fn requeue(connection: &Connection, uid: TaskUid, fence: Fence, reque
     tasks::published(connection, uid)
 }
 
-/// Tasks of a job whose rest is over are ready; how many, and whether others rest still.
+/// Makes tasks of a job ready whose pause is over; returns how many, and whether others still pause.
 pub(super) fn wake(connection: &Connection, job: JobUid, now: Timestamp) -> Result<(u64, bool), StoreError> {
     let number = job.0.cast_signed();
     let latest = now.plus_ms(RETRY_PAUSE_LIMIT_MS.cast_signed());

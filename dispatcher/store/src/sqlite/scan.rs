@@ -1,7 +1,7 @@
-//! Looks through all tables for rows that cannot be read, a slice at a time, and only reads.
+//! Scans all tables for rows that cannot be read, a slice at a time; reads only.
 //!
-//! A row is read as the engine and API handlers read it; what only the database compares (flags, needs) is looked at
-//! beside that. Rows with a number are found by it, the others, which are few, by how many come before them.
+//! Rows are read as the engine and API handlers read them; values that only the database compares (flags, dependencies)
+//! are checked besides. Tables with a number as key are scanned by it, the others, which are small, by offset.
 
 use contract::{
     ids::{NodeId, PoolId},
@@ -26,15 +26,15 @@ use crate::{
     },
 };
 
-/// How the rows of a table are found one slice after the other: `?1` is where, `?2` how many.
+/// How the next slice of a table is found: `?1` is the position, `?2` the number of rows.
 enum By {
-    /// The number in their first column.
+    /// By the number in the first column.
     Number,
-    /// How many come before.
+    /// By the number of rows before it.
     Count,
 }
 
-/// The rows of a table, and how one is read.
+/// A table, and how its rows are read.
 struct Table {
     by: By,
     select: fn() -> String,
@@ -84,7 +84,7 @@ FROM tasks t LEFT JOIN task_texts x ON x.uid = t.uid WHERE t.uid > ?1 ORDER BY t
 
 const DEPENDENCIES: &str = "SELECT 'job ' || job || ' task ' || uid, job, needs, uid FROM dependencies LIMIT ?2 OFFSET ?1";
 
-/// What tasks and jobs have sums of.
+/// The owners and sums of usage.
 const SUMS: [&str; 7] = ["owner", "user_ms", "kernel_ms", "wall_ms", "in_bytes", "out_bytes", "wait_ms"];
 
 const ERRANDS: &str = "SELECT place || '/' || id, place, id, what FROM errands LIMIT ?2 OFFSET ?1";
@@ -103,7 +103,7 @@ fn shown_tasks() -> String {
     )
 }
 
-/// Looks at so many rows.
+/// Scans the next slice.
 pub(super) fn slice(connection: &Connection, from: ScanFrom, rows: usize) -> Result<Scanned, StoreError> {
     let (mut unreadable, mut at, mut left) = (Vec::new(), from, rows);
     while left > 0
@@ -181,7 +181,7 @@ fn job_on_node(row: &Row<'_>) -> Result<(), StoreError> {
     cells.json_if::<JobTaskEnd>("release").map(drop)
 }
 
-/// What only the engine reads of a task, and what only the database compares.
+/// Checks what only the engine reads of a task, and what only the database compares.
 fn task(row: &Row<'_>) -> Result<(), StoreError> {
     let cells = &Cells::new(row, "tasks");
     for column in ["ready", "live", "fits", "satisfies"] {

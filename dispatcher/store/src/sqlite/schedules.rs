@@ -1,4 +1,4 @@
-//! Rows of job schedules: few, and read whole.
+//! Rows of job schedules; there are few, so they are read whole.
 
 use contract::{
     ids::{JobId, PoolId, ScheduleId},
@@ -64,15 +64,15 @@ pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Resu
     Ok(schedules)
 }
 
-/// Some jobs that a schedule made, ended ones too.
+/// Some jobs that a schedule created, including completed ones.
 pub(super) fn jobs(connection: &Connection, schedule: &ScheduleId, count: usize) -> Result<Vec<JobId>, StoreError> {
-    // '.' follows '-', so the range holds the names with this prefix.
+    // '.' follows '-', so the range holds exactly the names with this prefix.
     let sql = "SELECT id FROM jobs WHERE id > ?1 || ':job-' AND id < ?1 || ':job.' LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![schedule.as_str(), count as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        // A job whose name cannot be read is named when jobs are loaded.
+        // A job whose name cannot be read gets another one when jobs are loaded.
         found.extend(Cells::new(row, "jobs").name("id").ok());
     }
     Ok(found)

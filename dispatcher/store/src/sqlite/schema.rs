@@ -1,15 +1,15 @@
-//! The tables, and the number of their format.
+//! The tables, and the version of their format.
 //!
-//! What changes with every task is narrow (`tasks`); what is written once and read by people lies apart
-//! (`task_texts`, `job_texts`). Starts and windows use partial indexes, which hold only what is alive,
-//! however many tasks have ended.
-//! A newer file than [`FORMAT`] is refused; an older one will be brought up step by step in [`prepare`].
+//! What changes with every task is kept in a narrow table (`tasks`); what is written once and read by clients is kept
+//! apart (`task_texts`, `job_texts`). The queries of the engine use partial indexes that hold live rows only, however
+//! many tasks have ended. A file newer than [`FORMAT`] is refused; an older one is upgraded step by step in
+//! [`prepare`].
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::StoreError;
 
-/// The format that this build reads and writes, kept in `user_version`.
+/// The format that this build reads and writes, kept in SQLite's `user_version`.
 pub(super) const FORMAT: i64 = 4;
 
 const TABLES: &str = "
@@ -242,14 +242,15 @@ CREATE TABLE pool_sums (
 ) WITHOUT ROWID;
 ";
 
-/// Added by format 3: the tie of a job to the pool made for it, why that pool could not be made, and the pool of a schedule.
+/// Added by format 3: a job's connection to the pool created for it, why that pool could not be created, and the pool
+/// of a schedule.
 const AUTO_POOLS: &str = "
 ALTER TABLE jobs ADD COLUMN auto_pool TEXT;
 ALTER TABLE jobs ADD COLUMN scheduling_error TEXT;
 ALTER TABLE job_schedules ADD COLUMN auto_pool TEXT COLLATE NOCASE;
 ";
 
-/// Added by format 3 as well: preparation and release of nodes for jobs.
+/// Added by format 3: job preparation and release.
 const JOB_TASKS: &str = "
 CREATE TABLE job_chores (
     uid    INTEGER PRIMARY KEY,
@@ -269,10 +270,10 @@ CREATE TABLE sites (
 ) WITHOUT ROWID;
 ";
 
-/// Added by format 4: the few tasks whose slots a pool's nodes may not have are found without looking at the others.
+/// Added by format 4: finds the few tasks of several slots that may no longer fit their pool's nodes.
 const WIDE: &str = "CREATE INDEX tasks_wide ON tasks (job, fits, slots) WHERE slots > 1;";
 
-/// Added by format 4 as well: what must happen outside after a commit.
+/// Added by format 4: errands.
 const ERRANDS: &str = "
 CREATE TABLE errands (
     place INTEGER NOT NULL,
@@ -282,13 +283,13 @@ CREATE TABLE errands (
 ) WITHOUT ROWID;
 ";
 
-/// Added by format 4, too: until when a task rests before it is tried again.
+/// Added by format 4: until when a task pauses before a retry.
 const RESTS: &str = "
 ALTER TABLE tasks ADD COLUMN rests_until INTEGER;
 CREATE INDEX tasks_resting ON tasks (job, rests_until) WHERE rests_until IS NOT NULL;
 ";
 
-/// Makes the tables in an empty file, adds what an older build did not know, and refuses a file that a newer build has written.
+/// Creates the tables in an empty file, upgrades an older one, and refuses a newer one.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     let found = format(&transaction)?;

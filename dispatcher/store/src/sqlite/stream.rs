@@ -1,8 +1,8 @@
-//! Streams as bytes: nothing for an empty one, else one letter and what belongs to it.
+//! Output streams as bytes: NULL for an empty one, otherwise a letter and its data.
 //!
 //! ```text
-//! i BYTES          written here      n LENGTH         on the node
-//! b LENGTH KEY     in the bucket     LENGTH is eight bytes, largest first
+//! i BYTES          stored inline     n LENGTH         on the node
+//! b LENGTH KEY     in the bucket     LENGTH is eight bytes, most significant first
 //! ```
 
 use contract::outcome::Stream;

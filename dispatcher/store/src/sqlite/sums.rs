@@ -1,4 +1,4 @@
-//! Rows of sums: what tasks and jobs have used, added to in the transaction that stores a run's end, and pools' core time.
+//! Rows of sums: usage of tasks and jobs, updated in the transaction that stores a run's end, and core time of pools.
 
 use contract::{
     ids::{JobUid, PoolId, ScheduleId, TaskUid},
@@ -35,7 +35,7 @@ const OF_JOB: &str = "
 SELECT user_ms, kernel_ms, wall_ms, in_bytes, out_bytes, wait_ms, retries, 0 AS succeeded, 0 AS failed
 FROM job_sums WHERE owner = ?1";
 const OF_POOL: &str = "SELECT dedicated_core_ms FROM pool_sums WHERE owner = ?1";
-/// '.' follows '-', so the range holds the jobs that the schedule made.
+/// '.' follows '-', so the range holds exactly the jobs that the schedule created.
 const OF_SCHEDULE: &str = "
 SELECT COALESCE(sum(s.user_ms), 0) AS user_ms, COALESCE(sum(s.kernel_ms), 0) AS kernel_ms,
     COALESCE(sum(s.wall_ms), 0) AS wall_ms, COALESCE(sum(s.in_bytes), 0) AS in_bytes,
@@ -52,7 +52,7 @@ fn numbers(work: &Work) -> Numbers {
     (cell(user_ms), cell(kernel_ms), cell(wall_ms), cell(in_bytes), cell(out_bytes))
 }
 
-/// Adds a run to a task; by how much the task waited longer than known before.
+/// Adds a run's usage to a task; returns the change of the time that the task is known to have waited.
 pub(super) fn add_run(connection: &Connection, task: TaskUid, work: &Work, started_at: Timestamp) -> Result<i64, StoreError> {
     let owner = task.0.cast_signed();
     let mut before = connection.prepare_cached(BEFORE)?;
@@ -120,7 +120,7 @@ pub(super) fn of_pools(connection: &Connection, pools: &[PoolId]) -> Result<Vec<
     pools.iter().map(&mut of_pool).collect()
 }
 
-/// The sums of the jobs that schedules made and that are still there, in the schedules' order.
+/// The sums of schedules' jobs that still exist, in the schedules' order.
 pub(super) fn of_schedules(connection: &Connection, schedules: &[ScheduleId]) -> Result<Vec<Sums>, StoreError> {
     schedules.iter().map(|schedule| one(connection, OF_SCHEDULE, [schedule.as_str()])).collect()
 }

@@ -1,7 +1,8 @@
-//! Pages of a job's tasks: the index that fits the filter, only the columns that are wanted, and a bound on rows looked at.
+//! Pages of a job's tasks: uses the index that fits the filter, reads only the requested columns, and bounds the rows
+//! looked at.
 //!
-//! What a filter says of ids becomes one range, so that every page starts where the last one ended. Where no index
-//! answers the whole filter, a page looks at [`SCAN_MAX`] rows at most, comes back short and says where to go on.
+//! What a filter says about ids becomes one range, so that every page starts where the last one ended. Where no index
+//! answers the whole filter, a page looks at [`SCAN_MAX`] rows at most, ends early and says where to continue.
 
 use contract::ids::JobId;
 use rusqlite::{Connection, Row};
@@ -17,13 +18,13 @@ use crate::{
     },
 };
 
-/// Rows that one page looks at.
+/// Rows that one page looks at, at most.
 pub(super) const SCAN_MAX: usize = 10_000;
 
-/// Those of [`TaskName`].
+/// Columns of [`TaskName`].
 const NAMES: &str = "t.id, t.state";
 
-/// The index that finds a page's rows in order.
+/// The index that returns a page's rows in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Road {
     Failed,
@@ -31,10 +32,10 @@ enum Road {
     Names,
 }
 
-/// An end of a range of ids, and whether it belongs to the range.
+/// A bound of a range of ids, and whether it is inclusive.
 type End = Option<(String, bool)>;
 
-/// Which rows an index can be asked for, and whether that is all the filter wants.
+/// The part of a filter that an index can answer, and whether that is the whole filter.
 #[derive(Debug, PartialEq)]
 struct Reach {
     road: Road,
@@ -58,7 +59,7 @@ impl Reach {
             let is_known = match part {
                 Filter::StartsWith(Field::Id, prefix) => {
                     reach.raise((prefix.clone(), true));
-                    // Ids are plain ASCII, so nothing that begins with the prefix comes after this.
+                    // Ids are ASCII, so nothing that begins with the prefix follows this.
                     reach.lower((format!("{prefix}{}", char::MAX), true));
                     true
                 }
@@ -103,7 +104,7 @@ impl Reach {
         self.to = [self.to.take(), Some(end)].into_iter().flatten().min_by_key(key);
     }
 
-    /// Starts a query for rows in reach.
+    /// Begins a query for the rows in reach.
     fn select(&self, columns: &str, join: &str, job: i64) -> Condition {
         let mut condition = Condition::default();
         let (index, only) = match self.road {
@@ -131,7 +132,7 @@ fn flatten<'f>(filter: &'f Filter, parts: &mut Vec<&'f Filter>) {
     }
 }
 
-/// The last row that a page may look at, when there are more.
+/// The last row that a page may look at, when more follow.
 fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<String>, StoreError> {
     let mut condition = reach.select("t.id", "", job);
     condition.push(" ORDER BY t.id LIMIT ? OFFSET ?", [paging::limit(1), (SCAN_MAX.cast_signed() as i64 - 1).into()]);
@@ -139,7 +140,7 @@ fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<Strin
     Ok(first.into_iter().next())
 }
 
-/// What a page of rows is read from: columns, and the table beside that of tasks.
+/// The columns of a page, and the table joined to `tasks` for them.
 fn columns(detail: Detail) -> (String, &'static str) {
     let runs = if detail.runs { [", ", pages::TASK_RUNS] } else { ["", ""] }.concat();
     let document = if detail.document { "x.document" } else { "'' AS document" };
@@ -157,14 +158,14 @@ fn page_condition(reach: &Reach, page: &Page, (columns, join): (&str, &str), job
     condition
 }
 
-/// A page of a job's tasks; nothing when there is no such job.
+/// A page of a job's tasks; `None` when the job does not exist.
 pub(super) fn tasks(connection: &Connection, job: &JobId, wanted: &Page, detail: Detail) -> Result<Option<TaskPage>, StoreError> {
     let (columns, join) = columns(detail);
     let shape = if detail.runs { pages::task_runs } else { pages::task_head };
     page(connection, job, wanted, (&columns, join), shape)
 }
 
-/// The same of names and states alone.
+/// Like [`tasks`], with names and states only.
 pub(super) fn names(connection: &Connection, job: &JobId, wanted: &Page) -> Result<Option<TaskPage<TaskName>>, StoreError> {
     page(connection, job, wanted, (NAMES, ""), task_name)
 }

@@ -29,7 +29,7 @@ const PREPARING: i64 = 1;
 const RUNNING: i64 = 2;
 const COMPLETED: i64 = 3;
 
-/// A state as `tasks` keeps it.
+/// A state's number in the table.
 pub(super) fn code(state: TaskState) -> i64 {
     match state {
         TaskState::Active => ACTIVE,
@@ -39,7 +39,7 @@ pub(super) fn code(state: TaskState) -> i64 {
     }
 }
 
-/// A state from its code.
+/// The state with this number.
 pub(super) fn state_of(code_found: i64) -> Option<TaskState> {
     TaskState::ALL.iter().copied().find(|state| code(*state) == code_found)
 }
@@ -48,7 +48,7 @@ const INSERT: &str = "
 INSERT INTO tasks (uid, job, id, ready, fits, blockers, plain, fence, slots, retries_max, version, created_at, modified_at, state_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?12) ON CONFLICT (job, id) DO NOTHING";
 
-/// Adds a task, unless its name is taken.
+/// Adds a task unless its name is taken.
 pub(super) fn insert(connection: &Connection, job: JobUid, task: &NewTaskRecord<'_>) -> Result<Inserted, StoreError> {
     let blockers = dependencies::open(connection, job, task.depends_on)?;
     let is_ready = task.fits && blockers.is_empty();
@@ -75,7 +75,7 @@ pub(super) fn insert(connection: &Connection, job: JobUid, task: &NewTaskRecord<
     Ok(if is_ready { Inserted::Ready } else { Inserted::Blocked })
 }
 
-/// A head's columns, as [`head`] reads them.
+/// The columns that [`head`] reads.
 macro_rules! head {
     ($condition:literal) => {
         concat!("SELECT uid, id, state, ready, live, success, fence, slots, version, modified_at FROM tasks WHERE ", $condition)
@@ -111,7 +111,7 @@ fn head(cells: &Cells<'_>) -> Result<TaskHead, StoreError> {
     })
 }
 
-/// A candidate's columns, as [`candidate`] reads them.
+/// The columns that [`candidate`] reads.
 macro_rules! candidate {
     ($index:literal, $condition:literal) => {
         concat!(
@@ -160,7 +160,7 @@ fn candidate(cells: &Cells<'_>) -> Result<Candidate, StoreError> {
 
 const RELEASE: &str = "UPDATE tasks SET ready = 0, live = 1, attempt = ?2, fence = ?3, released_at = ?4 WHERE uid = ?1";
 
-/// Hands an attempt to the broker.
+/// Stores an attempt that is handed to the broker.
 pub(super) fn release(connection: &Connection, uid: TaskUid, attempt: u32, fence: Fence, at: Timestamp) -> Result<(), StoreError> {
     let number = uid.0.cast_signed();
     connection.prepare_cached(RELEASE)?.execute((number, attempt, fence.0.cast_signed(), at.0))?;
@@ -168,13 +168,13 @@ pub(super) fn release(connection: &Connection, uid: TaskUid, attempt: u32, fence
     Ok(())
 }
 
-/// The outbox row goes.
+/// Deletes the outbox row of a confirmed publish.
 pub(super) fn published(connection: &Connection, uid: TaskUid) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM outbox WHERE uid = ?1")?.execute([uid.0.cast_signed()])?;
     Ok(())
 }
 
-/// Takes an attempt back that never started; it is ready unless its pool's nodes have fewer slots than it needs by now.
+/// Takes back an attempt that never started. It becomes ready unless it no longer fits its pool's nodes.
 pub(super) fn unrelease(connection: &Connection, uid: TaskUid, fence: Fence) -> Result<(), StoreError> {
     let mut statement =
         connection.prepare_cached("UPDATE tasks SET ready = fits, live = 0, fence = ?2, released_at = NULL WHERE uid = ?1")?;
@@ -199,7 +199,7 @@ UPDATE tasks SET state = 2, started_at = ?2, version = ?3, modified_at = ?2, sta
     previous_at = CASE state WHEN 1 THEN state_at ELSE previous_at END
 WHERE uid = ?1 AND state IN (1, 2)";
 
-/// A run owns the attempt, and waits for its job's preparation.
+/// A run owns the attempt and waits for its job's preparation.
 pub(super) fn prepare(
     connection: &Connection,
     (uid, run): (TaskUid, RunId),
@@ -212,18 +212,18 @@ pub(super) fn prepare(
     active_since(connection, PREPARE, row)
 }
 
-/// Runs an update that returns since when its task was active before; nothing when the row is gone.
+/// Runs an update that returns since when its task was active before; `None` when the row is gone.
 fn active_since(connection: &Connection, update: &str, row: impl Params) -> Result<Option<Timestamp>, StoreError> {
     let mut statement = connection.prepare_cached(update)?;
     let mut rows = statement.query(row)?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let since = Cells::new(row, "tasks").time_if("previous_at");
-    // The update is complete only when its last row was taken.
+    // SQLite has completed an UPDATE with RETURNING only when its last row was read.
     while rows.next()?.is_some() {}
     since
 }
 
-/// A run that waited for its job's preparation begins.
+/// A run that waited for its job's preparation has begun.
 pub(super) fn begin(connection: &Connection, uid: TaskUid, at: Timestamp, version: u64) -> Result<(), StoreError> {
     connection.prepare_cached(BEGIN)?.execute((uid.0.cast_signed(), at.0, version.cast_signed()))?;
     Ok(())
@@ -251,7 +251,7 @@ UPDATE tasks SET state = 3, ready = 0, live = 0, rests_until = NULL, fence = ?2,
     previous_state = state, previous_at = state_at
 WHERE uid = ?1 AND state <> 3 RETURNING attempt > 1 AS ran_before";
 
-/// Completed; a task that already is stays as it is.
+/// Completes a task; one that is completed already stays as it is.
 pub(super) fn end(connection: &Connection, uid: TaskUid, ending: &Ending, version: u64) -> Result<(), StoreError> {
     let number = uid.0.cast_signed();
     let mut statement = connection.prepare_cached(END)?;
@@ -268,7 +268,7 @@ pub(super) fn end(connection: &Connection, uid: TaskUid, ending: &Ending, versio
     );
     let mut rows = statement.query(row)?;
     let ended = rows.next()?.map(|row| Cells::new(row, "tasks").flag("ran_before")).transpose()?;
-    // The update is complete only when its last row was taken.
+    // SQLite has completed an UPDATE with RETURNING only when its last row was read.
     while rows.next()?.is_some() {}
     let Some(ran_before) = ended else {
         tracing::warn!(uid = uid.0, "an end came for a task that is completed or gone");
@@ -288,7 +288,7 @@ pub(super) fn end(connection: &Connection, uid: TaskUid, ending: &Ending, versio
 
 const HEARD: &str = "UPDATE tasks SET run = NULL WHERE uid = ?1 AND attempt = ?2 AND run = ?3 AND live = 0 AND COALESCE(node, ?4) = ?4";
 
-/// What the last run wrote, told after its task was ended or queued again.
+/// Stores the streams of a run that were reported after its task was ended or queued again.
 pub(super) fn keep_streams(
     connection: &Connection,
     run: &RunKey,
@@ -304,7 +304,7 @@ pub(super) fn keep_streams(
     Ok(())
 }
 
-/// What the task's end does, if it says.
+/// The task's exit conditions.
 pub(super) fn exit_conditions(connection: &Connection, uid: TaskUid) -> Result<Option<ExitConditions>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT exit_conditions FROM task_texts WHERE uid = ?1")?;
     let mut rows = statement.query([uid.0.cast_signed()])?;
@@ -316,7 +316,8 @@ pub(super) fn exit_conditions(connection: &Connection, uid: TaskUid) -> Result<O
 
 /// Removes one task.
 pub(super) fn delete(connection: &Connection, uid: TaskUid) -> Result<(), StoreError> {
-    // Its rows in `dependencies` stay until their needs are met or the job goes: numbers are not reused, so they free nobody.
+    // Its rows in `dependencies` stay until the dependencies are met or the job is deleted. Numbers are not reused, so
+    // they affect no other task.
     for statement in [
         "DELETE FROM tasks WHERE uid = ?1",
         "DELETE FROM task_texts WHERE uid = ?1",
@@ -328,7 +329,7 @@ pub(super) fn delete(connection: &Connection, uid: TaskUid) -> Result<(), StoreE
     Ok(())
 }
 
-/// The blobs that a task's streams are kept in; a stream that cannot be read has none.
+/// Blob keys of a task's streams; an unreadable stream has none.
 pub(super) fn blobs(connection: &Connection, uid: TaskUid) -> Result<[Option<String>; 2], StoreError> {
     let mut statement = connection.prepare_cached("SELECT stdout, stderr FROM task_texts WHERE uid = ?1")?;
     let mut rows = statement.query([uid.0.cast_signed()])?;
@@ -340,7 +341,7 @@ pub(super) fn blobs(connection: &Connection, uid: TaskUid) -> Result<[Option<Str
     }))
 }
 
-/// Removes some tasks of a job, in the order of their names; how many, and the blobs of their streams.
+/// Deletes tasks of a job in the order of their names; returns how many, and the blobs of their streams.
 pub(super) fn delete_some(connection: &Connection, job: JobUid, count: usize) -> Result<(usize, Vec<String>), StoreError> {
     let mut statement = connection.prepare_cached("SELECT uid FROM tasks WHERE job = ?1 ORDER BY id LIMIT ?2")?;
     let uids = cells::task_uids(statement.query((job.0.cast_signed(), count.cast_signed()))?)?;

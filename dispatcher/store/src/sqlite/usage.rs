@@ -27,7 +27,7 @@ pub(super) fn charge(connection: &Connection, pool: &PoolId, charge: &Charge) ->
     Ok(())
 }
 
-/// Forgets intervals that started before.
+/// Deletes intervals that started earlier.
 pub(super) fn forget(connection: &Connection, before: Timestamp) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM pool_usage WHERE interval < ?1")?.execute([before.0])?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What people change of tasks that are there: limits, another go, another pool.
+//! Changes of existing tasks that clients request: limits, reactivation, another pool.
 
 use contract::{ids::Fence, outcome::Fault, state::TaskState};
 use model::task::{Failure, RequeueCause};

@@ -1,4 +1,4 @@
-//! Who waits for whom, and who is freed when.
+//! Dependencies between tasks: which tasks wait, and which become ready.
 
 use contract::ids::TaskUid;
 use store::records::Inserted;
@@ -47,7 +47,7 @@ pub fn integers_match_whatever_their_leading_zeros(place: &dyn Place) {
     assert!(bench.satisfy("5").is_empty());
     assert_eq!(bench.satisfy("000"), [waits]);
     assert_eq!(bench.add_after("late", &["04", "05", "00"]).1, Inserted::Ready);
-    // A second spelling meets the need no second time.
+    // A second spelling meets the dependency only once.
     let (two, _) = bench.add_after("two", &["6", "7"]);
     bench.add("6");
     bench.add("06");

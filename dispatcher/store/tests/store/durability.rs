@@ -1,4 +1,4 @@
-//! What survives a crash, what does not, and numbers that are never given twice.
+//! Crashes: what survives them, and numbers that are never reused.
 //!
 //! A crash is a store that is dropped in the middle of a transaction and opened again.
 
@@ -17,7 +17,7 @@ pub fn a_transaction_that_was_rolled_back_leaves_nothing(place: &dyn Place) {
     bench.store.rollback().unwrap();
     assert!(bench.store.task(job, &name).unwrap().is_none());
     assert!(bench.head(kept).is_ready);
-    // A rollback without a transaction is no harm.
+    // A rollback without a transaction does no harm.
     bench.store.rollback().unwrap();
     assert_eq!(bench.ready(), ["kept"]);
 }
@@ -104,7 +104,7 @@ pub fn numbers_of_a_lost_transaction_leave_the_bound_true(place: &dyn Place) {
     bench.store.begin().unwrap();
     bench.store.insert_task(job, &task(far, &id("lost"))).unwrap();
     bench.store.rollback().unwrap();
-    // The bound went with the transaction, so the same number must raise it again.
+    // The bound was rolled back with the transaction, so the same number must raise it again.
     bench.write(|store| store.insert_task(job, &task(far, &id("kept"))));
     bench.write(|store| store.delete_task(TaskUid(far)));
     assert!(bench.store.load().unwrap().next_task > far);

@@ -1,4 +1,4 @@
-//! What jobs run on nodes around their tasks: kept, shown, filtered, loaded while the job is alive.
+//! Job preparation and release on nodes: stored, shown, filtered, and loaded while the job is not completed.
 
 use contract::{
     ids::{Epoch, JobUid, RunId},
@@ -33,7 +33,7 @@ fn end(uid: u64, kind: JobTaskKind, outcome: Outcome) -> JobTaskEnd {
     JobTaskEnd { key, started_at: at(11), ended_at: at(12), outcome, retries: 1, retried_at: Some(at(10)) }
 }
 
-/// Nodes of job 1 with a preparation that succeeded, failed, and runs.
+/// A job whose preparation succeeded on one node, failed on another, and runs on a third.
 fn bench(place: &dyn Place) -> Bench {
     let mut bench = Bench::new(place);
     bench.write(|store| {

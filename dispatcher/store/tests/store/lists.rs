@@ -124,7 +124,7 @@ pub fn fields_that_a_list_lacks_count_as_missing(place: &dyn Place) {
         assert_eq!(bench.listed(only(text(field, Ne, "x"))).len(), 5);
         assert!(bench.listed(only(Filter::StartsWith(field, String::new()))).is_empty());
     }
-    // A value of the wrong kind is no match either.
+    // A value of the wrong type matches nothing either.
     assert!(bench.listed(only(text(Field::ExitCode, Lt, "x"))).is_empty());
     assert!(bench.listed(only(number(Field::Id, Ge, 0))).is_empty());
     assert!(bench.listed(only(number(Field::State, Ge, 0))).is_empty());

@@ -1,6 +1,6 @@
-//! One suite for every store: what the engine and the API handlers may rely on, asked of `dyn Store` and `dyn Read`.
+//! One suite for every store: what the engine and API handlers rely on, tested through `dyn Store` and `dyn Read`.
 //!
-//! An implementation joins by a [`place::Place`] and one line of [`conformance!`].
+//! An implementation joins with a [`place::Place`] and one line of [`conformance!`].
 
 mod changes;
 mod dependencies;
@@ -133,10 +133,10 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
     }
 );
 
-/// Takes away what format 4 has added.
+/// Undoes what format 4 has added.
 const DOWN_TO_FORMAT_3: &str =
     "DROP INDEX tasks_wide; DROP TABLE errands; DROP INDEX tasks_resting; ALTER TABLE tasks DROP COLUMN rests_until;";
-/// Takes away what format 3 has added.
+/// Undoes what format 3 has added.
 const DOWN_TO_FORMAT_2: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
     ALTER TABLE job_schedules DROP COLUMN auto_pool; DROP TABLE job_chores; DROP TABLE sites;";
 

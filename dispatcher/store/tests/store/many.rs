@@ -13,10 +13,10 @@ use crate::place::{Bench, Place, ending, id, task, wait};
 
 const TASKS: usize = 20_000;
 const PAGE: usize = 1_000;
-/// Of so many tasks one has failed.
+/// One of this many tasks has failed.
 const FAILED_EVERY: usize = 500;
 
-/// Numbers of tasks that come later.
+/// Numbers of tasks that are added later.
 const NEW: u64 = 1_000_000;
 
 /// Every second task is completed, every [`FAILED_EVERY`]th of all badly.
@@ -43,7 +43,7 @@ fn first(bench: &Bench, filter: Filter, detail: Detail) -> TaskPage {
     wait(bench.read.tasks(&id("job"), Page { after: None, rows_max: PAGE, filter: Some(filter) }, detail)).unwrap().unwrap()
 }
 
-/// All names of a list, the pages it took, and what is done between them.
+/// All names of a list, read page by page with `between` called after each, and the number of pages.
 fn walk(bench: &mut Bench, filter: Option<Filter>, mut between: impl FnMut(&mut Bench)) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut after) = (Vec::new(), 0, None);
     loop {

@@ -1,4 +1,4 @@
-//! Names: their case, and what a second use of one does.
+//! Names: letter case, and names that are used twice.
 
 use contract::{ids::JobUid, state::JobState};
 use store::records::Inserted;

@@ -1,4 +1,4 @@
-//! Where a store lives, and a bench with one job on it.
+//! Places where a store is opened, and a bench with one job in it.
 
 use std::{fmt::Debug, future::Future, path::PathBuf, str::FromStr};
 
@@ -25,15 +25,15 @@ use store::{
 };
 use tempfile::TempDir;
 
-/// One store's home; opening it again after a drop is a restart.
+/// The location of a store; opening it again after a drop is a restart.
 pub trait Place {
     /// The writing half.
     fn store(&self) -> Result<Box<dyn Store>, StoreError>;
-    /// The reading half, once a writer has been there.
+    /// The reading half; a writer must have been opened before.
     fn read(&self) -> Box<dyn Read>;
 }
 
-/// A temporary folder.
+/// A store in a temporary folder.
 pub struct SqlitePlace {
     folder: TempDir,
 }
@@ -217,7 +217,7 @@ pub fn schedule(name: &str) -> ScheduleRow {
     }
 }
 
-/// A good end at a time.
+/// A successful end at a time.
 pub fn ending(ms: i64) -> Ending {
     Ending {
         fence: Fence(99),
@@ -233,12 +233,12 @@ pub fn ending(ms: i64) -> Ending {
     }
 }
 
-/// Back to the rows at a time, without a rest.
+/// A requeue at a time, without a pause.
 pub fn requeue(cause: RequeueCause, crashes: u32, ms: i64) -> Requeue {
     Requeue { cause, crashes, rests_until: None, at: at(ms) }
 }
 
-/// A task to change before it is inserted.
+/// A task that a test may change before it is added.
 pub fn task<'a>(uid: u64, name: &'a contract::ids::TaskId) -> NewTaskRecord<'a> {
     NewTaskRecord {
         uid: TaskUid(uid),
@@ -255,7 +255,7 @@ pub fn task<'a>(uid: u64, name: &'a contract::ids::TaskId) -> NewTaskRecord<'a> 
     }
 }
 
-/// A store that holds the job `job`; every call of the bench is one transaction.
+/// A store with the job `job`; every call of the bench is one transaction.
 pub struct Bench {
     pub store: Box<dyn Store>,
     pub read: Box<dyn Read>,
@@ -283,19 +283,19 @@ impl Bench {
         done
     }
 
-    /// Another job.
+    /// Adds another job.
     pub fn add_job(&mut self, uid: u64, name: &str) -> JobUid {
         let record = job(uid, name);
         self.write(|store| store.put_job(&record, Some("{}")));
         record.uid
     }
 
-    /// A task that needs nothing.
+    /// Adds a task without dependencies.
     pub fn add(&mut self, name: &str) -> TaskUid {
         self.insert(name, |_| {}).0
     }
 
-    /// A task with needs.
+    /// Adds a task with dependencies.
     pub fn add_after(&mut self, name: &str, needs: &[&str]) -> (TaskUid, Inserted) {
         let needs: Vec<String> = needs.iter().map(|need| (*need).to_owned()).collect();
         let (job, uid, name) = (self.job, self.next, id(name));
@@ -304,7 +304,7 @@ impl Bench {
         (TaskUid(uid), self.write(|store| store.insert_task(job, &record)))
     }
 
-    /// A task, changed by `adapt`.
+    /// Adds a task, changed by `adapt`.
     pub fn insert(&mut self, name: &str, adapt: impl FnOnce(&mut NewTaskRecord<'_>)) -> (TaskUid, Inserted) {
         let (job, uid, name) = (self.job, self.next, id(name));
         self.next += 1;
@@ -313,7 +313,7 @@ impl Bench {
         (TaskUid(uid), self.write(|store| store.insert_task(job, &record)))
     }
 
-    /// Release, confirm and start on node `n`.
+    /// Releases, confirms and starts a task on node `n`.
     pub fn run(&mut self, uid: TaskUid, ms: i64) -> RunId {
         let run = RunId(uid.0.into());
         let node: NodeId = id("n");
@@ -351,7 +351,7 @@ impl Bench {
         ready.iter().map(|candidate| candidate.id.as_str().to_owned()).collect()
     }
 
-    /// Names of the tasks that a page holds.
+    /// Names of the tasks on a page.
     pub fn listed(&self, page: Page) -> Vec<String> {
         let page = wait(self.read.task_names(&id("job"), page)).unwrap().unwrap();
         page.rows.iter().map(|row| row.id.as_str().to_owned()).collect()

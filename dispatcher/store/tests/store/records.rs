@@ -1,4 +1,4 @@
-//! Pools, nodes, jobs and schedules with every field set: what is written is what is loaded and read.
+//! Pools, nodes, jobs and schedules with every field set: what is written can be loaded and read.
 
 use contract::{
     ids::{Epoch, Fence, RunId, TaskUid},

@@ -1,4 +1,4 @@
-//! The life of a task: every step, the fields it writes, and how it is shown.
+//! The life of a task: every step, the fields it writes, and how they are read.
 
 use contract::{
     ids::{Epoch, Fence, NodeId, RunId, RunKey, TaskUid},
@@ -131,7 +131,7 @@ pub fn a_task_that_rests_is_ready_when_its_rest_is_over(place: &dyn Place) {
     bench.end(ended, &ending(1_500));
     let job = bench.job;
     assert!(bench.ready().is_empty());
-    // A change of the nodes' slots ends no rest, and what does not fit is not ready after it.
+    // A change of the slots per node ends no pause, and a task that does not fit is not ready afterwards.
     for slots_max in [1, 4] {
         bench.write(|store| store.refit(job, slots_max, 100));
         assert_eq!(bench.write(|store| store.count_ready(job)), 0);
@@ -319,7 +319,7 @@ pub fn jobs_are_emptied_in_batches(place: &dyn Place) {
     bench.write(|store| store.insert_task(other, &crate::place::task(9_000, &name)));
     bench.add_after("late", &(0..17).map(|n| format!("n{n}")).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
     let counts: Vec<usize> = (0..6).map(|_| bench.write(|store| store.delete_rows(job, 10).map(|(gone, _)| gone))).collect();
-    // 27 tasks, and 18 needs of two of them: no slice is larger than another.
+    // 27 tasks, and 18 dependencies of two of them: no slice is larger than another.
     assert_eq!(counts, [10, 10, 10, 10, 5, 0]);
     bench.write(|store| store.delete_job(job));
     assert!(wait(bench.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! Core time by half hour: added up, paged in order, kept when its pool goes, forgotten when old.
+//! Core time by half hours: added up, paged in order, kept when its pool is deleted, deleted when old.
 
 use contract::time::Timestamp;
 use model::usage::{Charge, INTERVAL_MS};
