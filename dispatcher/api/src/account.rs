@@ -1,4 +1,4 @@
-//! Operations on the account as a whole: node counts, and lists that are truthfully empty.
+//! Operations on the account as a whole: node counts, and lists that are always empty.
 
 use contract::{ids::PoolId, state::NodeState};
 use model::{node::NodeActivity, refusal::Refusal};
@@ -17,7 +17,7 @@ use crate::{
 /// Pools in one page of node counts.
 const COUNTS_MAX: usize = 10;
 
-/// A list in which nothing can be.
+/// A list of a kind of resource that Piecework does not have; always empty.
 pub async fn nothing(_api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Paging::read(call, ROWS_MAX)?;
     shape(call, "Certificate")?;
@@ -25,7 +25,7 @@ pub async fn nothing(_api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(list(call, call.path.trim_start_matches('/'), std::iter::empty(), None))
 }
 
-/// How many nodes are in which state, in Azure's names.
+/// Number of nodes by state, in Azure's names.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StateCounts {
@@ -104,7 +104,7 @@ struct PoolCounts<'a> {
     low_priority: StateCounts,
 }
 
-/// Node counts of every pool.
+/// Node counts of the pools.
 pub async fn node_counts(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, COUNTS_MAX)?;
     let pools = match paging.page(compile(call, "PoolNodeCounts")?) {

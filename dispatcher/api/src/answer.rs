@@ -1,6 +1,6 @@
-//! Shapes answers: statuses and headers, and JSON objects written straight into their text.
+//! Builds answers: statuses, headers, and JSON objects written straight into the body.
 //!
-//! A stored document is spliced into the text as it is, unless `$select` or the version leaves out a part of it.
+//! A stored document is copied into the body as it is, unless `$select` or the version leaves out a part of it.
 
 use std::{
     borrow::Cow,
@@ -18,18 +18,18 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::odata::Select;
 
-/// What goes out.
+/// An answer of a handler.
 #[derive(Debug)]
 pub struct Answer {
-    /// The exact status.
+    /// Success or redirect; refusals become answers in `error`.
     pub status: StatusCode,
-    /// Headers of this answer; the pipeline adds those of every answer.
+    /// Headers of this answer; the pipeline adds those that every answer has.
     pub headers: HeaderMap,
     pub body: Body,
 }
 
 impl Answer {
-    /// Without a body.
+    /// An answer without a body.
     pub fn empty(status: u16) -> Answer {
         let status = StatusCode::from_u16(status).expect("handlers name valid statuses");
         Answer { status, headers: HeaderMap::new(), body: Body::empty() }
@@ -47,7 +47,7 @@ impl Answer {
         answer.with(header::CONTENT_TYPE, content_type).with(header::CONTENT_LENGTH, &length.to_string())
     }
 
-    /// Adds a header; a value that HTTP does not allow is left out and logged.
+    /// Adds a header. A value that HTTP does not allow is left out and logged.
     pub fn with(mut self, name: HeaderName, value: &str) -> Answer {
         match HeaderValue::from_str(value) {
             Ok(value) => drop(self.headers.insert(name, value)),
@@ -56,28 +56,28 @@ impl Answer {
         self
     }
 
-    /// Adds the version and time of what was read or changed.
+    /// Adds ETag and Last-Modified.
     pub fn changed(self, version: u64, at: Timestamp) -> Answer {
         self.with(header::ETAG, &etag(version)).with(header::LAST_MODIFIED, &http_date(at))
     }
 
-    /// Says where the thing is.
+    /// Adds the resource's URL as `DataServiceId`.
     pub fn about(self, url: &str) -> Answer {
         self.with(HeaderName::from_static("dataserviceid"), url)
     }
 
-    /// Says where the new thing is.
+    /// Adds the new resource's URL as `Location`, too.
     pub fn created(self, url: &str) -> Answer {
         self.with(header::LOCATION, url).about(url)
     }
 }
 
-/// As RFC 1123 wants it.
+/// A time in the form of RFC 1123.
 pub fn http_date(at: Timestamp) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0)))
 }
 
-/// A time as ISO 8601 in JSON.
+/// A time, as ISO 8601 in JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Iso(pub Timestamp);
 
@@ -87,7 +87,7 @@ impl Serialize for Iso {
     }
 }
 
-/// A text in JSON that is written from its parts, and never put together before: `Text(format_args!(…))`.
+/// A JSON string written from its parts without putting them together first: `Text(format_args!(…))`.
 pub struct Text<T>(pub T);
 
 impl<T: Display> Serialize for Text<T> {
@@ -96,28 +96,29 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// A text as it stands between the quotes of JSON.
+/// The text, escaped for use between the quotes of a JSON string.
 pub fn escaped(text: &str) -> String {
     let quoted = serde_json::to_string(text).expect("a text has a JSON form");
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// A JSON object under construction, limited to the fields that were selected.
+/// A JSON object under construction. Fields that were not selected are skipped.
 pub struct Fields<'a> {
     text: Vec<u8>,
-    /// Where the object's first field goes.
+    /// Position in the body where the object's fields begin.
     start: usize,
     select: Option<&'a Select>,
     hidden: &'a [&'static str],
 }
 
 impl<'a> Fields<'a> {
-    /// An empty object of the selected properties, without those that are hidden; a slash leads into an object.
+    /// An empty object with only the selected properties and without the hidden ones; a slash in a name leads into an
+    /// object.
     pub fn new(select: Option<&'a Select>, hidden: &'a [&'static str]) -> Fields<'a> {
         Fields::after(Vec::new(), select, hidden)
     }
 
-    /// The same at the end of a text.
+    /// An empty object at the end of a text.
     pub fn after(mut text: Vec<u8>, select: Option<&'a Select>, hidden: &'a [&'static str]) -> Fields<'a> {
         text.push(b'{');
         Fields { start: text.len(), text, select, hidden }
@@ -152,7 +153,7 @@ impl<'a> Fields<'a> {
         self
     }
 
-    /// Adds a field whose value is made only when it was selected.
+    /// Adds a field; the value is computed only when the field was selected.
     pub fn add_with<T: Serialize>(mut self, name: &str, value: impl FnOnce() -> Option<T>) -> Self {
         if self.is_shown(name)
             && let Some(value) = value()
@@ -162,7 +163,7 @@ impl<'a> Fields<'a> {
         self
     }
 
-    /// Adds a field whose JSON comes in parts, made only when it was selected.
+    /// Adds a field whose JSON is given in parts; computed only when the field was selected.
     pub fn add_parts<'p, const PARTS: usize>(mut self, name: &str, parts: impl FnOnce() -> Option<[&'p str; PARTS]>) -> Self {
         if self.is_shown(name)
             && let Some(parts) = parts()
@@ -173,13 +174,13 @@ impl<'a> Fields<'a> {
         self
     }
 
-    /// Adds a field that is not a property and cannot be left out.
+    /// Adds a field that `$select` cannot leave out, such as `odata.metadata`.
     pub fn always(mut self, name: &str, value: &str) -> Self {
         self.write(name, value);
         self
     }
 
-    /// Adds a field when there is a value.
+    /// Adds a field unless the value is `None`.
     pub fn add_some<T: Serialize>(self, name: &str, value: Option<T>) -> Self {
         match value {
             Some(value) => self.add(name, &value),
@@ -187,7 +188,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds the plain properties of a type of the model, under its own names.
+    /// Adds the plain properties of a model type, under their own names.
     pub fn plain<T: Serialize>(mut self, properties: &T) -> Self {
         if let Ok(Value::Object(fields)) = serde_json::to_value(properties) {
             for (name, value) in fields {
@@ -205,7 +206,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same of one that was read.
+    /// Adds all properties of a parsed document.
     pub fn parts(mut self, document: &str, parts: &Parts<'_>) -> Self {
         let is_in = |path: &&&str| match path.split_once('/') {
             None => parts.contains_key(**path),
@@ -240,17 +241,17 @@ impl<'a> Fields<'a> {
         self
     }
 
-    /// The text with the object at its end.
+    /// The text with the finished object at its end.
     pub fn finish(mut self) -> Vec<u8> {
         self.text.push(b'}');
         self.text
     }
 }
 
-/// The properties of a document, each still as its text.
+/// The properties of a document, each still as JSON text.
 pub type Parts<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
 
-/// Takes a stored document apart; that of a row that was read without it is empty.
+/// Parses a stored document; the empty text of a row read without its document gives no properties.
 pub fn read(document: &str) -> Parts<'_> {
     if document.is_empty() {
         return Parts::new();
@@ -265,7 +266,7 @@ fn object(part: &RawValue) -> Option<Map<String, Value>> {
     serde_json::from_str(part.get()).ok()
 }
 
-/// Removes a property, or one inside the objects that its path leads through; whether it was there.
+/// Removes a property, or one inside the objects on its path; returns whether it existed.
 fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
     match path.split_once('/') {
         None => fields.remove(path).is_some(),
@@ -276,14 +277,14 @@ fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
     }
 }
 
-/// A name and its value, as Azure lists them.
+/// A name and a value, as in Azure's lists of details.
 #[derive(Serialize)]
 pub struct NameValue<'a> {
     pub name: &'a str,
     pub value: &'a str,
 }
 
-/// Details of a fault.
+/// Details of a fault in Azure's form.
 pub fn details(pairs: &[(String, String)]) -> Vec<NameValue<'_>> {
     pairs.iter().map(|(name, value)| NameValue { name, value }).collect()
 }

@@ -1,7 +1,7 @@
-//! Applications: Azure's lists of them, and our own operations that add, upload, activate and remove packages.
+//! Applications: Azure's lists of them, and Piecework's own operations to add, upload, activate and remove packages.
 //!
 //! ```text
-//! PUT version ──► a URL to upload the zip to, straight into the blob store ──► POST activate ──► nodes may get it
+//! PUT version ──► a URL to upload the zip to, straight into the blob store ──► POST activate ──► nodes may download it
 //! ```
 
 use std::time::Duration;
@@ -29,18 +29,18 @@ use crate::{
     state::ApiState,
 };
 
-/// How long an upload may be begun with its URL.
+/// How long the upload URL is valid.
 const UPLOAD_TIME: Duration = Duration::from_secs(4 * 3600);
-/// A package may have this many bytes: what S3 takes in one request.
+/// Largest package: the limit of S3 for one request.
 const PACKAGE_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
-/// How a zip begins, and one without any file.
+/// First bytes of a zip, and of one without files.
 const MAGICS: [&[u8; 4]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
-/// How long the blob store may take for one question.
+/// Time limit of a request to the blob store.
 const BLOB_TIMEOUT: Duration = Duration::from_secs(20);
 /// Blobs of one application that one request removes at most.
 const REMOVED_MAX: usize = 1_000;
 
-/// What Azure shows of an application.
+/// An application as Azure shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary<'a> {
@@ -49,7 +49,7 @@ struct Summary<'a> {
     versions: Vec<&'a str>,
 }
 
-/// What we show of one.
+/// An application in Piecework's own operations.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View<'a> {
@@ -65,7 +65,7 @@ struct View<'a> {
     versions: Vec<PackageView<'a>>,
 }
 
-/// What we show of a package.
+/// A package in Piecework's own operations.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PackageView<'a> {
@@ -127,7 +127,7 @@ fn id(call: &Call) -> Result<ApplicationId, Refusal> {
     call.application()
 }
 
-/// Where all uploads of a version are kept.
+/// Blob prefix of all uploads of an application or version.
 fn prefix(application: &ApplicationId, version: Option<&PackageVersion>) -> String {
     let version = version.map(|version| format!("{version}/")).unwrap_or_default();
     format!("applications/{application}/{version}").to_ascii_lowercase()
@@ -167,7 +167,7 @@ pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(answer(200, view(&row)).changed(row.version, row.modified_at))
 }
 
-/// Reads what PUT and POST change; with `is_whole` what is left out goes back to its default.
+/// Reads a change. With `is_whole` (PUT), properties that are not given go back to their defaults.
 fn change(body: Object<'_>, is_whole: bool) -> ApplicationChange {
     let default: Option<PackageVersion> = body.id("defaultVersion");
     ApplicationChange {
@@ -187,12 +187,12 @@ async fn put_or_patch(api: &ApiState, call: &Call, is_whole: bool) -> Result<Ans
     Ok(answer(if is_there { 200 } else { 201 }, view(&row)).changed(row.version, row.modified_at))
 }
 
-/// Adds an application, or replaces what can change of it.
+/// Adds an application or replaces its properties.
 pub async fn put(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     put_or_patch(api, call, true).await
 }
 
-/// Changes what is named of an application.
+/// Changes the given properties of an application.
 pub async fn patch(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     put_or_patch(api, call, false).await
 }
@@ -206,7 +206,7 @@ pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(204))
 }
 
-/// Begins the upload of a version: the answer says where to.
+/// Begins the upload of a version; the answer contains the upload URL.
 pub async fn begin(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (application, version) = (id(call)?, call.package_version()?);
     let key = format!("{}{:016x}.zip", prefix(&application, Some(&version)), rand::random::<u64>());
@@ -219,7 +219,7 @@ pub async fn begin(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(answer(201, json(&shown)).changed(tag, at))
 }
 
-/// Lets nodes get what was uploaded, once it is seen to be a zip.
+/// Activates an uploaded version after checking that it is a zip.
 pub async fn activate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (application, version) = (id(call)?, call.package_version()?);
     let becomes_default = call.optional_json()?.root().flag("isDefault").unwrap_or(false);
@@ -237,7 +237,7 @@ pub async fn activate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(answer(200, json(&package_view(package))).changed(tag, at))
 }
 
-/// The length of an upload that is a zip.
+/// The length of an upload; refuses one that is missing, too large or not a zip.
 async fn examine(api: &ApiState, key: &str) -> Result<u64, Refusal> {
     let bucket = &api.blobs.settings().own_bucket;
     let late = |_| Refusal::new(Code::OperationTimedOut, "The blob store did not answer in time.");
@@ -272,7 +272,7 @@ fn failed(error: &BlobError) -> Refusal {
     Refusal::new(Code::ServerBusy, "The blob store did not answer as expected.").hint("Try again; the dispatcher's log names the cause.")
 }
 
-/// All uploads below a prefix; taken before the rows go, so that an upload begun afterwards is not among them.
+/// Blob keys of all uploads below a prefix. Read before the rows are deleted, so that uploads begun later are kept.
 async fn keys(api: &ApiState, prefix: &str) -> Vec<String> {
     let listing = api.blobs.list(&api.blobs.settings().own_bucket, prefix, None, REMOVED_MAX);
     match tokio::time::timeout(BLOB_TIMEOUT, listing).await {
@@ -288,7 +288,7 @@ async fn keys(api: &ApiState, prefix: &str) -> Vec<String> {
     }
 }
 
-/// The rows are gone, so nobody asks for the bytes; what stays behind costs room only.
+/// Deletes blobs whose rows are gone. Failures only leave unused blobs behind.
 async fn remove_blobs(api: &ApiState, keys: &[String]) {
     let bucket = &api.blobs.settings().own_bucket;
     let removing = async {

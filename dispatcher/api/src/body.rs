@@ -1,6 +1,7 @@
-//! A body that was checked against its shape: its values are read without any that could fail.
+//! A request body that was checked against its schema, so its getters cannot fail.
 //!
-//! What the schema cannot say (two properties that must agree, a URL's host) its reader refuses, by the property's path.
+//! What the schema cannot express (two properties that must agree, a URL's host) is refused by the reader, with the
+//! property's path.
 
 use std::{fmt, str::FromStr};
 
@@ -19,7 +20,7 @@ use crate::{
     },
 };
 
-/// A checked body, and the places for blobs that it may name.
+/// A checked body, and the containers that it may name.
 pub struct Body<'a> {
     shape: &'static Shape,
     fields: Map<String, Value>,
@@ -27,20 +28,20 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// A body of this shape, or the first thing that is wrong with it.
+    /// Checks a body of this shape; refuses the first thing that is wrong.
     pub fn new(shape: &str, fields: Map<String, Value>, places: Places<'a>) -> Result<Body<'a>, Refusal> {
         let shape = schema::shape(shape);
         check(shape, &fields, &Trail::Root)?;
         Ok(Body { shape, fields, places })
     }
 
-    /// The whole of it.
+    /// The body's object.
     pub fn root(&self) -> Object<'_> {
         Object { shape: self.shape, fields: &self.fields, trail: Trail::Root, places: self.places }
     }
 }
 
-/// Reads a body of a shape, for tests of what reads it.
+/// Reads a body of a shape; for tests of readers.
 #[cfg(test)]
 pub fn tried<T>(shape: &str, body: &Value, read: impl FnOnce(Object<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
     let places = Places { endpoint: "http://store:9000", own_bucket: "piecework-own" };
@@ -68,12 +69,12 @@ pub struct List<'a> {
 const CHECKED: &str = "the schema lets through what its readers can read";
 
 impl<'a> Object<'a> {
-    /// Places for blobs that may be named.
+    /// Containers of the blob store that the body may name.
     pub fn places(&self) -> Places<'a> {
         self.places
     }
 
-    /// All properties as they are, those that the shape does not have included.
+    /// All properties as they were given, including unknown ones.
     pub fn fields(&self) -> &'a Map<String, Value> {
         self.fields
     }
@@ -82,12 +83,12 @@ impl<'a> Object<'a> {
         Some((self.shape.property(name)?, check::given(self.fields, name)?))
     }
 
-    /// The property as it is; nothing when the shape does not have it.
+    /// The property as it was given; `None` for one that the shape does not have.
     pub fn value(&self, name: &str) -> Option<&'a Value> {
         self.find(name).map(|(_, value)| value)
     }
 
-    /// The first given property of which something is true.
+    /// The first given property that satisfies a condition.
     pub fn first(&self, is_it: impl Fn(&Property) -> bool) -> Option<&'static str> {
         self.given().find(|(property, _)| is_it(property)).map(|(property, _)| property.name)
     }
@@ -101,22 +102,22 @@ impl<'a> Object<'a> {
         Trail::Name(&self.trail, name)
     }
 
-    /// Refuses the property's value.
+    /// Refusal of the property's value.
     pub fn invalid(&self, name: &str, reason: impl fmt::Display) -> Refusal {
         property::invalid(self.at(name), self.value(name).unwrap_or(&Value::Null), reason)
     }
 
-    /// Refuses the property's absence.
+    /// Refusal because the property is missing.
     pub fn missing(&self, name: &str) -> Refusal {
         property::missing(self.at(name))
     }
 
-    /// Refuses a property whose value asks for what is not served.
+    /// Refusal because Piecework does not support the value.
     pub fn not_served(&self, name: &str, hint: &str) -> Refusal {
         property::not_served(self.at(name), hint)
     }
 
-    /// Refuses a property that is not served, after its reader has found nothing wrong with it.
+    /// Refuses a property that Piecework does not support; called after its reader found nothing else wrong.
     pub fn refuse(&self, name: &str) -> Result<(), Refusal> {
         self.find(name).map_or(Ok(()), |(property, value)| check::refuse(property, value, &self.at(name)))
     }
@@ -126,7 +127,7 @@ impl<'a> Object<'a> {
         self.value(name).map(|value| value.as_str().expect(CHECKED))
     }
 
-    /// The same, to be kept.
+    /// A text as a `String`.
     pub fn owned(&self, name: &str) -> Option<String> {
         self.text(name).map(str::to_owned)
     }
@@ -141,7 +142,7 @@ impl<'a> Object<'a> {
         self.text(name).map(|text| text.parse().expect(CHECKED))
     }
 
-    /// One that the schema requires.
+    /// An id or a version that the schema requires.
     pub fn required_id<T: FromStr<Err: fmt::Debug>>(&self, name: &str) -> T {
         self.id(name).expect(CHECKED)
     }
@@ -151,12 +152,12 @@ impl<'a> Object<'a> {
         self.value(name).map(|value| check::flag(value).expect(CHECKED))
     }
 
-    /// A whole number; the schema's bounds are those of the type or narrower.
+    /// An integer; the schema's bounds fit the type.
     pub fn integer<T: TryFrom<i64, Error: fmt::Debug>>(&self, name: &str) -> Option<T> {
         self.value(name).map(|value| T::try_from(check::integer(value).expect(CHECKED)).expect(CHECKED))
     }
 
-    /// A whole number that the schema requires.
+    /// An integer that the schema requires.
     pub fn required_integer<T: TryFrom<i64, Error: fmt::Debug>>(&self, name: &str) -> T {
         self.integer(name).expect(CHECKED)
     }
@@ -166,12 +167,12 @@ impl<'a> Object<'a> {
         self.text(name).map(|text| text.parse().expect(CHECKED))
     }
 
-    /// A point in time; without an offset it is one of UTC.
+    /// A point in time; one without an offset is taken as UTC.
     pub fn time(&self, name: &str) -> Option<Timestamp> {
         self.text(name).map(|text| odata::time(text).expect(CHECKED))
     }
 
-    /// A word in the schema's own spelling.
+    /// A word of an enumeration, in the schema's spelling.
     pub fn word(&self, name: &str) -> Option<&'static str> {
         let (property, value) = self.find(name)?;
         let value = value.get(name).filter(|_| property.is_wrapped).unwrap_or(value);
@@ -198,7 +199,7 @@ impl<'a> Object<'a> {
         List { shape: found.and_then(|(property, _)| property.kind.inner()), items, trail: self.at(name), places: self.places }
     }
 
-    /// The property as documents keep it: as it was given, words and flags in their own spelling.
+    /// The property in the form that documents keep: as given, but with words and flags in their normal spelling.
     pub fn kept(&self, name: &str) -> Option<Value> {
         let (property, value) = self.find(name)?;
         Some(match property.kind {
@@ -209,24 +210,24 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The given properties of which something is true, as documents keep them.
+    /// The given properties that satisfy a condition, in the form that documents keep.
     fn kept_where(&self, is_it: impl Fn(&Property) -> bool) -> Map<String, Value> {
         let names = self.given().filter(|(property, _)| is_it(property)).map(|(property, _)| property.name);
         names.filter_map(|name| Some((name.to_owned(), self.kept(name)?))).collect()
     }
 
-    /// Plain properties that change nothing and are shown, as documents keep them.
+    /// Plain properties without an effect that GET shows, in the form that documents keep.
     pub fn shown_only(&self) -> Map<String, Value> {
         self.kept_where(|property| matches!(property.effect, Effect::Label | Effect::Ignored(_)) && property.kind.inner().is_none())
     }
 
-    /// A type of the model that has plain properties under their own names; it has defaults for those that are not given.
+    /// A model type with plain properties under their own names; defaults apply to those that are not given.
     pub fn plain<T: DeserializeOwned>(&self) -> T {
         let fields = self.kept_where(|property| property.kind.inner().is_none());
         serde_json::from_value(Value::Object(fields)).expect(CHECKED)
     }
 
-    /// Checks what the schema leaves to the reader of each item.
+    /// Applies the checks that the schema leaves to the reader of each item.
     pub fn check(self) -> Result<Object<'a>, Refusal> {
         check(self.shape, self.fields, &self.trail).map(|()| self)
     }
@@ -246,7 +247,7 @@ impl<'a> List<'a> {
         })
     }
 
-    /// Reads every item as an object that may still be refused.
+    /// Converts every item; an item may still be refused.
     pub fn each<T>(&self, read: impl FnMut(Object<'_>) -> Result<T, Refusal>) -> Result<Vec<T>, Refusal> {
         self.objects().map(read).collect()
     }
@@ -272,12 +273,12 @@ pub fn is_something(value: &Value) -> bool {
     }
 }
 
-/// A property to be set in a document, or null where nothing is left to be shown.
+/// The value for a document: null, which removes the property, when nothing is left to show.
 pub fn or_null(value: Value) -> Value {
     Some(value).filter(is_something).unwrap_or_default()
 }
 
-/// Drops nulls and empty lists and objects, at every depth.
+/// Drops nulls and empty lists and objects at every depth.
 pub fn prune(value: Value) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(prune).collect()),

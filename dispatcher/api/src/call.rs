@@ -1,4 +1,4 @@
-//! One request, taken apart: what handlers read.
+//! A request that was authenticated, routed and decoded; the input of handlers.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
     version::Version,
 };
 
-/// A request that was let in and has found its operation.
+/// A request whose operation is known.
 pub struct Call {
     pub id: RequestId,
-    /// The version of the API that it names.
+    /// The API version that it names.
     pub version: Version,
-    /// `http://host:port` as the client reached us.
+    /// `http://host:port`, as the client addressed the server.
     pub base: String,
     /// The path as it was sent.
     pub path: String,
@@ -41,13 +41,13 @@ pub struct Call {
     pub body: Bytes,
     /// The name of its operation.
     pub operation: &'static str,
-    /// Whether a property that nobody knows is refused.
+    /// Whether unknown properties are refused (`piecework-strict`).
     pub is_strict: bool,
-    /// The properties of its body that nobody knows, once it was read.
+    /// Unknown properties of its body; set once the body was read.
     pub unknown: OnceLock<Unknown>,
-    /// How long the client lets the handler work.
+    /// How long the handler may take for the client.
     pub patience: Duration,
-    /// Where the blobs are that its body may name.
+    /// Containers of the blob store that its body may name.
     pub blobs: Blobs,
 }
 
@@ -120,13 +120,13 @@ impl Call {
         self.checked(fields)
     }
 
-    /// The body as its operation's shape says.
+    /// Checks the body against its operation's shape.
     fn checked(&self, fields: Map<String, Value>) -> Result<Body<'_>, Refusal> {
         let nothing_said = || Refusal::new(Code::InternalError, "The operation takes no body.");
         Body::new(Operation::body(self.operation).ok_or_else(nothing_said)?, fields, self.blobs.places())
     }
 
-    /// The body as a JSON object, empty when there is none.
+    /// The body as a JSON object; empty when there is none.
     pub fn optional_json(&self) -> Result<Body<'_>, Refusal> {
         if self.body.iter().all(u8::is_ascii_whitespace) { self.checked(Map::new()) } else { self.json() }
     }

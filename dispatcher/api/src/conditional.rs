@@ -1,4 +1,4 @@
-//! Conditional headers: at most one a request, compared for reads here and for writes by the engine.
+//! Conditional headers: at most one per request; compared here for reads, and by the engine for writes.
 
 use contract::time::Timestamp;
 use http::{HeaderMap, HeaderName, header};
@@ -9,12 +9,12 @@ use model::{
 
 use crate::answer::Answer;
 
-/// Which conditional headers an operation honours.
+/// The conditional headers that an operation supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Honours {
     /// None.
     Nothing,
-    /// Those about times.
+    /// The two about modification times.
     Times,
     /// All four.
     All,
@@ -22,7 +22,7 @@ pub enum Honours {
 
 const HEADERS: [HeaderName; 4] = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
-/// Reads the condition, refusing what the operation does not honour.
+/// Reads the condition; refuses headers that the operation does not support.
 pub fn read(headers: &HeaderMap, honours: Honours) -> Result<Condition, Refusal> {
     let mut condition = Condition::default();
     let mut given = 0;
@@ -68,7 +68,7 @@ fn wrong(name: &HeaderName, value: &str, reason: &str) -> Refusal {
         .with("Reason", reason)
 }
 
-/// For a read: nothing when the thing shall be shown, else the 304; a failed precondition is refused.
+/// For reads: `None` when the resource is to be shown, or the answer 304. A failed precondition is refused.
 pub fn unchanged(condition: &Condition, version: u64, modified_at: Timestamp) -> Result<Option<Answer>, Refusal> {
     if condition.is_met(version, modified_at) {
         return Ok(None);

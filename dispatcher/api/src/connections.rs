@@ -1,7 +1,7 @@
-//! Who is connected: a bound for all, a bound for each address, and which connection goes when one is reached.
+//! Open connections: a limit for all, a limit per address, and which connection is closed when one is reached.
 //!
-//! A newcomer is let in at the cost of the connection of its address that has been silent for longest. Where
-//! every one of them is busy with a request, it is the newcomer that goes, so nobody's answer is cut off.
+//! A new connection replaces the one from the same address that has been idle for longest. When all of those are busy
+//! with a request, the new one is refused, so no answer is cut off.
 
 use std::{
     collections::HashMap,
@@ -13,16 +13,16 @@ use tokio::sync::Notify;
 
 use crate::protocol_errors::Talk;
 
-/// How many connections there may be at once.
+/// Limits on open connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// In all.
     pub all: usize,
-    /// From one address; from one network of 64 bits where addresses are of version 6.
+    /// From one address; with IPv6, from one /64 network.
     pub per_address: usize,
 }
 
-/// All connections.
+/// All open connections.
 #[derive(Clone)]
 pub struct Connections {
     limits: Limits,
@@ -42,14 +42,14 @@ struct Entry {
     leave: Arc<Notify>,
 }
 
-/// One connection's place, until it is dropped.
+/// One connection's entry, until it is dropped.
 pub struct Place {
     open: Arc<Mutex<Open>>,
     address: IpAddr,
     number: u64,
-    /// Where the connection stands.
+    /// Whether the connection is busy.
     pub talk: Talk,
-    /// Asks the connection to end.
+    /// Asks the connection to close.
     pub leave: Arc<Notify>,
 }
 
@@ -59,7 +59,7 @@ impl Connections {
         Connections { limits, open: Arc::default() }
     }
 
-    /// A place for a newcomer, unless everybody who could make room is busy.
+    /// Adds a connection; `None` when no idle connection can be closed for it.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
         let address = counted(address);
         let mut open = lock(&self.open);
@@ -78,7 +78,7 @@ impl Connections {
 }
 
 impl Open {
-    /// Ends the connection of an address that has been silent for longest; false when none is silent.
+    /// Closes the connection of an address that has been idle for longest; false when none is idle.
     fn dismiss(&mut self, address: IpAddr) -> bool {
         let entries = self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default();
         let silent = entries.iter().filter_map(|entry| Some((entry.talk.quiet_since()?, entry.number)));
@@ -118,7 +118,7 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is counted as one address: whoever has one of version 6 has its whole network of 64 bits.
+/// The address that is counted: with IPv6 the whole /64 network, which belongs to one customer.
 fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

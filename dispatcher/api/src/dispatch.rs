@@ -1,4 +1,4 @@
-//! Hands each operation to its handler; the compiler refuses an operation without one.
+//! Calls the handler of each operation; an operation without one does not compile.
 
 use model::refusal::Refusal;
 

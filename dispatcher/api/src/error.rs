@@ -1,4 +1,4 @@
-//! Turns a refusal into Azure Batch's error body, which every answer that is not a success carries.
+//! Converts refusals to Azure Batch's error body, which every unsuccessful answer has.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::answer::Answer;
 
-/// A request's number in answers, logs and error messages.
+/// A request's id, in answers, logs and error messages.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestId(u128);
 
@@ -40,7 +40,7 @@ struct Detail<'a> {
 
 const NOT_IN_THIS_STATE: &str = "The specified operation is not valid for the current state of the resource.";
 
-/// The body, also of a single task in a collection.
+/// The error body; also used for a single task of a collection.
 #[derive(Serialize)]
 pub struct ErrorBody<'a> {
     #[serde(rename = "odata.metadata", skip_serializing_if = "Option::is_none")]
@@ -52,10 +52,10 @@ pub struct ErrorBody<'a> {
 }
 
 impl<'a> ErrorBody<'a> {
-    /// From a refusal; `base` is given when the body stands alone.
+    /// `base` is given when the body is the whole answer.
     pub fn new(refusal: &'a Refusal, base: Option<&str>, request: RequestId) -> ErrorBody<'a> {
         let now = Timestamp::now().iso();
-        // Programs for Azure look for this sentence; ours says what is wrong.
+        // Programs for Azure look for Azure's sentence; our own text becomes a detail.
         let (message, reason) = match refusal.code {
             Code::OperationInvalidForCurrentState => (NOT_IN_THIS_STATE, Some(refusal.message.as_str())),
             _ => (refusal.message.as_str(), None),
@@ -82,14 +82,14 @@ pub fn answer(refusal: &Refusal, base: &str, request: RequestId) -> Answer {
     }
 }
 
-/// What a failing store looks like from outside; the log says more.
+/// The refusal for a failure of the store; the log has the details.
 pub fn store_failed(error: impl fmt::Display) -> Refusal {
     tracing::error!(%error, "the store failed a read");
     Refusal::new(Code::InternalError, "Server encountered an internal error. Please try again after some time.")
         .hint("The dispatcher's log names the cause; look for this request's id.")
 }
 
-/// What does not exist.
+/// The refusal for a resource that does not exist.
 pub fn not_found(code: Code, id: impl fmt::Display) -> Refusal {
     let what = match code {
         Code::PoolNotFound => "pool",

@@ -1,4 +1,4 @@
-//! Our own view of a pool: its policy, the last decision in words, its nodes by state, what waits for it.
+//! Piecework's own view of a pool: policy, last scaling decision, nodes by state, waiting work.
 
 use contract::{ids::PoolId, spec::QueuePolicy};
 use engine::command::Command;

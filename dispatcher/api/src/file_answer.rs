@@ -1,6 +1,6 @@
-//! What files of nodes and of tasks have in common: paths, ranges, headers, list entries.
+//! Common parts of answers with files: paths, ranges, headers, list entries.
 //!
-//! A ranged read is answered 200 with only those bytes: no client of Azure Batch takes a 206.
+//! A ranged read is answered with status 200 and those bytes only, because clients of Azure Batch do not accept 206.
 
 use std::ops;
 
@@ -23,15 +23,15 @@ use crate::{
 
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A regular file that everybody may read, for streams that are no files any more.
+/// File mode shown for streams that are no longer files.
 pub const STREAM_MODE: u32 = 0o100_644;
 
-/// Which bytes of a file are wanted.
+/// The bytes of a file that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// From one byte to another, both included; to the end when there is no other.
+    /// From the first byte to the last one, both inclusive; `None` means the end.
     From(u64, Option<u64>),
-    /// The last so many.
+    /// The last bytes, this many.
     Last(u64),
 }
 
@@ -59,7 +59,7 @@ impl Range {
         }
     }
 
-    /// The bytes of a file of this length.
+    /// The requested bytes of a file of this length.
     pub fn within(range: Option<Range>, length: u64) -> Result<ops::Range<u64>, Refusal> {
         let found = match range {
             None => return Ok(0..length),
@@ -74,7 +74,7 @@ impl Range {
     }
 }
 
-/// The decoded path of a file, below a node's or a task's directory.
+/// Checks the decoded path of a file below a node's or task's directory.
 pub fn path(text: &str) -> Result<&str, Refusal> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let fault = if text.is_empty() { Some("The path is empty.") } else { path_fault(text) };
@@ -86,12 +86,12 @@ pub fn path(text: &str) -> Result<&str, Refusal> {
     }
 }
 
-/// What is not there.
+/// The refusal for a missing file.
 pub fn missing(path: &str) -> Refusal {
     Refusal::new(Code::FileNotFound, "The specified file does not exist.").with("FilePath", path)
 }
 
-/// Nothing when the file shall be shown, else the 304.
+/// The answer 304, or `None` when the file is to be shown.
 pub fn not_modified(call: &Call, entry: &FileEntry) -> Result<Option<Answer>, Refusal> {
     let mut answer = unchanged(&call.condition, 0, entry.modified_at)?;
     if let Some(answer) = &mut answer {
@@ -100,12 +100,12 @@ pub fn not_modified(call: &Call, entry: &FileEntry) -> Result<Option<Answer>, Re
     Ok(answer)
 }
 
-/// As Azure has it; browsers show texts and save the rest.
+/// Content type as Azure sends it: browsers show texts and save other files.
 fn content_type(name: &str) -> &'static str {
     if name.to_ascii_lowercase().ends_with(".txt") { "text/plain" } else { "application/octet-stream" }
 }
 
-/// Bytes, with the properties of their file.
+/// An answer with bytes and the file's properties.
 pub fn content(call: &Call, entry: &FileEntry, body: Body, length: u64) -> Answer {
     let own = |name| HeaderName::from_static(name);
     Answer::bytes(body, length, content_type(&entry.name))
@@ -116,7 +116,7 @@ pub fn content(call: &Call, entry: &FileEntry, body: Body, length: u64) -> Answe
         .with(own("ocp-batch-file-mode"), &format!("0o{:o}", entry.mode))
 }
 
-/// The properties alone.
+/// An answer with the file's properties only.
 pub fn properties(call: &Call, entry: &FileEntry) -> Answer {
     content(call, entry, Body::empty(), entry.length)
 }
@@ -141,11 +141,11 @@ struct NodeFile<'a> {
     properties: Option<Properties>,
 }
 
-/// What a list of files is asked for.
+/// Parameters of a list of files.
 pub struct Wanted {
     /// How many, and from where.
     pub paging: Paging,
-    /// Descend.
+    /// Whether subdirectories are included.
     pub recursive: bool,
     filter: Option<Expression>,
 }

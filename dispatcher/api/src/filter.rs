@@ -1,4 +1,4 @@
-//! Which properties a list can be filtered by, and their columns; turns an OData tree into a store filter.
+//! Compiles OData filters of lists to store filters, by the columns that the schema names.
 
 use model::refusal::Refusal;
 use store::filter::{Field, Filter, JobTaskPart, Operator, Value};
@@ -9,10 +9,10 @@ use crate::{
     schema::{self, Kind, Property},
 };
 
-/// What a property holds, and its column.
+/// The type of a property, and its column.
 #[derive(Debug, Clone, Copy)]
 enum Column {
-    /// Text that may be compared in every way.
+    /// Text with all comparisons.
     Text(Field),
     /// One of these words.
     Word(Field, &'static [&'static str]),
@@ -20,12 +20,12 @@ enum Column {
     Number(Field),
     /// `success` or `failure`.
     Result(Field),
-    /// Text that is the same or not.
+    /// Text that can only be compared for equality.
     Label(Field),
     Flag(Field),
 }
 
-/// The column of a name in the schema.
+/// The column named in the schema.
 fn field(name: &str) -> Field {
     let part = |name: &str| match name {
         "State" => JobTaskPart::State,
@@ -67,7 +67,7 @@ fn field(name: &str) -> Field {
 }
 
 impl Column {
-    /// What the entry of a property makes of its column.
+    /// The type and column of a property with this entry.
     fn of(property: &'static Property, column: &str) -> Column {
         let field = field(column);
         match &property.kind {
@@ -76,7 +76,7 @@ impl Column {
             Kind::Time => Column::Time(field),
             Kind::Int { .. } => Column::Number(field),
             Kind::Flag => Column::Flag(field),
-            // A job's own name is a text, as schedules give names that people cannot.
+            // Compared as text, because schedules create job names that clients cannot choose.
             _ if property.kind == Kind::Id || property.name == "id" => Column::Text(field),
             _ => Column::Label(field),
         }
@@ -92,21 +92,21 @@ fn columns(shape: &str, is_left_out: impl Fn(&str) -> bool) -> Columns {
     found.filter(|(path, _)| !is_left_out(path)).collect()
 }
 
-/// A filter for the store, or what it always is.
+/// A compiled filter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Compiled {
-    /// Every row passes, or none does.
+    /// The filter is constant: every row passes, or none does.
     Constant(bool),
     /// The store decides.
     Store(Filter),
 }
 
-/// Reads and compiles the filter of a list of this shape; without one every row passes.
+/// Compiles the filter of a request for a list of this shape; without one every row passes.
 pub fn compile(call: &Call, shape: &str) -> Result<Compiled, Refusal> {
     compiled(call.query.text("$filter")?, shape, |_| false)
 }
 
-/// The same without the rows' names.
+/// Like [`compile`], without the id.
 pub fn compile_without_id(call: &Call, shape: &str) -> Result<Compiled, Refusal> {
     compiled(call.query.text("$filter")?, shape, |path| path == "id")
 }
@@ -137,7 +137,7 @@ fn kind(path: &str, properties: &Columns) -> Result<Column, String> {
     found.map(|(_, kind)| *kind).ok_or_else(|| format!("This list cannot be filtered by {path}."))
 }
 
-/// `absorbing` is the constant that decides the whole: true for or, false for and.
+/// `absorbing` is the constant that decides the result: true for `or`, false for `and`.
 fn joined(parts: &[Expression], properties: &Columns, absorbing: bool, join: fn(Vec<Filter>) -> Filter) -> Result<Compiled, String> {
     let mut kept = Vec::new();
     let mut is_decided = false;
@@ -193,7 +193,7 @@ fn compare(path: &str, operator: Operator, literal: &Literal, kind: Column) -> R
     }
 }
 
-/// A filter on a text property of things that are no rows: names of files, fields of images.
+/// Evaluates a filter on something that is not a row: files, images.
 pub fn holds(expression: &Expression, value_of: &dyn Fn(&str) -> Option<String>) -> Result<bool, String> {
     let value = |path: &str| value_of(path).ok_or_else(|| format!("This list cannot be filtered by {path}."));
     match expression {

@@ -1,13 +1,13 @@
-//! The headers of requests: bounds, those that count once, and Piecework's own.
+//! Checks request headers, and defines Piecework's own.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use model::refusal::{Code, Refusal};
 
 use crate::listen::HEADER_BYTES_MAX;
 
-/// Names, in an answer, the properties of the request's body that nobody reads.
+/// In answers: the properties of the request's body that were ignored as unknown.
 pub const IGNORED: HeaderName = HeaderName::from_static("piecework-ignored");
-/// Asks, in a request, to refuse such properties.
+/// In requests: `true` refuses unknown properties.
 const STRICT: HeaderName = HeaderName::from_static("piecework-strict");
 
 /// Whether the client wants unknown properties refused.
@@ -24,12 +24,12 @@ pub fn strict(headers: &HeaderMap) -> Result<bool, Refusal> {
     }
 }
 
-/// Headers that count only once, and would otherwise mean one thing to a proxy and another to us.
+/// Headers that may appear once only; a proxy and this server could read repeated ones differently.
 const SINGLE: [HeaderName; 5] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::DATE];
 
 /// Refuses headers that are too long, missing or repeated.
 pub fn check(parts: &Parts) -> Result<(), Refusal> {
-    // The library stops reading at this size, but takes what had arrived whole before it looked.
+    // The HTTP library limits the size, but accepts what had arrived before it checked.
     let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > HEADER_BYTES_MAX {
         return Err(

@@ -1,5 +1,5 @@
-//! The images that pools may name, and the agents they go with. Nodes are what their provider makes, so a pool runs
-//! alike under each name: Azure's are listed for programs that pick an image from this list.
+//! The images that pools may name, and the agents for them. Nodes are made by their provider, so a pool runs alike with
+//! each of them; Azure's images are listed for programs that choose one from this list.
 
 use model::refusal::Refusal;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ struct Image {
     /// Publisher, offer and SKU.
     name: &'static str,
     agent: &'static str,
-    /// What Azure's image of this name has; programs look for it.
+    /// Capabilities of Azure's image of this name; programs look for them.
     capabilities: &'static [&'static str],
 }
 
@@ -29,7 +29,7 @@ const fn docker(name: &'static str, agent: &'static str) -> Image {
     Image { name, agent, capabilities: &["DockerCompatible"] }
 }
 
-/// In the order of their names.
+/// Sorted by name.
 const IMAGES: &[Image] = &[
     plain("almalinux/almalinux/9-gen2", "batch.node.el 9"),
     plain("canonical/0001-com-ubuntu-server-focal/20_04-lts", "batch.node.ubuntu 20.04"),
@@ -105,7 +105,7 @@ pub async fn list(_api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     page(call, "supportedimages", rows, |image: &&Image| image.name, |image, path| image.value_of(path), |image| image.shown())
 }
 
-/// A page of the agents with their images, as API versions before 2019-08-01 have it.
+/// A page of the agents with their images, the form of API versions before 2019-08-01.
 pub async fn agents(_api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let mut names: Vec<&'static str> = IMAGES.iter().map(|image| image.agent).collect();
     names.sort_unstable();

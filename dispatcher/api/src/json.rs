@@ -1,9 +1,9 @@
-//! Reads bodies: JSON objects of bounded depth. Of a repeated key the last value counts.
+//! Parses JSON bodies with bounded depth. Of a repeated key the last value counts.
 
 use model::refusal::{Code, Refusal};
 use serde_json::{Map, Value};
 
-/// Objects and lists inside each other at most.
+/// Nesting of objects and lists at most.
 pub const DEPTH_MAX: usize = 64;
 
 fn refused(reason: String) -> Refusal {

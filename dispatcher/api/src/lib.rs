@@ -1,7 +1,7 @@
-//! The API for people: Azure Batch's REST operations, and ours below `/piecework/`.
+//! The HTTP API: Azure Batch's REST operations, and Piecework's own below `/piecework/`.
 //!
-//! `pipeline` lets a request in and finds its operation in `routes`; handlers (`pools`, `jobs`, `tasks`, …)
-//! take it apart, call one rule or read rows, and shape the answer; they decide nothing.
+//! `pipeline` authenticates a request and finds its operation in `routes`. Handlers (`pools`, `jobs`, `tasks`, …)
+//! decode it, send one command to the engine or read rows, and encode the answer; they decide nothing.
 
 mod account;
 mod answer;

@@ -1,4 +1,4 @@
-//! Connections: accepted up to bounds, by TLS where asked for, with limits on headers and time, closed gently at the end.
+//! Accepts connections: limits on number, headers and time, TLS where configured, graceful shutdown.
 
 use std::{
     net::IpAddr,
@@ -28,24 +28,24 @@ use crate::{
     tls,
 };
 
-/// Connections at once. Clients behind one proxy share an address.
+/// Limits on open connections. Clients behind one proxy share an address.
 pub const LIMITS: Limits = Limits { all: 4_096, per_address: 1_024 };
 /// A connection without a request is closed after this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A request's headers may take this long from their first byte on: sending slowly holds a connection no longer.
+/// Time limit for a request's headers from their first byte on, however slowly they arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's headers may have this many bytes.
+/// Size limit of a request's headers.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
-/// A TLS handshake must be over after this long.
+/// Time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests may run on for this long after the end was asked for.
+/// How long open requests may continue after a shutdown began.
 const GOODBYE: Duration = Duration::from_secs(10);
-/// That connections are refused is told this often at most.
+/// Refused connections are logged this often at most.
 const REFUSAL_TOLD: Duration = Duration::from_secs(30);
-/// After an accept failed, because the process is out of files, for example.
+/// Pause after a failed accept, for example because the process has no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is ready, then lets requests under way end.
+/// Serves until `shutdown` is ready, then lets open requests finish.
 pub async fn serve(listener: TcpListener, router: Router, tls: Option<tls::Current>, shutdown: impl Future<Output = ()>) {
     let open = Connections::new(LIMITS);
     let mut refusals = Refusals::default();
@@ -102,7 +102,7 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<tls::Curre
     }
 }
 
-/// Connections that were refused since it was last told.
+/// Refused connections since the last log line.
 #[derive(Default)]
 struct Refusals {
     count: u64,
@@ -120,7 +120,7 @@ impl Refusals {
     }
 }
 
-/// One connection, until it ends or is asked to.
+/// Serves one connection until it ends or is asked to close.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router, mut closed: watch::Receiver<bool>, place: Place) {
     let (talk, router) = (place.talk.clone(), TowerToHyperService::new(router));
     let service = service_fn(|request| {
@@ -138,7 +138,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router
         ended = &mut connection => Some(ended),
         _ = closed.changed() => None,
         () = place.leave.notified() => {
-            // It may have sent half a request, which nobody waits for; one that has arrived whole is answered.
+            // A client that has sent half a request is not waited for; a complete request is answered.
             if place.talk.quiet_since().is_some() {
                 return tracing::debug!("a silent connection made room for another");
             }

@@ -1,6 +1,6 @@
-//! Pages of lists: how many, from where, and the link to the next page.
+//! Pages of lists: size, position, and the link to the next page.
 //!
-//! A page's token holds the last id it showed, so it stays good while others add and remove.
+//! A page token holds the last id shown, so it stays valid while others add and remove rows.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::refusal::Refusal;
@@ -11,16 +11,16 @@ use crate::{answer::Answer, call::Call, filter::Compiled, odata::Select, query::
 /// Rows of a page at most, and by default.
 pub const ROWS_MAX: usize = 1_000;
 
-/// Room for the link to the next page.
+/// Extra capacity for the link to the next page.
 const LINK_BYTES: usize = 1_024;
 const TOKEN_VERSION: &str = "1:";
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// What page a request wants.
+/// The page that a request asks for.
 #[derive(Debug, Clone)]
 pub struct Paging {
     pub rows_max: usize,
-    /// Only what comes after this.
+    /// Only rows after this one.
     pub after: Option<String>,
 }
 
@@ -38,7 +38,8 @@ impl Paging {
         Ok(Paging { rows_max, after: Some(after) })
     }
 
-    /// The page to ask the store for, one row longer to see whether more follow; nothing when no row can pass.
+    /// The page to read from the store, with one row more to see whether others follow; `None` when no row can pass the
+    /// filter.
     pub fn page(&self, filter: Compiled) -> Option<Page> {
         let filter = match filter {
             Compiled::Constant(false) => return None,
@@ -54,14 +55,14 @@ impl Paging {
         (shown, if rows.len() > shown.len() { shown.last() } else { None })
     }
 
-    /// Shapes rows that were read with [`Paging::page`].
+    /// Encodes rows that were read with [`Paging::page`].
     pub fn answer<R>(&self, call: &Call, kind: &str, rows: &[R], id: impl Fn(&R) -> &str, show: impl Fn(&R) -> Vec<u8>) -> Answer {
         let (shown, last) = self.shown(rows);
         list(call, kind, shown.iter().map(show), last.map(id))
     }
 }
 
-/// A list whose next page, if any, comes after `next`.
+/// A list; `next` is the token of the next page, if there is one.
 pub fn list(call: &Call, kind: &str, items: impl Iterator<Item = Vec<u8>>, next: Option<&str>) -> Answer {
     let write = |mut body: Vec<u8>, item: Vec<u8>| {
         body.extend_from_slice(&item);
@@ -70,7 +71,7 @@ pub fn list(call: &Call, kind: &str, items: impl Iterator<Item = Vec<u8>>, next:
     written(call, kind, items, write, next)
 }
 
-/// The same, of items that `write` puts at the end of the body.
+/// Like [`list`]; `write` appends each item to the body.
 pub fn written<T>(
     call: &Call,
     kind: &str,
@@ -101,7 +102,7 @@ pub fn written<T>(
     Answer::json(body)
 }
 
-/// Reads `$select` and `$expand`; properties that are shown anyway may be expanded, too.
+/// Reads `$select` and `$expand`. Properties that are always shown may be named in `$expand`, too.
 pub fn shape(call: &Call, shape: &str) -> Result<Option<Select>, Refusal> {
     let known = &schema::shape(shape).select;
     if let Some(expand) = call.query.text("$expand")?

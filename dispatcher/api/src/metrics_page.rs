@@ -1,4 +1,4 @@
-//! `GET /metrics`: what Prometheus reads, on the API's address or on one of its own.
+//! `GET /metrics` for Prometheus, on the API's address or on one of its own.
 
 use std::future;
 
@@ -17,7 +17,7 @@ use crate::{
 
 const PATH: &str = "/metrics";
 
-/// Answers with the page, unless it has an address of its own.
+/// Answers with the metrics; 404 when they have an address of their own.
 pub async fn get(api: &ApiState, _call: &Call) -> Result<Answer, Refusal> {
     let Some(page) = &api.metrics else {
         let refusal = Refusal::new(Code::ResourceNotFound, "The metrics are served on another address.");
@@ -27,7 +27,7 @@ pub async fn get(api: &ApiState, _call: &Call) -> Result<Answer, Refusal> {
     Ok(answer.with(header::CONTENT_TYPE, CONTENT_TYPE).with(header::CACHE_CONTROL, "no-store"))
 }
 
-/// Serves the page alone, by plain HTTP, until it is dropped.
+/// Serves only the metrics, by plain HTTP, until it is dropped.
 pub async fn serve_metrics(listener: TcpListener, page: MetricsPage) {
     let router = Router::new().fallback(move |request: Request<Body>| alone(page.clone(), request));
     serve(listener, router, None, future::pending()).await;

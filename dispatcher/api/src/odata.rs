@@ -1,10 +1,10 @@
-//! OData as Azure Batch speaks it: `$filter` as a tree, `$select` as names.
+//! OData as Azure Batch uses it: `$filter` as a tree, `$select` as names.
 //!
 //! ```text
 //! or := and ("or" and)*      and := unary ("and" unary)*
 //! unary := "(" or ")" | path op literal | "startswith" "(" path "," text ")"
 //! ```
-//! Length, depth and terms are bounded, so that hostile filters cost nothing.
+//! Length, depth and number of comparisons are bounded, so that hostile filters cost little.
 
 use contract::time::Timestamp;
 use model::refusal::Refusal;
@@ -14,12 +14,12 @@ use crate::query::wrong;
 
 /// Bytes of a filter at most.
 pub const FILTER_BYTES_MAX: usize = 4 * 1024;
-/// Brackets inside each other at most.
+/// Nesting of parentheses at most.
 pub const DEPTH_MAX: usize = 20;
 /// Comparisons at most.
 pub const TERMS_MAX: usize = 50;
 
-/// A filter as it was written.
+/// A parsed filter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
     And(Vec<Expression>),
@@ -30,7 +30,7 @@ pub enum Expression {
     StartsWith(String, String),
 }
 
-/// What a property is compared with.
+/// A literal value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
     Text(String),
@@ -39,7 +39,7 @@ pub enum Literal {
     Time(Timestamp),
 }
 
-/// Why a filter cannot be used.
+/// The refusal of a filter.
 pub fn refused(filter: &str, reason: &str) -> Refusal {
     wrong("$filter", filter, reason).hint("An example: state eq 'completed' and startswith(id,'a').")
 }
@@ -53,14 +53,14 @@ enum Token {
     Comma,
 }
 
-/// Reads a time in the forms that clients write.
+/// Parses a time in the forms that clients use.
 pub fn time(text: &str) -> Option<Timestamp> {
     let rfc1123 = || {
         let time = httpdate::parse_http_date(text).ok()?;
         let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
         i64::try_from(since.as_millis()).ok().map(Timestamp)
     };
-    // W3C-DTF has years and months alone, too.
+    // W3C-DTF also allows years and months alone.
     let date_only = || match text.len() {
         4 => Timestamp::parse(&format!("{text}-01-01T00:00:00Z")),
         7 => Timestamp::parse(&format!("{text}-01T00:00:00Z")),
@@ -71,7 +71,7 @@ pub fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).or_else(date_only).or_else(zoneless).or_else(rfc1123)
 }
 
-/// Reads `'…'`, in which `''` is one quote; gives the text and what follows.
+/// Parses `'…'`, in which `''` is one quote; returns the text and the rest.
 fn quoted(rest: &str) -> Option<(String, &str)> {
     let inner = rest.strip_prefix('\'')?;
     let mut text = String::new();
@@ -244,12 +244,12 @@ pub fn parse(filter: &str) -> Result<Expression, Refusal> {
     read().map_err(|reason: String| refused(filter, &reason))
 }
 
-/// The properties that an answer shall have.
+/// The properties that an answer contains.
 #[derive(Debug, Clone)]
 pub struct Select(Vec<String>);
 
 impl Select {
-    /// Reads a comma list of the properties that exist.
+    /// Parses a comma-separated list of known properties.
     pub fn parse(text: &str, known: &[&str]) -> Result<Select, Refusal> {
         let names: Vec<_> = text.split(',').map(str::trim).map(str::to_owned).collect();
         match names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -259,12 +259,12 @@ impl Select {
         }
     }
 
-    /// Whether a property was asked for.
+    /// Whether a property was selected.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|selected| selected == name)
     }
 
-    /// What was asked for.
+    /// The selected properties.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

@@ -1,6 +1,6 @@
 //! The names of all operations; `routes` says on which path each is found, `dispatch` which handler serves it.
 
-/// What the API can do.
+/// An operation of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     ImagesList,

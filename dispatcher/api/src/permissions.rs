@@ -1,4 +1,4 @@
-//! What each caller may do, asked once its operation is known.
+//! Authorization: what each caller may do, checked once the operation is known.
 
 use engine::task_token::Bearer;
 use http::Method;
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Caller {
-    /// Whether the caller may use an operation on what its path names.
+    /// Refuses an operation that the caller may not use on the resource in the path.
     pub fn may(&self, route: &Route, values: &[String]) -> Result<(), Refusal> {
         let is_read = route.method == Method::GET || route.method == Method::HEAD;
         let (is_allowed, reason) = match self {
@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// What a task's token is good for.
+/// Operations that a task's token allows.
 const TASK_MAY: &[&str] = &[
     "job.get",
     "job.get_task_counts",

@@ -1,9 +1,9 @@
-//! The way in, the same for every request.
+//! The steps that every request passes.
 //!
 //! ```text
 //! host ─► signature ─► operation ─► api-version ─► parameters ─► condition ─► body ─► handler ─► answer
 //! ```
-//! A refusal at any step becomes Azure Batch's error body; nothing leaves without a request id.
+//! A refusal at any step becomes Azure Batch's error body. Every answer has a request id.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -38,13 +38,13 @@ use crate::{
     version::Version,
 };
 
-/// A body may have this many bytes.
+/// Size limit of a body.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// What is read of a body that is refused, so that its sender sees the answer.
+/// Bytes that are still read of a refused body, so that its sender sees the answer.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A body must have arrived after this long.
+/// Time limit for receiving a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// A handler must have answered after this long, or what the request names as `timeout` if that is less.
+/// Time limit of a handler; a smaller `timeout` parameter of the request wins.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All operations as one router.
@@ -88,7 +88,7 @@ fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// Adds what every answer has.
+/// Adds the headers that every answer has.
 fn finish(answer: Answer, id: RequestId, parts: &Parts) -> Response {
     let mut answer = answer.with(HeaderName::from_static("request-id"), &id.to_string()).with(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     answer.headers.insert(HeaderName::from_static("dataserviceversion"), HeaderValue::from_static("3.0"));
@@ -109,7 +109,7 @@ fn finish(answer: Answer, id: RequestId, parts: &Parts) -> Response {
     response
 }
 
-/// Where the client reached us, from its Host header.
+/// The URL that the client used, from its Host header.
 fn base_url(parts: &Parts, is_tls: bool) -> Result<String, Refusal> {
     let scheme = if is_tls { "https" } else { "http" };
     let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
@@ -128,7 +128,7 @@ fn plain(refusal: Refusal) -> Refused {
 }
 
 impl ApiState {
-    /// `operation` is told the name of the request's operation once it is known.
+    /// `operation` receives the name of the request's operation once it is known.
     async fn handle(
         &self,
         id: RequestId,
@@ -144,7 +144,7 @@ impl ApiState {
         let (route, mut call) = match entered {
             Ok(entered) => entered,
             Err(refused) => {
-                // Who waits to be told to continue is told no at once.
+                // A client that waits for `100 Continue` is refused at once, without reading the body.
                 if !parts.headers.contains_key(header::EXPECT) {
                     drain(body, 0).await;
                 }
@@ -170,7 +170,7 @@ impl ApiState {
         }
     }
 
-    /// A task's token dies with the attempt that got it.
+    /// Refuses the token of an attempt that has ended.
     async fn check_task(&self, bearer: &Bearer) -> Result<(), Refusal> {
         let row = self.read.task(&bearer.job, &bearer.task).await.map_err(error::store_failed)?;
         let is_live = |row: &TaskRow| row.uid == bearer.uid && row.attempt == bearer.attempt && row.state != TaskState::Completed;
@@ -180,7 +180,7 @@ impl ApiState {
         }
     }
 
-    /// Everything that is checked before the body is read.
+    /// All checks before the body is read.
     async fn let_in(
         &self,
         id: RequestId,
@@ -264,7 +264,7 @@ async fn read_body(mut body: Body, headers: &HeaderMap) -> Result<Bytes, Refusal
     }
 }
 
-/// Reads on for a while: a client that is still sending would otherwise never see the answer.
+/// Continues to read for a while; a client that is still sending would otherwise not see the answer.
 async fn drain(mut body: Body, mut read: usize) {
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {

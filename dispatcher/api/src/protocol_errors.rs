@@ -1,7 +1,7 @@
-//! Gives the HTTP library's own refusals Azure Batch's error body.
+//! Replaces the HTTP library's own error answers with Azure Batch's error body.
 //!
-//! The library answers what it cannot read as a request by itself, without a body. Such an answer can only be
-//! written while no answer of ours is under way, and that is when this replaces it.
+//! When the library cannot parse a request, it writes an answer without a body by itself. It can do so only while no
+//! answer of a handler is being written, and that is when this stream replaces what it writes.
 //!
 //! ```text
 //! quiet ──request──► answering ──body over──► ending ──flushed──► quiet
@@ -34,7 +34,7 @@ const QUIET: u8 = 0;
 const ANSWERING: u8 = 1;
 const ENDING: u8 = 2;
 
-/// Where a connection stands; shared by its stream and its answers.
+/// The state of a connection, shared by its stream and its answers.
 #[derive(Debug, Clone)]
 pub struct Talk(Arc<State>);
 
@@ -42,7 +42,7 @@ pub struct Talk(Arc<State>);
 struct State {
     stage: AtomicU8,
     opened: Instant,
-    /// Milliseconds from there to the end of the last answer.
+    /// Milliseconds from the start of the connection to the end of the last answer.
     answered_ms: AtomicU64,
 }
 
@@ -53,12 +53,12 @@ impl Default for Talk {
 }
 
 impl Talk {
-    /// A request has arrived.
+    /// Records that a request has arrived.
     pub fn begin(&self) {
         self.0.stage.store(ANSWERING, Ordering::Release);
     }
 
-    /// Since when no request is under way; nothing while one is.
+    /// Since when no request is open; `None` while one is.
     pub fn quiet_since(&self) -> Option<Instant> {
         let answered = Duration::from_millis(self.0.answered_ms.load(Ordering::Relaxed));
         self.is_quiet().then(|| self.0.opened + answered)
@@ -70,7 +70,7 @@ impl Talk {
     }
 
     fn flushed(&self) {
-        // Another request may have begun meanwhile: then nothing changes.
+        // Unless another request has begun meanwhile.
         let _ = self.0.stage.compare_exchange(ENDING, QUIET, Ordering::AcqRel, Ordering::Acquire);
     }
 
@@ -79,14 +79,14 @@ impl Talk {
     }
 }
 
-/// The body of one of our answers.
+/// The body of a handler's answer.
 pub struct Told {
     body: Body,
     talk: Talk,
 }
 
 impl Told {
-    /// A body whose end ends the answer.
+    /// A body whose end marks the end of the answer.
     pub fn new(body: Body, talk: Talk) -> Told {
         Told { body, talk }
     }
@@ -115,7 +115,7 @@ impl hyper::body::Body for Told {
     }
 }
 
-/// A stream that speaks for itself when the library would, and gives up on headers that come too slowly.
+/// A stream that replaces the library's error answers, and limits the time for a request's headers.
 pub struct OwnWords<S> {
     stream: S,
     talk: Talk,
@@ -125,7 +125,7 @@ pub struct OwnWords<S> {
 }
 
 impl<S> OwnWords<S> {
-    /// Around a connection's stream; a request's headers may take `patience` from their first byte on.
+    /// `patience` is the time limit for a request's headers from their first byte on.
     pub fn new(stream: S, talk: Talk, patience: Duration) -> OwnWords<S> {
         OwnWords { stream, talk, pending: Vec::new(), patience, head: None }
     }
@@ -144,7 +144,7 @@ impl<S: AsyncWrite + Unpin> OwnWords<S> {
     }
 }
 
-/// The answer in our words to what the library refuses with this head.
+/// The replacement for the library's answer with this head.
 fn in_our_words(head: &[u8]) -> Option<Vec<u8>> {
     let status: u16 = std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()?;
     let (code, message) = match status {
@@ -198,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OwnWords<S> {
         if self.talk.is_quiet()
             && let Some(ours) = in_our_words(bytes)
         {
-            // From here on nothing of the library's replaces anything: the connection is about to close.
+            // The connection is about to close, so nothing is replaced from here on.
             self.talk.begin();
             self.pending = ours;
             return Poll::Ready(Ok(bytes.len()));

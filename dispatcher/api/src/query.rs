@@ -1,6 +1,6 @@
-//! The query string: decoded once, read by name in any letter case, checked against what an operation takes.
+//! The query string: decoded once, read by name without regard to case, and checked against what an operation accepts.
 //!
-//! Values stay bytes until somebody wants text, because the signature covers the bytes.
+//! Values stay bytes until they are read as text, because the signature covers the bytes.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ fn decode(raw: &str) -> Vec<u8> {
 }
 
 impl Query {
-    /// Takes the text after `?` apart.
+    /// Parses the text after `?`.
     pub fn parse(raw: Option<&str>) -> Query {
         let pairs = raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).take(PARAMETERS_MAX);
         Query(
@@ -33,7 +33,7 @@ impl Query {
         )
     }
 
-    /// Decoded names and values; of repeated names only the first one is there.
+    /// Decoded names and values; of repeated names the first one only.
     pub fn firsts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let pairs = &self.0;
         pairs
@@ -80,7 +80,7 @@ impl Query {
         }
     }
 
-    /// Refuses OData options, paging and `recursive` where the operation does not take them.
+    /// Refuses OData options, paging and `recursive` where the operation does not accept them.
     pub fn only(&self, taken: &[&str]) -> Result<(), Refusal> {
         const KNOWN: [&str; 7] = ["$filter", "$select", "$expand", "$skiptoken", "maxresults", "recursive", "force"];
         for (name, _) in self.firsts() {
@@ -101,7 +101,7 @@ impl Query {
         Ok(())
     }
 
-    /// The parameters but `$skiptoken`, encoded again for a link.
+    /// The parameters without `$skiptoken`, encoded for a link.
     pub fn for_next_link(&self) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
         const KEPT: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'$');
@@ -110,7 +110,7 @@ impl Query {
     }
 }
 
-/// A parameter whose value cannot be used.
+/// Refusal of a parameter's value.
 pub fn wrong(name: &str, value: &str, reason: &str) -> Refusal {
     Refusal::new(Code::InvalidQueryParameterValue, "The value specified for one of the query parameters in the request URI is invalid.")
         .with("QueryParameterName", name)

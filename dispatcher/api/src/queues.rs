@@ -1,6 +1,6 @@
-//! The broker's queues as people see them, the same on every broker: list, show, peek, purge.
+//! The broker's queues, shown alike for every broker: list, get, peek, purge.
 //!
-//! Two queues stand behind each pool; a few are the dispatcher's own and are only counted.
+//! Each pool has two queues; those of the dispatcher itself are only counted.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use broker_config::topology;
@@ -20,14 +20,14 @@ use crate::{
     state::ApiState,
 };
 
-/// Pools of a page; each brings two queues.
+/// Pools per page; each has two queues.
 const POOLS_MAX: usize = 100;
-/// Queues asked for at the same time.
+/// Queues that are queried at the same time.
 const ASKED_MAX: usize = 8;
-/// Messages shown when nobody says how many.
+/// Messages that peek returns by default.
 const PEEKED_DEFAULT: i64 = 10;
 
-/// What a queue is for.
+/// The purpose of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Role {
@@ -35,13 +35,13 @@ enum Role {
     Tasks,
     /// Tasks of several slots.
     WideTasks,
-    /// What was refused.
+    /// Dead-lettered messages.
     Dead,
-    /// The dispatcher's own.
+    /// Used by the dispatcher itself.
     Internal,
 }
 
-/// A queue that there should be.
+/// A queue that is expected to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Named {
     name: String,
@@ -56,7 +56,7 @@ struct View<'a> {
     role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_id: Option<&'a str>,
-    /// False while the broker lacks it; the dispatcher declares it again.
+    /// False while the broker does not have it; the dispatcher declares it again.
     exists: bool,
     messages: u32,
     consumers: u32,
@@ -132,7 +132,7 @@ fn unknown(name: &str) -> Refusal {
         .hint("GET /piecework/queues lists all.")
 }
 
-/// The queue in the path, if it is one of ours.
+/// The queue in the path, if it is one of Piecework's.
 async fn find(api: &ApiState, call: &Call) -> Result<Named, Refusal> {
     let name = call.queue();
     if let Some(queue) = base().into_iter().find(|queue| queue.name == name) {
@@ -148,7 +148,8 @@ async fn find(api: &ApiState, call: &Call) -> Result<Named, Refusal> {
     Err(unknown(name))
 }
 
-/// Whoever takes from these, even for a moment, changes what the dispatcher sees next.
+/// Refuses the dispatcher's own queues: taking messages from them, even for a moment, changes what the dispatcher
+/// receives.
 fn only_for_people(queue: &Named) -> Result<(), Refusal> {
     match queue.role {
         Role::Tasks | Role::WideTasks | Role::Dead => Ok(()),
@@ -158,7 +159,7 @@ fn only_for_people(queue: &Named) -> Result<(), Refusal> {
     }
 }
 
-/// All queues with what waits in them.
+/// All queues with their depths.
 pub async fn all(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, POOLS_MAX)?;
     let wanted = Page { after: paging.after.clone(), rows_max: paging.rows_max + 1, filter: None };
@@ -176,7 +177,7 @@ pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(answer(look(api, queue).await?))
 }
 
-/// Empties a queue. Tasks are released again by the dispatcher; what others published is gone.
+/// Empties a queue. The dispatcher releases its tasks again; messages of others are lost.
 pub async fn purge(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let queue = find(api, call).await?;
     only_for_people(&queue)?;
@@ -188,7 +189,7 @@ pub async fn purge(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 
 fn show(position: usize, message: &Peeked) -> Vec<u8> {
     let format = Format::of(message.content_type.as_deref());
-    // Any text begins with what could be a MessagePack number; messages are maps.
+    // Any text begins with what could be a MessagePack number, so only maps count as MessagePack.
     let read = format.read::<Value>(&message.body).ok().filter(|value| format == Format::Json || value.is_object());
     let body = read.or_else(|| std::str::from_utf8(&message.body).ok().map(Value::from));
     let body_base64 = if body.is_none() { Some(BASE64.encode(&message.body)) } else { None };
@@ -209,7 +210,7 @@ fn show(position: usize, message: &Peeked) -> Vec<u8> {
     })
 }
 
-/// The first messages of a queue; they stay where they are.
+/// The first messages of a queue, without removing them.
 pub async fn peek(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let count = call.query.number("count", 1, PEEKED_MAX as i64)?.unwrap_or(PEEKED_DEFAULT);
     let queue = find(api, call).await?;

@@ -1,4 +1,5 @@
-//! Gets and lists of everything that is kept in rows: pools, nodes, jobs, job schedules, tasks, and how jobs went on nodes.
+//! Common implementation of get and list for everything that is stored in rows: pools, nodes, jobs, job schedules,
+//! tasks, and results of job preparation.
 
 use contract::time::Timestamp;
 use model::refusal::Refusal;
@@ -15,26 +16,26 @@ use crate::{
     state::ApiState,
 };
 
-/// A row that clients get and list.
+/// A row that clients can get and list.
 pub trait Resource: Sized + Send + Sync {
-    /// The shape of its answers; says what `$select`, `$filter` and versions know.
+    /// The shape of its answers; determines `$select`, `$filter` and the differences between versions.
     const SHAPE: &'static str;
-    /// Azure's word for its lists.
+    /// Azure's name of its lists.
     const KIND: &'static str;
-    /// What all rows of an answer share: where they are, and what shows in each.
+    /// Facts that all rows of an answer share.
     type Place: Send + Sync;
-    /// What is read beside the row when it is asked for.
+    /// Data that is read in addition to the row when the request selects it.
     type Extra: Send + Sync;
 
-    /// What a link to the next page remembers of the last row.
+    /// The row's position in the list, for the link to the next page.
     fn token(&self) -> String;
-    /// Version and time, of what has an ETag.
+    /// Version and time of the resource; `None` for those without an ETag.
     fn stamp(&self) -> Option<(u64, Timestamp)> {
         None
     }
     /// Where it is.
     fn url(&self, place: &Self::Place) -> String;
-    /// What is read beside rows, in their order; none at all when the request does not ask for it.
+    /// Additional data of rows, in their order; empty when the request does not select it.
     fn extras(
         api: &ApiState,
         call: &Call,
@@ -46,7 +47,7 @@ pub trait Resource: Sized + Send + Sync {
     fn show<'a>(&self, fields: Fields<'a>, place: &Self::Place, extra: Option<&Self::Extra>) -> Fields<'a>;
 }
 
-/// One row, with what all answers about it share.
+/// Answers with one row.
 pub async fn get<R: Resource>(
     api: &ApiState,
     call: &Call,
@@ -70,14 +71,14 @@ pub async fn get<R: Resource>(
     })
 }
 
-/// Whether a row exists.
+/// Answers whether a row exists.
 pub fn exists<R: Resource>(call: &Call, place: &R::Place, row: &R) -> Result<Answer, Refusal> {
     let answer = Answer::empty(200).about(&row.url(place));
     let Some((version, at)) = row.stamp() else { return Ok(answer) };
     Ok(unchanged(&call.condition, version, at)?.map(|unchanged| unchanged.about(&row.url(place))).unwrap_or(answer).changed(version, at))
 }
 
-/// A page of the rows that pass.
+/// Answers with a page of the rows that pass the filter.
 pub async fn list<R: Resource, F: Future<Output = Result<Vec<R>, StoreError>>>(
     api: &ApiState,
     call: &Call,
@@ -94,7 +95,7 @@ pub async fn list<R: Resource, F: Future<Output = Result<Vec<R>, StoreError>>>(
     page(api, call, select.as_ref(), &paging, &place, (&rows, None)).await
 }
 
-/// Rows that were read with [`Paging::page`], and where reading stopped if that was not at the last of them.
+/// Answers with rows read by [`Paging::page`]; `stopped_at` says where reading stopped before the last of them.
 pub async fn page<R: Resource>(
     api: &ApiState,
     call: &Call,

@@ -1,7 +1,7 @@
-//! The table of all operations: method, path on the wire, what it takes, and whether it is served.
+//! The table of all operations: method, path, parameters, and whether they are supported.
 //!
-//! The pipeline finds the operation here on the raw path, so that `%2F` stays inside its segment;
-//! the compatibility page is written from the same table.
+//! The pipeline matches the raw path, so that `%2F` stays inside its segment. The compatibility page is made from the
+//! same table.
 
 use http::Method;
 use model::refusal::{Code, Refusal};
@@ -9,38 +9,38 @@ use percent_encoding::percent_decode_str;
 
 use crate::{answer::Answer, conditional::Honours, operation::Operation};
 
-/// Whether an operation is served.
+/// Whether an operation is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
-    /// By this verb.
+    /// By this handler.
     Yes(Operation),
-    /// Not yet; what to do instead.
+    /// Not yet; with what to do instead.
     NotYet(&'static str),
 }
 
 /// One operation.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Azure's name of it, or ours.
+    /// Azure's name of the operation, or Piecework's own.
     pub name: &'static str,
     pub method: Method,
     /// Its path; `{x}` is a segment, `{x*}` the rest.
     pub path: &'static str,
     /// Query parameters beyond api-version and timeout.
     pub query: &'static [&'static str],
-    /// Conditional headers it honours.
+    /// The conditional headers that it supports.
     pub honours: Honours,
-    /// Whether and how it is served.
+    /// Whether it is supported, and by which handler.
     pub served: Served,
 }
 
 impl Route {
-    /// Whether the operation is one of ours, outside Azure's versions.
+    /// Whether the operation is Piecework's own, outside Azure's versions.
     pub fn is_ours(&self) -> bool {
         self.path.starts_with("/piecework/") || self.path == "/metrics"
     }
 
-    /// Whether anybody may ask.
+    /// Whether it needs no authentication.
     pub fn is_open(&self) -> bool {
         matches!(self.path, "/piecework/health" | "/piecework/openapi.json" | "/metrics")
     }
@@ -66,7 +66,7 @@ use Served::Yes;
 
 macro_rules! table {
     ($($name:literal $method:ident $path:literal $query:ident $honours:ident $served:expr;)+) => {
-        /// Every operation; of two that fit a path the first counts.
+        /// All operations; when two match a path, the first one counts.
         pub const ROUTES: &[Route] = &[$(Route {
             name: $name, method: Method::$method, path: $path, query: $query, honours: $honours, served: $served,
         }),+];
@@ -175,7 +175,7 @@ table! {
     "piecework.openapi" GET "/piecework/openapi.json" NONE Nothing Yes(Operation::OpenApi);
 }
 
-/// The raw values of a pattern's segments, or nothing when the path is another one.
+/// The raw values of a pattern's segments; `None` when the path does not match.
 fn fit<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
     let mut values = Vec::new();
     let mut rest = path.strip_prefix('/')?;
@@ -208,7 +208,7 @@ fn fit<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
 /// An operation and the decoded values of a path.
 pub type Found = (&'static Route, Vec<String>);
 
-/// A refusal, and for a wrong verb those that are right.
+/// A refusal; for a wrong method, also the methods that are allowed.
 pub type Refused = (Refusal, Option<String>);
 
 /// The operation of a request and the decoded values of its path.
@@ -231,7 +231,7 @@ pub fn find(method: &Method, path: &str) -> Result<Found, Refused> {
     }
 }
 
-/// What an operation that is not served yet answers.
+/// The answer of an operation that is not supported yet.
 pub fn not_yet(route: &Route, hint: &str) -> Result<Answer, Refusal> {
     Err(Refusal::new(Code::NotImplemented, "The requested operation is not implemented.").with("Operation", route.name).hint(hint))
 }

@@ -1,4 +1,4 @@
-//! What bodies of pools, jobs and tasks have in common: environment, resource files, identities, metadata.
+//! Reads what bodies of pools, jobs and tasks share: environment, resource files, identities, metadata.
 
 use clients::blobs::{BlobError, Location};
 use contract::spec::{EnvironmentSetting, PackageReference, ResourceFile};
@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use crate::body::Object;
 
-/// Bytes of all metadata of one thing.
+/// Bytes of all metadata of one resource.
 const METADATA_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a path, and of one of its parts.
+/// Bytes of a path, and of one of its segments.
 const PATH_MAX: usize = 4_096;
 const PART_MAX: usize = 255;
 
 const PLACES: &str = "Give s3://BUCKET/PREFIX, or the configured blob store's own URL of a bucket, without a query.";
 
-/// Why a path is not one below a task's directory.
+/// Why a path does not lead below a task's directory.
 pub fn path_fault(path: &str) -> Option<&'static str> {
     let is_drive = path.as_bytes().get(1) == Some(&b':') && path.as_bytes()[0].is_ascii_alphabetic();
     match path {
@@ -28,7 +28,7 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     }
 }
 
-/// A command line that is more than white space.
+/// A command line that is not blank.
 pub fn command_line(body: &Object<'_>) -> Result<String, Refusal> {
     let text = body.required_text("commandLine");
     if text.trim().is_empty() { Err(body.invalid("commandLine", "It may not be blank.")) } else { Ok(text) }
@@ -51,7 +51,7 @@ pub fn metadata(body: &Object<'_>) -> Result<Vec<Value>, Refusal> {
     })
 }
 
-/// Environment settings below a name.
+/// Environment settings in the property `name`.
 pub fn environment(body: &Object<'_>, name: &str) -> Result<Vec<EnvironmentSetting>, Refusal> {
     body.list(name).each(|item| {
         let setting: EnvironmentSetting = item.plain();
@@ -60,7 +60,7 @@ pub fn environment(body: &Object<'_>, name: &str) -> Result<Vec<EnvironmentSetti
     })
 }
 
-/// `applicationPackageReferences`: each package once.
+/// `applicationPackageReferences`, without repetitions.
 pub fn packages(body: &Object<'_>) -> Result<Vec<PackageReference>, Refusal> {
     let mut packages: Vec<PackageReference> = Vec::new();
     body.list("applicationPackageReferences").each(|item| {
@@ -74,7 +74,7 @@ pub fn packages(body: &Object<'_>) -> Result<Vec<PackageReference>, Refusal> {
     Ok(packages)
 }
 
-/// A URL with one of these schemes, a host and no spaces.
+/// A URL with one of these schemes, a host, and no spaces.
 pub fn url<'a>(item: &Object<'a>, name: &str, schemes: &[&str]) -> Result<Option<&'a str>, Refusal> {
     let Some(text) = item.text(name) else { return Ok(None) };
     let scheme_of = |scheme: &&&str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
@@ -88,7 +88,7 @@ pub fn url<'a>(item: &Object<'a>, name: &str, schemes: &[&str]) -> Result<Option
     Ok(Some(text))
 }
 
-/// A container of the blob store that nodes reach with its own credentials; as it was given, and what it means.
+/// A container of the blob store that nodes access with their own credentials: as given, and as resolved.
 pub fn place<'a>(item: &Object<'a>, name: &str) -> Result<Option<(&'a str, Location)>, Refusal> {
     let Some(text) = url(item, name, &["s3://", "http://", "https://"])? else { return Ok(None) };
     match item.places().locate(text) {
@@ -104,10 +104,10 @@ fn place_fault(error: &BlobError) -> String {
     }
 }
 
-/// `resourceFiles`: each with exactly one source and a path inside the working directory.
+/// `resourceFiles`: each has exactly one source and a path inside the working directory.
 pub fn resource_files(body: &Object<'_>) -> Result<Vec<ResourceFile>, Refusal> {
     body.list("resourceFiles").each(|item| {
-        // What httpUrl was called before 2018-12-01.
+        // The name of httpUrl before 2018-12-01.
         let http_url = match url(&item, "httpUrl", &["http://", "https://"])? {
             None => url(&item, "blobSource", &["http://", "https://"])?,
             given => given,
@@ -152,10 +152,10 @@ pub fn resource_files(body: &Object<'_>) -> Result<Vec<ResourceFile>, Refusal> {
     })
 }
 
-/// Whom tasks run as when nothing is said.
+/// The identity of tasks for which none is given.
 pub const DEFAULT_IDENTITY: &str = r#"{"autoUser":{"scope":"pool","elevationLevel":"nonadmin"}}"#;
 
-/// `userIdentity`: the automatic user, as tasks run as their agent's user; named users are not served.
+/// `userIdentity`: the automatic user; tasks run as their agent's user, and named users are not supported.
 pub fn user_identity(body: &Object<'_>) -> Option<Value> {
     let identity = body.object("userIdentity")?;
     let user = identity.object("autoUser")?;
@@ -163,7 +163,7 @@ pub fn user_identity(body: &Object<'_>) -> Option<Value> {
     Some(json!({"autoUser": {"scope": scope, "elevationLevel": level}}))
 }
 
-/// The same as it is shown, also when nobody asked for one.
+/// `userIdentity` as GET shows it, also when none was given.
 pub fn shown_identity(body: &Object<'_>) -> Value {
     user_identity(body).unwrap_or_else(|| serde_json::from_str(DEFAULT_IDENTITY).expect("the default identity is JSON"))
 }

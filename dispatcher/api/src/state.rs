@@ -1,4 +1,4 @@
-//! What every handler may use: the engine, the rows, files of nodes, queues and blobs.
+//! The services that handlers use: engine, store, files of nodes, queues and blobs.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use tokio::sync::watch;
 
 use crate::auth;
 
-/// Makes the page of metrics anew for every request.
+/// Renders the metrics page for a request.
 pub type MetricsPage = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
 
-/// What handlers use.
+/// Services for handlers; shared by all requests.
 pub struct ApiState {
-    /// Who may come in.
+    /// Credentials that are accepted.
     pub gate: auth::Gate,
-    /// Changes go here.
+    /// Carries out commands.
     pub engine: Engine,
-    /// Reads come from here.
+    /// Reads rows.
     pub read: Arc<dyn Read>,
     /// Files of nodes.
     pub files: Files,
@@ -36,16 +36,16 @@ pub struct ApiState {
     pub queues: Queues,
     /// Streams of ended tasks, and large files.
     pub blobs: Blobs,
-    /// Whether the whole stack can run a task.
+    /// Health of the whole system.
     pub health: watch::Receiver<Health>,
-    /// The page of metrics, unless it has an address of its own.
+    /// The metrics page; `None` when it has an address of its own.
     pub metrics: Option<MetricsPage>,
     /// Whether clients reach the API by https.
     pub is_tls: bool,
 }
 
 impl ApiState {
-    /// Asks the engine for a change; the new version and its time.
+    /// Sends a command; returns the resource's new version and modification time.
     pub async fn change(&self, command: Command) -> Result<(u64, Timestamp), Refusal> {
         match self.engine.call(command).await? {
             Done::Changed { version, at } => Ok((version, at)),

@@ -1,6 +1,6 @@
-//! Statistics, shown where `$expand=stats` asks for them: what runs have used, summed as they ended.
+//! Statistics for `$expand=stats`: usage of runs, summed as they end.
 //!
-//! Azure's fields that nobody measures here are 0 where its model requires them, and left out where it does not.
+//! Azure's fields that are not measured are 0 where its model requires them, and left out elsewhere.
 
 use contract::{period::Period, time::Timestamp};
 use model::{
@@ -18,7 +18,7 @@ use crate::{answer::Iso, call::Call, error::store_failed, odata::Select, state::
 
 const GIB: f64 = 1_073_741_824.0;
 
-/// What a task has used, in Azure's words.
+/// Statistics of a task, in Azure's names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStats {
@@ -41,7 +41,7 @@ pub struct TaskStats {
     wait_time: Period,
 }
 
-/// What the tasks of a job, or of a schedule's jobs, have used, in Azure's words.
+/// Statistics of a job, or of a schedule's jobs, in Azure's names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobStats {
@@ -60,7 +60,7 @@ struct UsageStats {
     dedicated_core_time: Period,
 }
 
-/// What a pool's nodes have taken, in Azure's words.
+/// Statistics of a pool, in Azure's names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolStats {
@@ -91,15 +91,15 @@ fn job(sums: &Sums, succeeded: u64, failed: u64, url: String, since: Timestamp, 
     JobStats { used: task(sums, url, since, now), num_succeeded_tasks: succeeded, num_failed_tasks: failed, num_task_retries: sums.retries }
 }
 
-/// A row whose statistics can be shown.
+/// A row with statistics.
 pub trait Counted: Sized + Send + Sync {
-    /// What is kept of it.
+    /// The stored sums of a row.
     type Sums: Send;
-    /// The statistics in Azure's words.
+    /// The statistics in Azure's form.
     type Stats: Serialize + Send;
-    /// What is kept of some, in their order.
+    /// Reads the stored sums of rows, in their order.
     fn sums(api: &ApiState, rows: &[Self]) -> impl Future<Output = Result<Vec<Self::Sums>, StoreError>> + Send;
-    /// Azure's words for it.
+    /// Converts sums to statistics.
     fn stats(&self, sums: &Self::Sums, url: String, now: Timestamp) -> Self::Stats;
 }
 
@@ -129,7 +129,7 @@ impl Counted for JobRow {
     }
 }
 
-/// Of the jobs that the schedule has made and that are still there.
+/// Sums over the jobs of the schedule that still exist.
 impl Counted for ScheduleRow {
     type Sums = Sums;
     type Stats = JobStats;
@@ -158,14 +158,14 @@ impl Counted for PoolRow {
     }
 }
 
-/// Whether a request asks for them: by `$select` where there is one, otherwise by `$expand`.
+/// Whether a request asks for statistics: by `$select` where given, otherwise by `$expand`.
 fn are_wanted(call: &Call, select: Option<&Select>) -> Result<bool, Refusal> {
     let expand = call.query.text("$expand")?;
     let is_expanded = expand.is_some_and(|expand| expand.split(',').any(|name| name.trim() == "stats"));
     Ok(select.map_or(is_expanded, |select| select.has("stats")))
 }
 
-/// The statistics of rows, in their order; none at all when the request does not ask for them.
+/// The statistics of rows, in their order; empty when the request does not ask for them.
 pub async fn of<R: Counted>(
     api: &ApiState,
     call: &Call,

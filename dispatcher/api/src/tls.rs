@@ -1,4 +1,4 @@
-//! The API's certificate: read from two PEM files, and again when they change, without closing a connection.
+//! The API's certificate: read from two PEM files, and again when they change, without closing connections.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,38 +9,38 @@ use rustls::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-/// Between two looks at the files.
+/// Time between two checks of the files.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Either file may have this many bytes.
+/// Size limit of each file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Where certificate and key are.
+/// Paths of certificate and private key.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The certificate and those between it and its authority, in PEM.
+    /// The certificate and its chain, in PEM.
     pub cert: PathBuf,
     /// Its private key, in PEM.
     pub key: PathBuf,
 }
 
-/// Why the files cannot be used.
+/// Why certificate and key cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// One cannot be read.
+    /// A file cannot be read.
     #[error("{path} cannot be read")]
     Read { path: PathBuf, source: std::io::Error },
-    /// One is larger than such files are.
+    /// A file is too large.
     #[error("{path} is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge { path: PathBuf },
-    /// One is not PEM.
+    /// A file is not PEM.
     #[error("{path} holds no usable PEM")]
     Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
-    /// They do not belong together.
+    /// Certificate and key do not belong together.
     #[error("certificate and key cannot be used")]
     Pair(#[from] rustls::Error),
 }
 
-/// What the files hold, to see whether they changed.
+/// The texts of both files, to notice changes.
 #[derive(PartialEq, Eq)]
 struct Texts {
     cert: Vec<u8>,
@@ -79,7 +79,7 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
-    /// Reads both files now, and looks at them again until the receivers are gone.
+    /// Reads both files now, and watches them until the receivers are gone.
     pub fn open(self) -> Result<(Current, impl Future<Output = ()> + Send), TlsError> {
         let mut known = self.texts()?;
         let (tell, told) = watch::channel(self.configure(&known)?);
@@ -95,7 +95,7 @@ impl TlsFiles {
                         tell.send_replace(config);
                         tracing::info!(cert = %self.cert.display(), "certificate reloaded");
                     }
-                    // Often only half of the pair has been written yet; the next look tries again when the rest changes.
+                    // Often only one of the files has been written yet; the next check tries again.
                     Err(error) => {
                         tracing::warn!(%error, cert = %self.cert.display(), "the new certificate cannot be used; the old one stays")
                     }

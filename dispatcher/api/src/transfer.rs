@@ -1,6 +1,6 @@
-//! Brings bytes of files out: small ones over the broker in pieces, large ones by an upload on request.
+//! Transfers file contents from nodes: small files over the broker in pieces, large ones by an upload to the bucket.
 //!
-//! An uploaded file lies in our own bucket under `transfer/` only while it is read; what stays all the same the broker sweeps.
+//! An uploaded file stays under `transfer/` in our own bucket only while it is read; the sweep deletes what is left.
 
 use std::{ops, time::Duration};
 
@@ -24,9 +24,9 @@ use crate::{
     state::ApiState,
 };
 
-/// More than this is uploaded rather than carried over the broker.
+/// Larger files are uploaded instead of being sent over the broker.
 const ROAD_BYTES_MAX: u64 = 1024 * 1024;
-/// The blob store must answer, or send the next piece, within this.
+/// Time limit for the blob store's answer and for each next piece.
 const BLOB_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn blob_failed(error: &BlobError) -> Refusal {
@@ -41,12 +41,12 @@ fn too_slow() -> Refusal {
     Refusal::new(Code::OperationTimedOut, "The blob store did not answer in time.").hint("See GET /piecework/health.")
 }
 
-/// Streams a part of one of our own blobs.
+/// Streams a part of a blob in our own bucket.
 pub async fn open(api: &ApiState, key: &str, range: ops::Range<u64>) -> Result<Body, Refusal> {
     body(&api.blobs, key, range, None).await
 }
 
-/// Removes an uploaded file when its last byte was read, or the reader went away.
+/// Deletes an uploaded file when its last byte was read or the reader has gone away.
 struct Cleanup {
     blobs: Blobs,
     key: String,
@@ -97,7 +97,7 @@ impl Place {
     }
 }
 
-/// A file's properties, the wanted bytes, and how many they are.
+/// A file's properties, the requested bytes, and their number.
 async fn fetch(api: &ApiState, place: &Place, below: &str, range: Option<Range>) -> Result<(FileEntry, Body, u64), Refusal> {
     let path = place.path(below);
     let first = match range {

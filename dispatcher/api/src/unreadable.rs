@@ -1,5 +1,5 @@
-//! `GET /piecework/unreadable`: looks through the store for rows that cannot be read, a slice with each page, and says
-//! what to do about them. A page may be empty although others follow.
+//! `GET /piecework/unreadable`: scans the store for rows that cannot be read, a slice with each page, and says what to
+//! do about them. A page may be empty although others follow.
 
 use model::refusal::Refusal;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{
     state::ApiState,
 };
 
-/// Rows that one page looks at.
+/// Rows that one page scans.
 const LOOKED_AT: usize = 2_000;
 
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ struct View<'a> {
     advice: &'a str,
 }
 
-/// What people can do about a row of a table.
+/// What an operator can do about a row of a table.
 fn advice(table: &str) -> &'static str {
     match table {
         "tasks" | "task_texts" => {

@@ -1,6 +1,7 @@
-//! Azure's versions of the API: which are let in, and what the older and newer ones lack.
+//! Azure's API versions: which are accepted, and what older and newer ones lack.
 //!
-//! One model serves them all: everything is taken from every client, and what its version lacks is left out of answers.
+//! One model serves all of them: every property is accepted from every client, and answers leave out what the client's
+//! version lacks.
 
 use model::refusal::{Code, Refusal};
 
@@ -10,13 +11,13 @@ use crate::{query::Query, schema};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32);
 
-/// Images, which were listed by agent before.
+/// The first version that lists images by themselves instead of by agent.
 const V10: Version = Version(20_190_801);
-/// Task slots, which were called tasks before.
+/// The first version with the name task slots.
 pub const V12: Version = Version(20_200_901);
 const V2025: Version = Version(20_250_601);
 
-/// Operations that newer versions have given up; those that older ones did not have yet are served to all.
+/// Operations that newer versions have removed; those that older versions lacked are served to all.
 #[rustfmt::skip]
 pub const GIVEN_UP: &[(&str, Version)] = &[
     ("account.list_node_agent_skus", V10),
@@ -29,10 +30,10 @@ pub const GIVEN_UP: &[(&str, Version)] = &[
 ];
 
 impl Version {
-    /// Everything there is, for our own operations, which have no version.
+    /// The version of Piecework's own operations: everything is shown.
     pub const ALL: Version = Version(u32::MAX);
 
-    /// Reads `api-version`; every version of Azure's form is let in.
+    /// Reads `api-version`; every version in Azure's form is accepted.
     pub fn read(query: &Query) -> Result<Version, Refusal> {
         let Some(text) = query.text("api-version")? else {
             return Err(Refusal::new(
@@ -49,12 +50,12 @@ impl Version {
         })
     }
 
-    /// Properties of an answer of this shape that the version does not know; a slash leads into an object.
+    /// Properties of a shape that the version does not have; a slash leads into an object.
     pub fn lacks(self, shape: &str) -> Vec<&'static str> {
         schema::shape(shape).lacks(self.0)
     }
 
-    /// Refuses an operation that this version has given up.
+    /// Refuses an operation that this version has removed.
     pub fn check(self, operation: &'static str, path: &str) -> Result<(), Refusal> {
         if GIVEN_UP.iter().all(|(name, end)| *name != operation || self < *end) {
             return Ok(());
@@ -72,7 +73,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// A date since 2014, and before date-only versions two numbers: `2024-02-01.19.0`.
+/// Parses a date since 2014; versions before the date-only ones have two numbers more: `2024-02-01.19.0`.
 fn parse(text: &str) -> Option<Version> {
     let (date, minor) = text.split_once('.').map_or((text, None), |(date, minor)| (date, Some(minor)));
     let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());

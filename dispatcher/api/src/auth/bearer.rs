@@ -1,4 +1,4 @@
-//! Bearer tokens of an OpenID Connect issuer: its keys are fetched, kept for a while, and checked against.
+//! Bearer tokens of an OpenID Connect issuer, verified with the issuer's published keys.
 //!
 //! ```text
 //! token ─► key id known? ─► signature · issuer · audience · times ─► roles ─► may the route be used?
@@ -19,40 +19,40 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-/// Clocks of issuer and dispatcher may differ by this much.
+/// Clock difference between issuer and dispatcher that is tolerated.
 pub const LEEWAY: Duration = Duration::from_secs(5 * 60);
 /// Keys kept at most.
 const KEYS_MAX: usize = 64;
 /// Bytes of the issuer's documents at most.
 const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
-/// Each of its two documents must arrive within this time.
+/// Time limit for fetching each of the issuer's two documents.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two fetches, whatever tokens come.
+/// Shortest time between two fetches, whatever tokens arrive.
 const FETCH_PAUSE: Duration = Duration::from_secs(30);
-/// Keys older than this are fetched again, so that withdrawn ones go.
+/// Keys older than this are fetched again, so that revoked ones stop working.
 const KEYS_LIFETIME: Duration = Duration::from_secs(3600);
 /// Bytes of a token at most.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// Who issues tokens, and for whom.
+/// The issuer of the tokens, and their audience.
 #[derive(Debug, Clone)]
 pub struct OidcSettings {
     /// The issuer's URL, exactly as in its tokens.
     pub issuer: String,
-    /// The audience tokens must name.
+    /// The audience that tokens must name.
     pub audience: String,
-    /// What the owner of a token without roles may do; nothing by default.
+    /// Role for tokens without a roles claim; none by default.
     pub default_role: Option<Role>,
 }
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Look.
+    /// Read everything.
     Reader,
-    /// Look, and change jobs, tasks and schedules.
+    /// Read everything, and change jobs, tasks and schedules.
     Submitter,
-    /// Everything.
+    /// Read and change everything.
     Contributor,
 }
 
@@ -69,12 +69,12 @@ impl std::str::FromStr for Role {
     }
 }
 
-/// Why a token does not open.
+/// Why a token was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TokenFault {
-    /// It is wrong, or too old.
+    /// The token is invalid or expired.
     Wrong(String),
-    /// The issuer's keys cannot be had.
+    /// The issuer's keys could not be fetched.
     Issuer(String),
 }
 
@@ -97,7 +97,7 @@ struct Keys {
     tried: Option<Instant>,
 }
 
-/// Checks tokens of one issuer.
+/// Verifies tokens of one issuer.
 pub struct Oidc {
     settings: OidcSettings,
     http: reqwest::Client,
@@ -105,13 +105,13 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    /// Nothing is fetched yet.
+    /// Fetches nothing until the first token.
     pub fn new(settings: OidcSettings) -> Result<Oidc, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(FETCH_TIMEOUT).connect_timeout(FETCH_TIMEOUT).build()?;
         Ok(Oidc { settings, http, keys: Mutex::new(Keys::default()) })
     }
 
-    /// The role of a token's owner.
+    /// Verifies a token and returns its owner's role.
     pub async fn check(&self, token: &str) -> Result<Role, TokenFault> {
         let wrong = |error: jsonwebtoken::errors::Error| TokenFault::Wrong(error.to_string());
         if token.len() > TOKEN_BYTES_MAX {
@@ -120,7 +120,7 @@ impl Oidc {
         let header = decode_header(token).map_err(wrong)?;
         let id = header.kid.unwrap_or_default();
         let (algorithm, key) = self.key(&id).await?;
-        // The key decides the algorithm's family, never the token alone.
+        // The key determines the family of algorithms, never the token alone.
         let family = family_of(algorithm);
         if family_of(header.alg) != family || family == AlgorithmFamily::Hmac {
             return Err(TokenFault::Wrong("its algorithm is not that of its key".to_owned()));
@@ -135,7 +135,7 @@ impl Oidc {
         role(&claims.roles, self.settings.default_role)
     }
 
-    /// The key with this id; fetches the issuer's keys when it is unknown or they are old.
+    /// The key with this id. Fetches the issuer's keys when the id is unknown or the keys are old.
     async fn key(&self, id: &str) -> Result<(Algorithm, Arc<DecodingKey>), TokenFault> {
         let mut keys = self.keys.lock().await;
         let is_fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
@@ -205,7 +205,7 @@ fn family_of(algorithm: Algorithm) -> AlgorithmFamily {
     }
 }
 
-/// One algorithm of the key's family; secrets that somebody published are no keys.
+/// An algorithm of the key's family. Symmetric keys are not accepted, because a published secret proves nothing.
 fn algorithm_of(parameters: &AlgorithmParameters) -> Option<Algorithm> {
     match parameters {
         AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
@@ -215,7 +215,7 @@ fn algorithm_of(parameters: &AlgorithmParameters) -> Option<Algorithm> {
     }
 }
 
-/// The strongest of the roles; the operator's choice counts only for a token without the claim.
+/// The strongest of the roles; the default applies only to a token without the claim.
 fn role(roles: &Value, default: Option<Role>) -> Result<Role, TokenFault> {
     let names: Vec<&str> = match roles {
         Value::Null => {

@@ -1,6 +1,6 @@
-//! The account's keys: given once, or read from a file that is looked at again and again.
+//! The account's keys: given once, or read from a file that is watched.
 //!
-//! Rotation without a pause: add the new key's line, move the clients, remove the old line.
+//! To rotate without downtime, add the new key's line, move the clients, and remove the old line.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -9,29 +9,28 @@ use tokio::sync::watch;
 
 use crate::auth::shared_key::Key;
 
-/// Between two looks at the file.
+/// Time between two checks of the file.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Keys at once at most.
+/// Keys at the same time at most.
 const KEYS_MAX: usize = 8;
 
-/// The keys that open now.
+/// The keys that are accepted now.
 pub type Keys = Arc<[Key]>;
 
 /// Why a keys file cannot be used.
 #[derive(Debug, Error)]
 pub enum KeysError {
-    /// It cannot be read.
     #[error("the file cannot be read")]
     Read(#[from] std::io::Error),
-    /// A line is no key.
+    /// A line is not a base64 key.
     #[error("line {0} is not base64")]
     Line(usize),
-    /// There is none, or there are too many.
+    /// The file holds no key or too many.
     #[error("{0} keys instead of one to {KEYS_MAX}")]
     Count(usize),
 }
 
-/// Reads one key a line; empty lines and those that start with # are left out.
+/// Reads one key per line; empty lines and lines that start with # are skipped.
 pub fn read(path: &Path) -> Result<Keys, KeysError> {
     let text = fs::read_to_string(path)?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -39,7 +38,7 @@ pub fn read(path: &Path) -> Result<Keys, KeysError> {
     if keys.is_empty() || keys.len() > KEYS_MAX { Err(KeysError::Count(keys.len())) } else { Ok(keys.into()) }
 }
 
-/// Looks at the file until the receivers are gone; a file that cannot be read leaves the keys as they are.
+/// Watches the file until the receivers are gone. A file that cannot be read leaves the keys as they are.
 pub async fn watch_file(path: std::path::PathBuf, keys: watch::Sender<Keys>) {
     let mut was_bad = false;
     while !keys.is_closed() {

@@ -1,6 +1,6 @@
-//! Who may come in: the account's keys, an issuer's bearer tokens, and tokens of tasks.
+//! Authentication: the account's keys, an issuer's bearer tokens, and tokens of tasks.
 //!
-//! The pipeline asks `identify` before anything else is looked at, and `permissions` once the operation is known.
+//! The pipeline calls `identify` first, and `permissions` once the operation is known.
 
 mod bearer;
 mod keys;
@@ -26,20 +26,20 @@ use crate::auth::{
     replay::{Replays, SIGNATURES_MAX},
 };
 
-/// Who asks.
+/// The identity of a request's sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular, where anybody may ask.
+    /// Unauthenticated, for operations that are open to everybody.
     Anybody,
     /// The holder of an account key.
     Account,
     /// The holder of a bearer token.
     Bearer(Role),
-    /// An attempt of a task, for its own job.
+    /// An attempt of a task, limited to its own job.
     Task(Bearer),
 }
 
-/// Everything that opens.
+/// The credentials that are accepted.
 pub struct Gate {
     account: String,
     keys: watch::Receiver<Keys>,
@@ -49,12 +49,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for one account.
+    /// Accepts keys and tokens for one account.
     pub fn new(account: String, keys: watch::Receiver<Keys>, oidc: Option<Oidc>, tokens: TaskTokens) -> Gate {
         Gate { account, keys, replays: Mutex::new(Replays::new(SystemTime::now(), SIGNATURES_MAX)), oidc, tokens }
     }
 
-    /// Finds out who asks, by the Authorization header.
+    /// Identifies the sender by the Authorization header.
     pub async fn identify(&self, request: &Signed<'_>, now: SystemTime) -> Result<Caller, Refusal> {
         match bearer_of(request.headers) {
             Some(token) => self.bearer(token).await,

@@ -1,4 +1,4 @@
-//! What a caller is answered who could not be identified.
+//! Answers to requests whose sender could not be identified.
 
 use model::refusal::{Code, Refusal};
 

@@ -1,7 +1,7 @@
-//! Remembers signatures of changes, so that a request which somebody recorded is not done again.
+//! Remembers signatures of changes, so that a recorded request cannot be sent again.
 //!
-//! A signature may come again within a minute of its date: clients retry, and two equal requests of one
-//! second have one signature. The memory is bounded; what it had to forget is treated as seen.
+//! The same signature is accepted again within a minute of its date: clients retry, and two equal requests within a
+//! second have the same signature. The memory is bounded; signatures that were dropped from it count as seen.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,18 +10,18 @@ use std::{
 
 use crate::auth::shared_key::CLOCK_WINDOW;
 
-/// An equal signature is let in again when its date is at most this far away.
+/// A repeated signature is accepted when its date is at most this far away.
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(60);
 /// Signatures remembered at most, about 24 bytes each.
 pub const SIGNATURES_MAX: usize = 1 << 20;
 
-/// What was seen, by the second of its date.
+/// Seen signatures, by the second of their date.
 #[derive(Debug)]
 pub struct Replays {
     seen: BTreeMap<u64, HashSet<u64>>,
     count: usize,
     most: usize,
-    /// Everything dated up to this second counts as seen: it is forgotten, or from before our start.
+    /// All requests dated up to this second count as seen: dropped from memory, or from before the start.
     known_after: u64,
 }
 
@@ -30,12 +30,12 @@ fn second(time: SystemTime) -> u64 {
 }
 
 impl Replays {
-    /// Knows nothing of requests dated before `start`.
+    /// Requests dated before `start` count as seen.
     pub fn new(start: SystemTime, most: usize) -> Replays {
         Replays { seen: BTreeMap::new(), count: 0, most, known_after: second(start).saturating_sub(1) }
     }
 
-    /// Whether a change with this signature may be done; remembers it.
+    /// Whether a change with this signature may be carried out; remembers it.
     pub fn admit(&mut self, signature: u64, date: SystemTime, now: SystemTime) -> bool {
         self.forget_old(now);
         let distance = now.duration_since(date).unwrap_or_else(|ahead| ahead.duration());

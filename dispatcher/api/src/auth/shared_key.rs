@@ -1,7 +1,7 @@
-//! Azure Batch's shared key, checked over the request exactly as it was sent.
+//! Azure Batch's shared-key signature, computed over the request exactly as it was sent.
 //!
-//! Path and parameter names are taken before any decoding; both keys of the account are tried in constant
-//! time; a request is good for fifteen minutes around its date. The gate calls this before all else.
+//! Path and parameter names are taken before any decoding. All keys are compared in constant time. A request is valid
+//! for fifteen minutes around its date.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{auth::refusals, query::Query};
 
-/// A request may be this old, or this far ahead of our clock.
+/// Largest difference between a request's date and the dispatcher's clock.
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// The headers whose values are signed, in this order; content-length is special.
@@ -32,12 +32,12 @@ const SIGNED: [&str; 11] = [
     "range",
 ];
 
-/// One of the account's keys, decoded.
+/// A decoded key of the account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// Decodes base64; nothing when it is not, or is empty.
+    /// Decodes base64; `None` when the text is not base64 or is empty.
     pub fn parse(text: &str) -> Option<Key> {
         STANDARD.decode(text.trim()).ok().filter(|bytes| !bytes.is_empty()).map(Key)
     }
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// What the signature covers.
+/// The parts of a request that the signature covers.
 pub struct Signed<'a> {
     pub method: &'a Method,
     /// The path as it is on the wire.
@@ -64,7 +64,7 @@ pub struct Signed<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Lets the request in, or says why not; gives a short form of its signature, and its date.
+/// Verifies the signature; returns a short form of it, and the request's date.
 pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime) -> Result<(u64, SystemTime), Refusal> {
     let given = request.headers.get(header::AUTHORIZATION).ok_or_else(|| {
         Refusal::new(Code::Unauthorized, "The request has no Authorization header.")
@@ -99,7 +99,7 @@ pub fn check(account: &str, keys: &[Key], request: &Signed<'_>, now: SystemTime)
     )))
 }
 
-/// Eight bytes of a signature that was computed here: enough to know it again.
+/// Eight bytes of a valid signature, enough to recognise it again.
 fn short(signature: &str) -> u64 {
     let bytes = STANDARD.decode(signature).unwrap_or_default();
     bytes.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
@@ -123,7 +123,7 @@ fn check_date(headers: &HeaderMap, now: SystemTime) -> Result<SystemTime, Refusa
     Err(failed(format!("The request's date '{text}' is more than 15 minutes away from the server's clock, '{clock}'.")))
 }
 
-/// A reading of the rules that some client follows.
+/// One interpretation of the signing rules; clients differ in details.
 struct Variant<'a> {
     length: &'a [u8],
     lowers_names: bool,
@@ -137,7 +137,7 @@ impl<'a> Variant<'a> {
         Variant { length: if is_read && length == b"0" { b"" } else { length }, lowers_names: false, keeps_empty: false }
     }
 
-    /// Only readings that give different strings for this request.
+    /// The interpretations that give different strings for this request.
     fn all(request: &'a Signed<'_>) -> Vec<Variant<'a>> {
         let first = Variant::as_sent(request).length;
         let mut lengths = vec![first];

@@ -1,4 +1,4 @@
-//! The page of compatibility, kept as `docs/azure-batch-compatibility.md`.
+//! The compatibility page, kept as `docs/azure-batch-compatibility.md`.
 
 use std::fmt::Write;
 
@@ -70,7 +70,7 @@ fn table(page: &mut String, title: &str, routes: &[&Route]) {
     }
 }
 
-/// What an operation takes without effect.
+/// Properties and parameters of an operation that have no effect.
 fn idle(route: &Route) -> String {
     match (route.served, Operation::of(route.name)) {
         (Served::Yes(_), Some(Operation { takes: Some(shape), extent, .. })) if !matches!(extent, Extent::Refuses(_)) => {
@@ -80,7 +80,7 @@ fn idle(route: &Route) -> String {
     }
 }
 
-/// Every field without effect, and why.
+/// Every property without effect, and why.
 fn effects(page: &mut String) {
     page.push_str("\n## Fields without effect\n\nThese are checked, kept and shown, and change nothing else; what would promise something that nobody keeps is refused.\n");
     page.push_str("`displayName` and `metadata` are there to be shown, and are not listed.\n\n| Of | Field | Why |\n|---|---|---|\n");
@@ -95,7 +95,7 @@ fn effects(page: &mut String) {
     page.push_str("A request with the header `piecework-strict: true` is refused instead, with 400 `UnsupportedProperty`, and changes nothing; a collection with one such task is refused as a whole.\n");
 }
 
-/// What not every version has.
+/// Differences between API versions.
 fn versions(page: &mut String) {
     page.push_str("\n## Versions\n\nEvery field is taken from every client, and newer operations are served to older versions, too; answers to versions outside these bounds leave the field out, and what a newer version gave up is not found.\n");
     page.push_str("`GET /jobs/{job}/taskcounts` answers the counts of tasks alone, without an object around them, before 2020-09-01.\n");
@@ -119,7 +119,7 @@ fn in_versions(shape: &Shape, name: &str) -> Option<String> {
     }
 }
 
-/// What can be said of entries, with the shapes that have them; entries of which nothing can be said are left out.
+/// What `say` returns for each entry, with the shapes that contain it.
 fn entries(say: impl Fn(&Shape, &str) -> Option<String>) -> Vec<(String, &'static str, String)> {
     let mut found: Vec<(Vec<&str>, &str, String)> = Vec::new();
     for shape in schema::shapes() {

@@ -1,10 +1,10 @@
-//! Properties that are taken, checked and shown, and change nothing else: each stands on the page of compatibility.
+//! Properties that are accepted, checked and shown without any other effect; the compatibility page lists them.
 //!
-//! A test tries every property of every shape, and finds that each does what its entry says of its effect.
+//! A test tries every property of every shape and compares the result with its entry.
 
 use crate::schema::{self, Effect, Shape};
 
-/// The paths of all such properties in a body of this shape, in the order of the entries.
+/// Paths of all such properties in a body of this shape, in the order of the entries.
 pub fn paths(shape: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(schema::shape(shape), "", &mut found);

@@ -15,13 +15,13 @@ pub fn schema(shape: &Shape) -> Value {
     schema
 }
 
-/// Whether a property must be there: another one that is served may stand for it.
+/// Whether a property is required. It is not when another supported one may stand for it.
 fn is_required(shape: &Shape, property: &Property) -> bool {
     let stands_for = |other: &Property| !matches!(other.effect, Effect::Refused(..)) && property.excludes.contains(&other.name);
     property.is_required && !shape.properties.iter().any(stands_for)
 }
 
-/// Where a shape stands in the document.
+/// Reference to a shape in the document.
 pub fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
@@ -60,7 +60,7 @@ fn bounded(mut schema: Value, (at_least, least): (&str, usize), (at_most, most):
 
 fn integer(least: i64, most: i64, is_long: bool) -> Value {
     let mut schema = json!({"type": "integer", "format": if is_long { "int64" } else { "int32" }});
-    // The bounds of the format itself go without saying.
+    // Bounds that follow from the number format are left out.
     if ![i64::from(i32::MIN), i64::MIN].contains(&least) {
         schema["minimum"] = json!(least);
     }

@@ -1,7 +1,7 @@
-//! What the API tells about itself: the OpenAPI document and the page of compatibility.
+//! Generated descriptions of the API: the OpenAPI document and the compatibility page.
 //!
-//! Both are written from the table that routes requests (`routes`), with what `operations` says of each row and
-//! the shapes of the schema. The results are kept in `docs/` and compared by a test.
+//! Both are made from the table that routes requests (`routes`), the descriptions in `operations`, and the schema. The
+//! results are kept in `docs/` and compared by a test.
 
 mod compatibility;
 mod effects;

@@ -1,41 +1,42 @@
-//! What the document says of each operation, beside the table that routes it.
+//! Descriptions of the operations for the OpenAPI document and the compatibility page.
 //!
-//! A row names the operation of `routes::ROUTES`, its success, the shapes it takes and gives, and what is missing of it.
+//! A row has an operation's name in `routes::ROUTES`, its success status, the shapes of its body and answer, and its
+//! limits.
 
-/// How far an operation goes.
+/// How completely an operation is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.
     Whole,
-    /// All but this.
+    /// Supported except for this.
     But(&'static str),
-    /// It always refuses; why.
+    /// Always refused, for this reason.
     Refuses(&'static str),
 }
 
-/// What an operation answers when all is well.
+/// The body of a successful answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gives {
     /// No body.
     Nothing,
-    /// One thing of this shape.
+    /// One resource of this shape.
     One(&'static str),
-    /// A page of things of this shape.
+    /// A page of resources of this shape.
     Page(&'static str),
     Bytes,
     Text,
 }
 
-/// The row of one operation.
+/// Description of one operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
     /// Its name in the table of routes.
     pub name: &'static str,
     /// What it does.
     pub summary: &'static str,
-    /// Its success.
+    /// Status of a success.
     pub status: u16,
-    /// The shape of its body; with `!` it must be there.
+    /// The shape of its body; `!` marks one that is required.
     pub takes: Option<&'static str>,
     pub gives: Gives,
     /// How far it goes.

@@ -1,6 +1,7 @@
-//! Finds the properties of a body that its operation does not know, by the shapes that describe the operations.
+//! Finds properties of a request body that its operation does not know.
 //!
-//! They are named in the answer's header `piecework-ignored`, and refused when the request says `piecework-strict: true`.
+//! They are listed in the answer's header `piecework-ignored`, and refused when the request says `piecework-strict:
+//! true`.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value};
@@ -10,21 +11,21 @@ use crate::{
     schema::{self, Shape, trail::Trail},
 };
 
-/// Properties that are told by name; of the others only how many there are.
+/// Properties that are listed by name; further ones are only counted.
 pub const NAMED_MAX: usize = 16;
-/// Characters of one of them.
+/// Characters of each listed name.
 const NAME_CHARS_MAX: usize = 128;
 
-/// Properties that nobody reads: the first of them by path, and how many there are.
+/// Unknown properties of a body: the first ones by path, and the total.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unknown {
     /// Their paths, as in `constraints.retries` and `value[3].comandLine`.
     pub named: Vec<String>,
-    /// How many there are, those included.
+    /// Total number, including the listed ones.
     pub count: usize,
 }
 
-/// The properties of an operation's body that its shape does not have; null asks for nothing.
+/// The properties of a body that its operation's shape does not have. Properties that are null are skipped.
 pub fn find(operation: &str, body: &Map<String, Value>) -> Unknown {
     let mut unknown = Unknown::default();
     if let Some(shape) = Operation::body(operation) {
@@ -69,7 +70,8 @@ impl Unknown {
         }
     }
 
-    /// The header's value: paths in percent-encoding where a name holds what a header cannot; nothing when all was read.
+    /// The header's value, percent-encoded where a name contains what a header cannot; `None` when no property is
+    /// unknown.
     pub fn header(&self) -> Option<String> {
         const PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'"');
         if self.count == 0 {

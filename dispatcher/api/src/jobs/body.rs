@@ -1,4 +1,4 @@
-//! Reads a job as it is asked for, and what PATCH and PUT change of one.
+//! Reads the bodies of job requests: a new job, PATCH and PUT.
 
 use contract::{ids::JobId, period::Period};
 use model::{
@@ -39,7 +39,7 @@ pub fn read(body: Object<'_>) -> Result<NewJob, Refusal> {
     specification(body, body.required_id("id"))
 }
 
-/// Reads what a job is made from; its name is given.
+/// Reads a job without its name, which is given.
 pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
     let (pool, pool_info) = pool::read(&body, id.schedule().is_some())?;
     let (max_task_retry_count, max_wall_clock) = limits(&body).unwrap_or_default();
@@ -73,7 +73,7 @@ pub fn specification(body: Object<'_>, id: JobId) -> Result<NewJob, Refusal> {
     })
 }
 
-/// Reads how a job is disabled.
+/// Reads what happens to running tasks when a job is disabled.
 pub fn disable(body: Object<'_>) -> DisableOption {
     match body.word("disableTasks") {
         Some("requeue") => DisableOption::Requeue,
@@ -82,7 +82,7 @@ pub fn disable(body: Object<'_>) -> DisableOption {
     }
 }
 
-/// Reads the parts of a job to change. With `is_whole` those left out go back to their defaults.
+/// Reads a change. With `is_whole` (PUT), properties that are not given go back to their defaults.
 pub fn change(body: Object<'_>, is_whole: bool) -> Result<JobChange, Refusal> {
     let (pool, own_pool) = match pool::change(&body, is_whole)? {
         None => (None, None),

@@ -1,4 +1,4 @@
-//! Reads a job's manager task: a task like any other, with a few properties of its own.
+//! Reads a job manager task: a task with a few properties of its own.
 
 use model::{job::NewManager, refusal::Refusal};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::{
     tasks,
 };
 
-/// Properties of tasks that a manager task does not have.
+/// Properties of tasks that a job manager task does not have.
 const FOREIGN: &[&str] = &["dependsOn", "exitConditions", "affinityInfo", "multiInstanceSettings"];
 
-/// The manager task of a job body, and what GET shows of it.
+/// The job manager task, and the JSON that GET shows.
 pub fn read(body: &Object<'_>) -> Result<Option<(NewManager, Value)>, Refusal> {
     let Some(given) = body.object("jobManagerTask") else { return Ok(None) };
     if let Some(name) = FOREIGN.iter().find(|name| given.fields().get(**name).is_some_and(is_something)) {

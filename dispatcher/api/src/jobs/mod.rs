@@ -63,7 +63,7 @@ struct ExecutionInfo<'a> {
     terminate_reason: Option<&'a str>,
 }
 
-/// Where a job is.
+/// URL of a job.
 pub fn url(base: &str, job: &JobId) -> String {
     format!("{base}/jobs/{}", job.as_str().replace(':', "%3A"))
 }
@@ -71,7 +71,7 @@ pub fn url(base: &str, job: &JobId) -> String {
 impl Resource for JobRow {
     const SHAPE: &'static str = "CloudJob";
     const KIND: &'static str = "jobs";
-    /// Where the API is.
+    /// Base URL of the API.
     type Place = String;
     type Extra = JobStats;
 
@@ -167,7 +167,7 @@ pub async fn patch(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     change(api, call, false).await
 }
 
-/// Changes everything that can change.
+/// Replaces all properties that can change.
 pub async fn update(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     change(api, call, true).await
 }
@@ -180,7 +180,7 @@ async fn change(api: &ApiState, call: &Call, is_whole: bool) -> Result<Answer, R
     Ok(Answer::empty(200).changed(version, at).about(&url))
 }
 
-/// Runs nothing of a job until it is enabled.
+/// Stops running a job's tasks until it is enabled.
 pub async fn disable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;
     let option = body::disable(call.json()?.root());
@@ -209,7 +209,7 @@ pub async fn terminate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(202).changed(version, at).about(&url))
 }
 
-/// Sends the order after an end that is under way, also one that began before.
+/// Sends `order` after a termination or deletion, whether that began now or earlier.
 pub async fn forced<T>(api: &ApiState, order: Option<Command>, ended: Result<T, Refusal>) -> Result<T, Refusal> {
     const UNDER_WAY: [Code; 4] =
         [Code::JobBeingTerminated, Code::JobBeingDeleted, Code::JobScheduleBeingTerminated, Code::JobScheduleBeingDeleted];
@@ -247,7 +247,7 @@ fn counts(counts: &Counts) -> ShownCounts {
     }
 }
 
-/// How many tasks are in which state.
+/// Number of tasks by state.
 pub async fn task_counts(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = api.job(&call.job()?).await?;
     let fields = Fields::new(None, &[]).always("odata.metadata", &format!("{}/$metadata#taskcounts/@Element", call.base));

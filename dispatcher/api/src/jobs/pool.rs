@@ -1,4 +1,4 @@
-//! Reads where a job runs: on a pool that is there, or on one that comes with it and is read in full as pools are.
+//! Reads a job's `poolInfo`: an existing pool, or one that is created with the job and is read like a pool request.
 
 use contract::ids::{IdError, PoolId};
 use model::{
@@ -13,10 +13,10 @@ use crate::{
     pools,
 };
 
-/// The slots of a node, by either of their names; every version of the API shows its own.
+/// Slots per node under both names; each API version shows its own.
 const SLOTS: [&str; 2] = ["taskSlotsPerNode", "maxTasksPerNode"];
 
-/// An automatic pool as it is given; its pool may be left out where it cannot change.
+/// A given automatic pool; the pool itself may be left out in a change.
 struct Given {
     prefix: Option<PoolId>,
     lifetime: Lifetime,
@@ -25,11 +25,11 @@ struct Given {
     shown: Value,
 }
 
-/// What a change of a job says of its pool.
+/// A change of `poolInfo`.
 pub enum Change {
-    /// It shall run on this one.
+    /// Another existing pool.
     Named(PoolId),
-    /// The specification of its own.
+    /// The specification of the job's own pool.
     Own(auto_pool::PoolChange),
 }
 
@@ -38,7 +38,7 @@ fn prefix(given: &Object<'_>) -> Result<Option<PoolId>, Refusal> {
     text.parse().map(Some).map_err(|reason: IdError| given.invalid("autoPoolIdPrefix", reason))
 }
 
-/// A pool as it was given, as its properties are understood.
+/// The pool as GET shows it: the given properties with the values they were understood as.
 fn shown(given: &Object<'_>, pool: &NewPool) -> Value {
     let document: Map<String, Value> = serde_json::from_str(&pool.document).expect("a pool's document is an object");
     let settings = json!(pool.settings);
@@ -81,7 +81,7 @@ fn given(info: &Object<'_>) -> Result<Option<Given>, Refusal> {
     Ok(Some(Given { prefix, lifetime, keep_alive, pool, shown }))
 }
 
-/// `poolInfo` of a new job, and how it is shown when it is more than a name.
+/// `poolInfo` of a new job, and the JSON that GET shows when it is more than an id.
 pub fn read(body: &Object<'_>, is_scheduled: bool) -> Result<(JobPool, Option<Value>), Refusal> {
     let info = body.required_object("poolInfo");
     let Some(given) = given(&info)? else { return Ok((JobPool::Named(info.required_id("poolId")), None)) };
@@ -95,7 +95,7 @@ pub fn read(body: &Object<'_>, is_scheduled: bool) -> Result<(JobPool, Option<Va
     Ok((JobPool::Auto(Box::new(auto)), Some(json!({ AUTO: given.shown }))))
 }
 
-/// `poolInfo` of a job that is there.
+/// `poolInfo` of an existing job.
 pub fn change(body: &Object<'_>, is_whole: bool) -> Result<Option<Change>, Refusal> {
     let Some(info) = body.object("poolInfo") else { return Ok(None) };
     match given(&info)? {

@@ -1,4 +1,4 @@
-//! Reads a job's preparation and release task.
+//! Reads job preparation and release tasks.
 
 use contract::{
     ids::TaskId,
@@ -20,13 +20,13 @@ use crate::{
 
 const PREPARATION: &str = "jobPreparationTask";
 const RELEASE: &str = "jobReleaseTask";
-/// How long the folder of a release stays unless told otherwise.
+/// Default `retentionTime` of a release task's directory.
 const RETENTION: Period = Period::from_secs(7 * 24 * 3600);
 
-/// A job's job tasks, and what GET shows of preparation and release.
+/// The job tasks, and the JSON of preparation and release that GET shows.
 pub type Read = (JobTasks, Value, Option<Value>);
 
-/// The names of the preparation and release task in a job's document.
+/// Ids of the preparation and release tasks in a job's document.
 pub fn names(document: &str) -> Option<(TaskId, Option<TaskId>)> {
     let document: Value = serde_json::from_str(document).ok()?;
     let name = |task: &str| document[task]["id"].as_str()?.parse().ok();
@@ -86,7 +86,7 @@ fn release(given: &Object<'_>) -> Result<(ReleaseTask, Value), Refusal> {
     Ok((task, prune(shown)))
 }
 
-/// Reads both; `manager` is the name of the job's manager task, whose folder is its own, too.
+/// Reads both tasks. `manager` is the job manager's id, which they must not share.
 pub fn read(body: &Object<'_>, manager: Option<&TaskId>) -> Result<Option<Read>, Refusal> {
     let given_release = body.object(RELEASE);
     let Some(given) = body.object(PREPARATION) else {

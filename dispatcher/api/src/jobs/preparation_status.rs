@@ -1,4 +1,4 @@
-//! How a job's preparation and release went on each node.
+//! Results of a job's preparation and release on each node.
 
 use contract::{ids::TaskId, outcome::JobTaskEnd, time::Timestamp};
 use model::{
@@ -66,7 +66,7 @@ fn info<'a>(
     })
 }
 
-/// The job whose tasks are shown, and what they are called.
+/// The job, and the ids of its two tasks.
 pub struct Place {
     base: String,
     job: JobRow,
@@ -111,7 +111,7 @@ impl Resource for JobOnNodeRow {
     }
 }
 
-/// A page of the nodes that a job was prepared on, those that are gone included.
+/// A page of the nodes that a job was prepared on, including nodes that are gone.
 pub async fn list_status(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let filter = compile(call, JobOnNodeRow::SHAPE)?;
     let job = api.job(&call.job()?).await?;

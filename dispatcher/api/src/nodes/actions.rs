@@ -1,4 +1,4 @@
-//! What people order of a node: to take tasks or not, to start again, to rest; and what nodes here do not do.
+//! Requests for nodes: scheduling, reboot, reimage, deallocate, start, remote login, logs; and refused user management.
 
 use contract::{
     message::{FileReply, FileRequest},
@@ -18,7 +18,7 @@ use crate::{
     state::ApiState,
 };
 
-/// Where the machine's own sshd listens.
+/// Port of the machine's own sshd.
 const SSH_PORT: u16 = 22;
 
 const OWN_ACCOUNTS: &str = "Nodes are processes of the machine they run on; add users to that machine and log in there.";
@@ -39,17 +39,17 @@ async fn action(api: &ApiState, call: &Call, kind: NodeActionKind, name: &str) -
     Ok(Answer::empty(202).about(&url(call)))
 }
 
-/// Lets a node start again.
+/// Reboots a node: restarts its agent.
 pub async fn reboot(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     action(api, call, NodeActionKind::Reboot, "nodeRebootOption").await
 }
 
-/// Lets a node start again with empty folders.
+/// Reimages a node: restarts its agent with empty folders.
 pub async fn reimage(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     action(api, call, NodeActionKind::Reimage, "nodeReimageOption").await
 }
 
-/// Stops a node and keeps it.
+/// Deallocates a node: stops it and keeps it.
 pub async fn deallocate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     action(api, call, NodeActionKind::Deallocate, "nodeDeallocateOption").await
 }
@@ -67,18 +67,18 @@ async fn switch(api: &ApiState, call: &Call, enabled: bool, option: Deallocation
     Ok(Answer::empty(200).about(&url(call)))
 }
 
-/// Gives a node no more tasks.
+/// Disables scheduling: the node gets no more tasks.
 pub async fn disable_scheduling(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let option = option(call, "nodeDisableSchedulingOption")?;
     switch(api, call, false, option).await
 }
 
-/// Gives a node tasks again.
+/// Enables scheduling again.
 pub async fn enable_scheduling(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     switch(api, call, true, DeallocationOption::TaskCompletion).await
 }
 
-/// Where to log in: the machine's own address, and its own sshd.
+/// Address and port of the machine's sshd.
 pub async fn remote_login(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = api.node(&call.pool()?, &call.node()?).await?;
     let Some(address) = row.address else {
@@ -89,7 +89,7 @@ pub async fn remote_login(api: &ApiState, call: &Call) -> Result<Answer, Refusal
     Ok(Answer::json(fields.add("remoteLoginIPAddress", &address).add("remoteLoginPort", &SSH_PORT).finish()))
 }
 
-/// Lets a node upload its agent's log.
+/// Makes a node upload its agent's log.
 pub async fn upload_logs(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let body = call.json()?;
     let body = body.root();
@@ -115,21 +115,21 @@ fn no_users() -> Refusal {
     Refusal::new(Code::OperationNotValidOnNode, "The specified operation is not valid on the node.").hint(OWN_ACCOUNTS)
 }
 
-/// Users of nodes are those of their machine.
+/// Refused: users of nodes are those of their machine.
 pub async fn add_user(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     call.json()?;
     api.node(&call.pool()?, &call.node()?).await?;
     Err(no_users())
 }
 
-/// Users of nodes are those of their machine.
+/// Refused: users of nodes are those of their machine.
 pub async fn update_user(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     call.json()?;
     api.node(&call.pool()?, &call.node()?).await?;
     Err(no_users())
 }
 
-/// Users of nodes are those of their machine.
+/// Refused: users of nodes are those of their machine.
 pub async fn delete_user(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     api.node(&call.pool()?, &call.node()?).await?;
     Err(no_users())

@@ -1,4 +1,4 @@
-//! Files of a live node, asked for over the broker.
+//! Files of a live node, requested over the broker.
 
 use model::refusal::Refusal;
 

@@ -66,9 +66,9 @@ fn recent<'a>(base: &str, rows: &'a [(JobId, TaskRow)]) -> Vec<RecentTask<'a>> {
     shown.collect()
 }
 
-/// What all nodes of an answer share.
+/// Facts that all nodes of an answer share.
 pub struct Place {
-    /// Where the API is.
+    /// Base URL of the API.
     base: String,
     machine: Machine,
 }
@@ -138,7 +138,7 @@ impl Resource for NodeRow {
     }
 }
 
-/// What a pool's document says of its nodes.
+/// Properties of a pool's document that its nodes show.
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Machine {
@@ -177,7 +177,7 @@ impl ApiState {
         self.engine.node_activity(vec![pool.clone()]).await.remove(pool).unwrap_or_default()
     }
 
-    /// The last tasks of a node, when they are asked for.
+    /// The last tasks of a node, when they were selected.
     async fn recent(&self, row: &NodeRow, select: Option<&Select>) -> Result<Recent, Refusal> {
         if row.recent.is_empty() || !select.is_none_or(|select| select.has("recentTasks")) {
             return Ok(Vec::new());
@@ -205,7 +205,7 @@ pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::list(api, call, filter, Place::of(call, &pool), |page| api.read.nodes(&pool.id, page, &active)).await
 }
 
-/// Nodes have no extensions.
+/// Extensions of a node: always empty.
 pub async fn extensions(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Paging::read(call, ROWS_MAX)?;
     shape(call, "NodeVMExtension")?;

@@ -1,4 +1,4 @@
-//! A directory on a live node, asked over the broker.
+//! A directory on a live node, read over the broker.
 
 use axum::body::Body;
 use contract::{
@@ -14,15 +14,15 @@ use crate::{
     state::ApiState,
 };
 
-/// A directory of a node; paths below it are what clients name.
+/// A directory of a node; clients name paths below it.
 pub struct Place {
     pub pool: PoolId,
     pub node: NodeId,
-    /// From the node's root; empty for the root itself.
+    /// Path from the node's root; empty for the root itself.
     pub directory: String,
 }
 
-/// An answer that does not fit its question.
+/// Error for an answer that does not match its question.
 pub fn unexpected(reply: &FileReply) -> Refusal {
     tracing::error!(?reply, "an agent answered another question");
     Refusal::new(Code::InternalError, "The node answered something else than what it was asked.")
@@ -34,7 +34,7 @@ impl Place {
         if self.directory.is_empty() { below.to_owned() } else { format!("{}/{below}", self.directory) }
     }
 
-    /// Properties of an entry; nothing when it does not exist.
+    /// Properties of an entry; `None` when it does not exist.
     pub async fn stat(&self, api: &ApiState, below: &str) -> Result<Option<FileEntry>, Refusal> {
         match api.files.ask(&self.pool, &self.node, FileRequest::Stat { path: self.path(below) }).await? {
             FileReply::Entry(entry) => Ok(Some(entry)),
@@ -43,7 +43,7 @@ impl Place {
         }
     }
 
-    /// A page of entries and whether more follow; nothing when the directory does not exist.
+    /// A page of entries, and whether more follow; `None` when the directory does not exist.
     pub async fn entries(&self, api: &ApiState, wanted: &Wanted) -> Result<Option<(Vec<FileEntry>, bool)>, Refusal> {
         let request = FileRequest::List {
             path: self.directory.clone(),

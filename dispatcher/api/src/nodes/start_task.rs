@@ -1,4 +1,4 @@
-//! How a node's start task is shown, and why it or a task like it failed.
+//! How a node's start task is shown; also the failures of preparation and release tasks.
 
 use contract::{
     message::StartTaskEnd,
@@ -9,7 +9,7 @@ use store::rows::NodeRow;
 
 use crate::answer::{Iso, NameValue, details};
 
-/// Why a start task, preparation or release failed.
+/// The failure of a start task, preparation or release.
 #[derive(Serialize)]
 pub struct FailureInfo<'a> {
     category: &'static str,
@@ -18,7 +18,7 @@ pub struct FailureInfo<'a> {
     details: Vec<NameValue<'a>>,
 }
 
-/// How a node's start task goes or went.
+/// The state of a node's start task.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartTaskInfo<'a> {
@@ -37,7 +37,7 @@ pub struct StartTaskInfo<'a> {
     result: Option<&'static str>,
 }
 
-/// How a node's start task goes or went; nothing when it has none.
+/// The state of a node's start task; `None` when it has none.
 pub fn info(row: &NodeRow) -> Option<StartTaskInfo<'_>> {
     if let Some(end) = &row.start_task {
         return Some(ended(end));
@@ -69,7 +69,7 @@ fn ended(end: &StartTaskEnd) -> StartTaskInfo<'_> {
     }
 }
 
-/// Exit code and failure of such a task; `what` says which it was.
+/// Exit code and failure of such a task; `what` names it in the message.
 pub fn failure<'a>(outcome: &'a Outcome, what: &str) -> (Option<i32>, Option<FailureInfo<'a>>) {
     let failed = |category, code, message: String| Some(FailureInfo { category, code, message, details: vec![] });
     let of_fault = |category, fault: &'a Fault| {

@@ -1,4 +1,4 @@
-//! Reads a pool as it is asked for, and the bodies of its resizes.
+//! Reads the bodies of pool requests: new pools, resizes, removal of nodes, policies.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub fn read(body: Object<'_>) -> Result<NewPool, Refusal> {
     specification(body, body.required_id("id"))
 }
 
-/// Reads what a pool is made from; its name is given.
+/// Reads a pool without its name, which is given.
 pub fn specification(body: Object<'_>, id: PoolId) -> Result<NewPool, Refusal> {
     let (target_dedicated, target_low_priority) = new_targets(&body)?;
     let scaling = scaling_body::new(&body)?;
@@ -58,7 +58,8 @@ fn new_targets(body: &Object<'_>) -> Result<(u32, u32), Refusal> {
     if body.flag("enableAutoScale") == Some(true) && (dedicated.is_some() || low_priority.is_some()) {
         return Err(body.invalid("enableAutoScale", "Targets and enableAutoScale exclude each other."));
     }
-    // Azure's reference wants one of the two; its service takes none as zero, and the tests of its clients rely on it.
+    // Azure's reference requires one of the two; its service accepts none as zero, and the tests of its clients rely on
+    // that.
     Ok((dedicated.unwrap_or(0), low_priority.unwrap_or(0)))
 }
 
@@ -66,7 +67,7 @@ fn deallocation(body: &Object<'_>, name: &str) -> Option<DeallocationOption> {
     body.word(name).and_then(DeallocationOption::parse)
 }
 
-/// A resize as it is asked for.
+/// A requested resize.
 pub struct Resize {
     /// Dedicated nodes.
     pub dedicated: Option<u32>,
@@ -74,7 +75,7 @@ pub struct Resize {
     pub low_priority: Option<u32>,
     /// Its limit.
     pub timeout: Option<Period>,
-    /// What becomes of running tasks.
+    /// What happens to running tasks.
     pub option: DeallocationOption,
 }
 
@@ -88,17 +89,17 @@ pub fn resize(body: Object<'_>) -> Result<Resize, Refusal> {
     Ok(Resize { dedicated, low_priority, timeout: body.period("resizeTimeout"), option })
 }
 
-/// Which nodes to remove.
+/// Nodes to remove.
 pub struct Removal {
-    /// The nodes, each once.
+    /// The nodes, without repetitions.
     pub nodes: Vec<NodeId>,
-    /// What becomes of running tasks.
+    /// What happens to running tasks.
     pub option: DeallocationOption,
     /// Its limit.
     pub timeout: Option<Period>,
 }
 
-/// Reads which nodes to remove.
+/// Reads the nodes to remove.
 pub fn removal(body: Object<'_>) -> Removal {
     let mut nodes: Vec<NodeId> = body.list("nodeList").texts();
     let mut seen = HashSet::new();
@@ -107,7 +108,7 @@ pub fn removal(body: Object<'_>) -> Removal {
     Removal { nodes, option, timeout: body.period("resizeTimeout") }
 }
 
-/// Reads the built-in policy.
+/// Reads Piecework's queue-depth policy.
 pub fn policy(body: Object<'_>) -> Result<QueuePolicy, Refusal> {
     let policy: QueuePolicy = body.plain();
     if policy.min_nodes > policy.max_nodes {

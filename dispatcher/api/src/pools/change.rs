@@ -1,4 +1,4 @@
-//! Reads the changes of a pool: a patch of what is named, or new values for all that can always change.
+//! Reads changes of a pool: a patch of the given properties, or a replacement of all that can always change.
 
 use model::{pool::PoolChange, refusal::Refusal};
 use serde_json::Value;
@@ -8,14 +8,14 @@ use crate::{
     pools::parts,
 };
 
-/// Reads a patch: what is absent stays.
+/// Reads a patch; properties that are not given stay.
 pub fn patch(body: Object<'_>) -> Result<PoolChange, Refusal> {
     let mut change = parts::read(&body)?;
     change.fields = change.fields.into_iter().map(|(name, value)| (name, or_null(prune(value)))).collect();
     Ok(change)
 }
 
-/// Reads new values for everything that can always change: what is absent goes.
+/// Reads a replacement; properties that are not given are removed.
 pub fn replacement(body: Object<'_>) -> Result<PoolChange, Refusal> {
     let mut change = patch(body)?;
     change.start_task.get_or_insert(None);

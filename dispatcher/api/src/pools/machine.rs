@@ -1,22 +1,22 @@
-//! Reads a pool's `virtualMachineConfiguration`: which image its nodes have, and what else is asked of the machine.
+//! Reads a pool's `virtualMachineConfiguration`: image, disks and security.
 //!
-//! Nodes here are what their provider makes them, so disks and images are checked, kept and shown without effect;
-//! what would promise isolation, encryption or software that nobody sets up is refused.
+//! Nodes are what their provider makes them. So images and disks are checked, kept and shown without effect; properties
+//! that promise isolation, encryption or software are refused.
 
 use model::refusal::Refusal;
 use serde_json::{Map, Value, json};
 
 use crate::body::Object;
 
-/// Words in the names of Azure's Windows images, agents and licences, and in no others.
+/// Parts of names of Azure's Windows images, agents and licences that no others have.
 const WINDOWS: &[&str] = &["windows", "-win-", "win2", "-ws20"];
 const NO_WINDOWS: &str = "Nodes run Linux; a pool of Windows nodes would wait for ever.";
 const LINUX: &str = "GET /supportedimages lists images to name; piecework host linux is one.";
 
-/// The property.
+/// Name of the property.
 pub const MACHINE: &str = "virtualMachineConfiguration";
 
-/// Reads it if it is there.
+/// Reads the property if it is given.
 pub fn read(body: &Object<'_>) -> Result<Option<Value>, Refusal> {
     let Some(machine) = body.object(MACHINE) else { return Ok(None) };
     let mut shown = Map::new();
@@ -52,7 +52,7 @@ fn image(machine: &Object<'_>) -> Result<Value, Refusal> {
     Ok(json!({"publisher": publisher, "offer": offer, "sku": sku, "version": image.text("version").unwrap_or("latest")}))
 }
 
-/// Refuses what asks for Windows: programs would wait for nodes that never come.
+/// Refuses Windows images, whose nodes would never appear.
 fn windows(machine: &Object<'_>) -> Result<(), Refusal> {
     let is_of = |text: Option<&str>| text.is_some_and(|text| WINDOWS.iter().any(|word| text.to_ascii_lowercase().contains(word)));
     let image = machine.required_object("imageReference");

@@ -46,7 +46,7 @@ fn url(base: &str, pool: &PoolId) -> String {
 impl Resource for PoolRow {
     const SHAPE: &'static str = "CloudPool";
     const KIND: &'static str = "pools";
-    /// Where the API is.
+    /// Base URL of the API.
     type Place = String;
     type Extra = PoolStats;
 
@@ -67,7 +67,7 @@ impl Resource for PoolRow {
     }
 
     fn show<'a>(&self, fields: Fields<'a>, base: &String, stats: Option<&PoolStats>) -> Fields<'a> {
-        // Azure's rule, and clients give up at the first error they see: a resize that goes on has none yet.
+        // As in Azure, a running resize shows no errors: clients give up at the first one they see.
         let faults = self.resize_errors.iter().filter(|_| self.allocation == AllocationState::Steady);
         let errors: Vec<_> =
             faults.map(|fault| ResizeError { code: &fault.code, message: &fault.message, values: details(&fault.details) }).collect();
@@ -100,7 +100,7 @@ impl Resource for PoolRow {
 }
 
 impl ApiState {
-    /// A pool's row.
+    /// A pool's row; the refusal when it does not exist.
     pub async fn pool(&self, pool: &PoolId) -> Result<PoolRow, Refusal> {
         let row = self.read.pool(pool).await.map_err(store_failed)?;
         row.ok_or_else(|| not_found(Code::PoolNotFound, pool))
@@ -158,7 +158,7 @@ pub async fn update_properties(api: &ApiState, call: &Call) -> Result<Answer, Re
     Ok(Answer::empty(204).changed(version, at).about(&url(&call.base, &pool)))
 }
 
-/// Changes how many nodes a pool has.
+/// Changes the target number of nodes.
 pub async fn resize(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let asked = body::resize(call.json()?.root())?;
@@ -173,7 +173,7 @@ pub async fn resize(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     accepted(api, call, pool, command).await
 }
 
-/// Ends a resize where it is.
+/// Stops a resize: the targets become the present numbers.
 pub async fn stop_resize(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let command = Command::StopResize(pool.clone(), call.condition.clone());

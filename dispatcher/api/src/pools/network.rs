@@ -1,7 +1,7 @@
-//! Checks what the schema cannot say of a pool's network, mounts and users, and keeps what needs nobody to act.
+//! Checks a pool's network, mounts and users beyond the schema, and keeps what needs no action.
 //!
-//! A wrong value is told before the news that the feature is not served, so that a body which was right for Azure
-//! Batch is only ever refused for what this place cannot do.
+//! A wrong value is refused before the refusal of an unsupported feature, so a body that is valid for Azure Batch is
+//! refused only for what Piecework does not support.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use model::refusal::Refusal;
 
 use crate::{body::Object, shared_body::path_fault};
 
-/// Rules of all inbound pools of one network.
+/// Rules of all inbound endpoints of one network.
 const RULES_MAX: usize = 25;
-/// Ports that Azure Batch keeps for itself.
+/// Ports that Azure Batch reserves.
 const BACKEND_RESERVED: [i64; 4] = [22, 3389, 29_876, 29_877];
 const FRONTEND_RESERVED: std::ops::RangeInclusive<i64> = 50_000..=55_000;
-/// Ports of a frontend range at least.
+/// Smallest range of frontend ports.
 const FRONTEND_LEAST: i64 = 40;
 
 /// Checks `networkConfiguration`.
@@ -89,7 +89,7 @@ fn rules(pool: &Object<'_>) -> Result<usize, Refusal> {
     Ok(rules.len())
 }
 
-/// Checks `mountConfiguration`; mounts are not served.
+/// Checks `mountConfiguration`; mounts are not supported.
 pub fn mounts(body: &Object<'_>) -> Result<(), Refusal> {
     const BLOBS: &str = "azureBlobFileSystemConfiguration";
     let mut paths = HashSet::new();
@@ -114,7 +114,7 @@ pub fn mounts(body: &Object<'_>) -> Result<(), Refusal> {
     body.refuse("mountConfiguration")
 }
 
-/// Checks `userAccounts`; named users are not served.
+/// Checks `userAccounts`; named users are not supported.
 pub fn users(body: &Object<'_>) -> Result<(), Refusal> {
     let mut names = HashSet::new();
     body.list("userAccounts").each(|user| {

@@ -1,4 +1,4 @@
-//! Reads the parts of a pool that can be given when it is added and changed later.
+//! Reads the properties of a pool that can be given when it is added and changed later.
 
 use contract::spec::{FillType, StartTask};
 use model::{
@@ -13,13 +13,13 @@ use crate::{
     shared_body::{environment, metadata, packages, resource_files, shown_identity},
 };
 
-/// Characters of a start task with its files and variables.
+/// Characters of a start task, including its files and variables.
 const START_TASK_MAX: usize = 32_768;
 /// Tags of a pool, and characters of their names.
 const TAGS_MAX: usize = 50;
 const TAG_NAME_MAX: usize = 512;
 
-/// Reads everything that is given of a pool that is added, or of what shall change of one.
+/// Reads the given properties of a new pool or of a change.
 pub fn read(body: &Object<'_>) -> Result<PoolChange, Refusal> {
     let mut fields = body.shown_only();
     let mut set = |name: &str, value: Option<Value>| fields.extend(value.map(|value| (name.to_owned(), value)));
@@ -54,7 +54,7 @@ fn slots(body: &Object<'_>) -> Option<u32> {
     body.integer("taskSlotsPerNode").or_else(|| body.integer("maxTasksPerNode"))
 }
 
-/// Reads a start task: what nodes run, and what is shown.
+/// Reads a start task: what nodes run, and the JSON that GET shows.
 fn start_task(body: &Object<'_>) -> Result<Option<(StartTask, Value)>, Refusal> {
     let Some(given) = body.object("startTask") else { return Ok(None) };
     let task = StartTask {
@@ -74,7 +74,7 @@ fn start_task(body: &Object<'_>) -> Result<Option<(StartTask, Value)>, Refusal> 
     Ok(Some((task, shown)))
 }
 
-/// How nodes are filled and jobs take turns, and how that is shown.
+/// How nodes are filled and how jobs share the pool, and the JSON that GET shows.
 fn scheduling(body: &Object<'_>) -> Option<((FillType, JobOrder), Value)> {
     let policy = body.object("taskSchedulingPolicy")?;
     let (fill, order) = (policy.word("nodeFillType"), policy.word("jobDefaultOrder"));
@@ -83,7 +83,7 @@ fn scheduling(body: &Object<'_>) -> Option<((FillType, JobOrder), Value)> {
     Some(((fill, order.and_then(JobOrder::parse).unwrap_or_default()), shown))
 }
 
-/// Checks `resourceTags`: how many, and their names.
+/// Checks number and names of `resourceTags`.
 fn tags(body: &Object<'_>) -> Result<(), Refusal> {
     let Some(Value::Object(given)) = body.value("resourceTags") else { return Ok(()) };
     if given.len() > TAGS_MAX {
@@ -95,7 +95,7 @@ fn tags(body: &Object<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks `upgradePolicy`; systems are not upgraded from here, so only `manual` is kept.
+/// Checks `upgradePolicy`. Piecework upgrades no systems, so only `manual` is kept.
 fn upgrades(body: &Object<'_>) -> Result<(), Refusal> {
     match body.object("upgradePolicy") {
         Some(policy) if policy.word("mode") != Some("manual") => {

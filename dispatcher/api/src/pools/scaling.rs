@@ -10,7 +10,7 @@ use crate::{
     state::ApiState,
 };
 
-/// Lets a formula decide, or changes it.
+/// Enables autoscaling, or changes its formula or interval.
 pub async fn enable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let (formula, interval) = scaling_body::enable(&call.optional_json()?.root())?;
@@ -20,7 +20,7 @@ pub async fn enable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(200).changed(version, at).about(&url))
 }
 
-/// Keeps the size as it is.
+/// Disables autoscaling; the pool keeps its size.
 pub async fn disable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let url = super::url(&call.base, &pool);
@@ -28,7 +28,7 @@ pub async fn disable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(200).changed(version, at).about(&url))
 }
 
-/// Works a formula out without changing anything.
+/// Evaluates a formula without applying the result.
 pub async fn evaluate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let body = call.json()?;

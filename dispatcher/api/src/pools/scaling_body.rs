@@ -1,4 +1,4 @@
-//! Reads formulas and their intervals, in new pools and in the three operations on automatic scaling.
+//! Reads formulas and evaluation intervals, in new pools and in the three autoscale operations.
 
 use contract::period::Period;
 use model::refusal::{Code, Refusal};
@@ -6,14 +6,14 @@ use scaling::formula::{CHARS_MAX, Formula};
 
 use crate::body::Object;
 
-/// Between evaluations when nobody says.
+/// Time between evaluations when the request gives none.
 const INTERVAL_DEFAULT: Period = Period::from_secs(15 * 60);
 
 fn settings(reason: &str) -> Refusal {
     Refusal::new(Code::InvalidAutoScalingSettings, "The specified automatic scaling settings are not valid.").with("Reason", reason)
 }
 
-/// A formula that can be read.
+/// A formula that could be parsed.
 pub fn formula(body: &Object<'_>) -> Result<Option<Formula>, Refusal> {
     let Some(text) = body.text("autoScaleFormula") else { return Ok(None) };
     if text.chars().count() > CHARS_MAX {
@@ -30,7 +30,7 @@ fn interval(body: &Object<'_>) -> Option<Period> {
     body.period("autoScaleEvaluationInterval")
 }
 
-/// What a new pool says of its scaling; nothing when its size is set by hand.
+/// Autoscaling of a new pool; `None` when its size is set by hand.
 pub fn new(body: &Object<'_>) -> Result<Option<(String, Period)>, Refusal> {
     let is_scaled = body.flag("enableAutoScale").unwrap_or(false);
     let (formula, interval) = (formula(body)?, interval(body));
@@ -42,7 +42,7 @@ pub fn new(body: &Object<'_>) -> Result<Option<(String, Period)>, Refusal> {
     }
 }
 
-/// What an enable asks for.
+/// The formula and interval of an enable request.
 pub fn enable(body: &Object<'_>) -> Result<(Option<String>, Option<Period>), Refusal> {
     let (formula, interval) = (formula(body)?, interval(body));
     Ok((formula.map(|formula| formula.text().to_owned()), interval))

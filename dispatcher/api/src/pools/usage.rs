@@ -1,4 +1,4 @@
-//! Usage metrics: the core hours of pools by half hour, those of deleted pools included.
+//! Usage metrics: core hours of pools by half hours, including deleted pools.
 
 use contract::time::Timestamp;
 use model::{
@@ -36,7 +36,7 @@ fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {
     odata::time(text).map(Some).ok_or_else(|| wrong(name, text, "The value is not a time such as 2026-11-23T19:00:00Z."))
 }
 
-/// Which intervals are asked for; without bounds it is the last one that has ended.
+/// The requested intervals; without bounds, the last one that has ended.
 fn span(call: &Call, now: Timestamp) -> Result<(Timestamp, Timestamp), Refusal> {
     let ended = interval_of(now);
     let until = time(call, "endtime")?.unwrap_or(ended);

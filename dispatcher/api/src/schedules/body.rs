@@ -1,4 +1,4 @@
-//! Reads a job schedule as it is asked for, and what PATCH and PUT change of one.
+//! Reads the bodies of job schedule requests: a new schedule, PATCH and PUT.
 
 use contract::{
     ids::{JobId, ScheduleId},
@@ -19,7 +19,7 @@ use crate::{
     shared_body::metadata,
 };
 
-/// `schedule`: when jobs are due, and what GET shows.
+/// `schedule`: the timetable, and the JSON that GET shows.
 fn timetable(given: &Object<'_>) -> Result<(Timetable, Value), Refusal> {
     let finite = |period: Option<Period>| period.filter(|period| *period < Period::UNLIMITED);
     let (start_window, interval) = (given.period("startWindow"), given.period("recurrenceInterval"));
@@ -43,7 +43,7 @@ fn timetable(given: &Object<'_>) -> Result<(Timetable, Value), Refusal> {
     Ok((table, prune(shown)))
 }
 
-/// `jobSpecification`: what jobs are made from, and what GET shows.
+/// `jobSpecification`: the job, and the JSON that GET shows.
 fn specification(given: Object<'_>, schedule: &ScheduleId) -> Result<(NewJob, Value), Refusal> {
     let mut shown: Map<String, Value> = given.fields().clone();
     let job = jobs::body::specification(given, JobId::of_schedule(schedule, 1))?;
@@ -63,7 +63,7 @@ fn specification(given: Object<'_>, schedule: &ScheduleId) -> Result<(NewJob, Va
     Ok((job, prune(Value::Object(shown))))
 }
 
-/// Properties of a specification that are shown as they were given.
+/// Properties of a job specification that GET shows as they were given.
 const SPECIFIED: &[&str] = &["displayName", "poolInfo"];
 
 /// Reads a new schedule.
@@ -78,14 +78,14 @@ pub fn read(body: Object<'_>) -> Result<NewSchedule, Refusal> {
         "metadata": metadata(&body)?,
     });
     let mut document = prune(document);
-    // An empty schedule is one too, and is shown.
+    // An empty schedule is valid and is shown.
     if document.get("schedule").is_none() {
         document["schedule"] = json!({});
     }
     Ok(NewSchedule { id, timetable, job, document: document.to_string() })
 }
 
-/// Reads the parts to change; with `is_whole` metadata goes when absent.
+/// Reads a change; with `is_whole` (PUT), metadata is removed when it is not given.
 pub fn change(body: Object<'_>, schedule: &ScheduleId, is_whole: bool) -> Result<ScheduleChange, Refusal> {
     let mut change = ScheduleChange { timetable: None, job: None, fields: Properties::new() };
     if let Some(given) = body.object("schedule") {

@@ -1,4 +1,4 @@
-//! Job schedules: add, list, get, change, disable, enable, terminate, delete, and the jobs they made.
+//! Job schedules: add, list, get, change, disable, enable, terminate, delete, and the jobs they created.
 
 pub mod body;
 
@@ -55,7 +55,7 @@ fn url(base: &str, schedule: &ScheduleId) -> String {
 impl Resource for ScheduleRow {
     const SHAPE: &'static str = "CloudJobSchedule";
     const KIND: &'static str = "jobschedules";
-    /// Where the API is.
+    /// Base URL of the API.
     type Place = String;
     type Extra = JobStats;
 
@@ -102,7 +102,7 @@ async fn find(api: &ApiState, schedule: &ScheduleId) -> Result<ScheduleRow, Refu
     row.ok_or_else(|| not_found(Code::JobScheduleNotFound, schedule))
 }
 
-/// Adds a schedule; its first job is made at once when it is due.
+/// Adds a schedule; its first job is created at once when it is due.
 pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let schedule = body::read(call.json()?.root())?;
     let url = url(&call.base, &schedule.id);
@@ -130,7 +130,7 @@ pub async fn patch(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     change(api, call, false).await
 }
 
-/// Changes everything that can change.
+/// Replaces all properties that can change.
 pub async fn update(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     change(api, call, true).await
 }
@@ -150,17 +150,17 @@ async fn switch(api: &ApiState, call: &Call, enabled: bool) -> Result<Answer, Re
     Ok(Answer::empty(204).changed(version, at).about(&url))
 }
 
-/// Makes no jobs until it is enabled.
+/// Creates no jobs until the schedule is enabled.
 pub async fn disable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     switch(api, call, false).await
 }
 
-/// Makes jobs again.
+/// Creates jobs again.
 pub async fn enable(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     switch(api, call, true).await
 }
 
-/// Ends a schedule and its job.
+/// Terminates a schedule and its active job.
 pub async fn terminate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (schedule, is_forced) = (id(call)?, call.query.flag("force")?);
     let url = url(&call.base, &schedule);
@@ -177,7 +177,7 @@ pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(202))
 }
 
-/// A page of the jobs that a schedule made.
+/// A page of the jobs that a schedule created.
 pub async fn list_jobs(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let schedule = find(api, &id(call)?).await?.id;
     let own = Filter::StartsWith(Field::Id, format!("{schedule}:job-"));

@@ -1,4 +1,4 @@
-//! The entries of everything that belongs to no pool and no job: errors, images, applications, files, queues.
+//! Schema entries of errors, images, applications, files and queues.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

@@ -1,8 +1,8 @@
-//! Checks a body against its shape, once and whole; what reads it afterwards finds every value as the entry says.
+//! Checks a body against its shape, so that its readers find every value as the entry says.
 //!
-//! Null counts as absent, numbers and flags may be texts, words come in any letter case, unknown properties are ignored.
-//! A wrong value is told before the news that a property is not served, so that a body which was right for Azure Batch
-//! is only ever refused for what this place cannot do.
+//! Null counts as absent, numbers and flags may be texts, words come in any letter case, unknown properties are
+//! ignored. A wrong value is refused before an unsupported property, so a body that is valid for Azure Batch is refused
+//! only for what Piecework does not support.
 
 use contract::{
     ids::{PackageVersion, TaskId},
@@ -22,18 +22,18 @@ use crate::{
 /// Characters of a time.
 const TIME_CHARS_MAX: usize = 64;
 
-/// Refuses the first value that is not as the shape says.
+/// Refuses the first value that does not match the shape.
 pub fn check(shape: &Shape, fields: &Map<String, Value>, trail: &Trail<'_>) -> Result<(), Refusal> {
     object(shape, fields, trail)?;
     served(shape, fields, trail)
 }
 
-/// A property that is there and not null.
+/// A property that is given and not null.
 pub fn given<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|value| !value.is_null())
 }
 
-/// A flag, also when written as a text.
+/// A flag, which may be written as a text.
 pub fn flag(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
@@ -43,7 +43,7 @@ pub fn flag(value: &Value) -> Option<bool> {
     }
 }
 
-/// A whole number, also when written as a text.
+/// An integer, which may be written as a text.
 pub fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
@@ -67,7 +67,7 @@ fn object(shape: &Shape, fields: &Map<String, Value>, trail: &Trail<'_>) -> Resu
     };
     let is_missing =
         |property: &&Property| property.is_required && given(fields, property.name).is_none() && !shape.is_excused(property, fields);
-    // First whether the name is one, then whether anything is missing.
+    // First whether the id is valid, then whether anything is missing.
     values(true)?;
     if let Some(property) = shape.properties.iter().find(is_missing) {
         return Err(missing(Trail::Name(trail, property.name)));
@@ -76,7 +76,7 @@ fn object(shape: &Shape, fields: &Map<String, Value>, trail: &Trail<'_>) -> Resu
 }
 
 impl Shape {
-    /// Whether a required property may be left out, as one that excludes it is there.
+    /// Whether a required property may be missing, because one that excludes it is given.
     fn is_excused(&self, property: &Property, fields: &Map<String, Value>) -> bool {
         self.properties.iter().any(|other| {
             let is_one_of_two = property.excludes.contains(&other.name) || other.excludes.contains(&property.name);
@@ -125,7 +125,7 @@ fn value(property: &Property, kind: &Kind, found: &Value, trail: &Trail<'_>) -> 
                 return Err(invalid(trail, found, format!("It may have at most {most} items.")));
             }
             items.iter().enumerate().try_for_each(|(index, item)| match **inner {
-                // Words are few and told at their list.
+                // For a wrong word, the error names the list.
                 Kind::Word(_) if item.is_string() => scalar(inner, item).map_err(|reason| invalid(trail, found, reason)),
                 _ => value(property, inner, item, &Trail::Item(trail, index)),
             })
@@ -147,7 +147,7 @@ fn text(found: &Value, most: usize) -> Result<&str, String> {
     Ok(text)
 }
 
-/// Why a plain value is not of its kind.
+/// Why a plain value is not of its type.
 fn scalar(kind: &Kind, found: &Value) -> Result<(), String> {
     match kind {
         Kind::Text(least, most) => match text(found, *most)? {
@@ -191,7 +191,7 @@ fn scalar(kind: &Kind, found: &Value) -> Result<(), String> {
     }
 }
 
-/// Whether a value asks for something: empty lists and objects and `false` do not.
+/// Whether a value has a meaning: empty lists and objects and `false` do not.
 fn asks(kind: &Kind, found: &Value) -> bool {
     match (kind, found) {
         (Kind::Flag, found) => flag(found) == Some(true),
@@ -202,7 +202,7 @@ fn asks(kind: &Kind, found: &Value) -> bool {
     }
 }
 
-/// Refuses a property that is not served and asks for something.
+/// Refuses an unsupported property with a meaningful value.
 pub fn refuse(property: &Property, found: &Value, trail: &Trail<'_>) -> Result<(), Refusal> {
     match property.effect {
         Effect::Refused(hint, _) if asks(&property.kind, found) => Err(not_served(trail, hint)),
@@ -210,7 +210,7 @@ pub fn refuse(property: &Property, found: &Value, trail: &Trail<'_>) -> Result<(
     }
 }
 
-/// Refuses what is not served, however deep.
+/// Refuses unsupported properties at every depth.
 fn served(shape: &Shape, fields: &Map<String, Value>, trail: &Trail<'_>) -> Result<(), Refusal> {
     for property in &shape.properties {
         let Some(found) = given(fields, property.name) else { continue };

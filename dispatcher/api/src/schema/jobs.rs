@@ -1,4 +1,4 @@
-//! The entries of jobs, job schedules, and the tasks and pools that come with them.
+//! Schema entries of jobs, job schedules, and the tasks and pools inside them.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

@@ -1,4 +1,4 @@
-//! The entries of a pool's machine: its image, disks and security.
+//! Schema entries of a pool's machine: image, disks and security.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

@@ -1,10 +1,10 @@
-//! The schema of the API: one entry for each property, from which everything is made that treats properties alike.
+//! The schema of the API: one entry for each property, the single source for everything that treats properties alike.
 //!
 //! ```text
 //!             ┌─ check ── bodies: types, bounds, words, what is required, excluded or refused
 //! entries ────┼─ paths ── filters of lists, and what versions lack
 //!             ├─ shapes ─ `$select`, changes, unknown properties
-//!             └───────── the OpenAPI document and the page of compatibility (`document`)
+//!             └───────── the OpenAPI document and the compatibility page (`document`)
 //! ```
 
 mod account;
@@ -36,15 +36,15 @@ pub fn shapes() -> &'static [Shape] {
     &SHAPES
 }
 
-/// The shape of a name that the code gives.
+/// The shape with this name; the code names only shapes that exist.
 pub fn shape(name: &str) -> &'static Shape {
     BY_NAME.get(name).unwrap_or_else(|| panic!("the schema has no shape {name}"))
 }
 
-/// A property that a resource's answers or filters know, however deep.
+/// A property of a resource, or of an object inside it.
 #[derive(Debug)]
 pub struct Path {
-    /// Its name behind those of the objects that it is in, with slashes.
+    /// Names from the resource to the property, joined by slashes.
     pub path: String,
     pub property: &'static Property,
 }
@@ -76,7 +76,7 @@ impl Kind {
 }
 
 impl Property {
-    /// Whether the version of this date has it.
+    /// Whether the API version of this date has it.
     pub fn is_in(&self, version: u32) -> bool {
         self.since.is_none_or(|first| version >= first) && self.until.is_none_or(|end| version < end)
     }
@@ -88,7 +88,7 @@ impl Shape {
         self.properties.iter().find(|property| property.name == name)
     }
 
-    /// Every property inside it but those in lists, and in what is refused and so never there.
+    /// All properties at every depth, except those in lists and in refused objects.
     pub fn paths(&'static self) -> &'static [Path] {
         PATHS[self.name].get_or_init(|| {
             let mut found = Vec::new();
@@ -107,7 +107,7 @@ impl Shape {
         }
     }
 
-    /// The properties that a version does not show, by their paths.
+    /// Paths of the properties that a version does not show.
     pub fn lacks(&'static self, version: u32) -> Vec<&'static str> {
         let paths = self.paths().iter();
         paths.filter(|path| !path.property.is_in(version)).map(|path| path.path.as_str()).collect()

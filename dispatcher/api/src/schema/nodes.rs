@@ -1,4 +1,4 @@
-//! The entries of nodes and of what can be asked of them.
+//! Schema entries of nodes and of requests for them.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

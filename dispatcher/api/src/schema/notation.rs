@@ -11,19 +11,19 @@
 
 use contract::period::Period;
 
-/// Items of a list without bounds of its own.
+/// Items of a list without bounds of its own, at most.
 const ITEMS_MAX: usize = 10_000;
 
-/// What a value must be.
+/// The type of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// A name as people give it.
+    /// An id chosen by a client.
     Id,
     /// A package's version.
     Version,
-    /// Characters at least and at most.
+    /// Text with this many characters, at least and at most.
     Text(usize, usize),
-    /// A formula of automatic scaling; its reader says what is wrong with it.
+    /// An autoscale formula, which its reader checks.
     Formula,
     /// One of these, in any letter case.
     Word(Vec<&'static str>),
@@ -37,41 +37,41 @@ pub enum Kind {
     Time,
     /// A number; answers only.
     Float,
-    /// An object of free names and texts of so many characters.
+    /// An object with free names, and texts of at most this many characters.
     Texts(usize),
-    /// An object whose properties nobody reads.
+    /// An object whose properties are ignored.
     Object,
     /// Anything.
     Any,
-    /// Another shape, by its number.
+    /// Another shape, by its index.
     Shape(usize),
-    /// Items of one kind, at least and at most.
+    /// A list of one type with this many items, at least and at most.
     List(Box<Kind>, usize, usize),
 }
 
-/// What follows from a property that a client sends.
+/// The effect of a given property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// What it says.
+    /// It acts as Azure documents.
     Acts,
-    /// The same, and it is one of Piecework's own; what it does.
+    /// It acts and is one of Piecework's own, with a description.
     Ours(&'static str),
-    /// It is there to be shown.
+    /// It is only shown.
     Label,
-    /// It is checked, kept and shown, and changes nothing else; why.
+    /// It is checked, kept and shown without effect, for this reason.
     Ignored(&'static str),
-    /// It is refused when it asks for anything; what to do instead.
+    /// It is refused when it has a meaningful value, with what to do instead.
     Refused(&'static str, Refusing),
 }
 
-/// When a property that is not served is refused.
+/// When an unsupported property is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusing {
-    /// Whatever its value is.
+    /// Whatever its value.
     Unchecked,
-    /// When its value is right by the schema.
+    /// When its value matches the schema.
     Checked,
-    /// By its reader, which checks more before.
+    /// By its reader, after more checks.
     Read,
 }
 
@@ -80,19 +80,19 @@ pub enum Refusing {
 pub struct Property {
     pub name: &'static str,
     pub kind: Kind,
-    /// Whether it must be there, unless one that excludes it is.
+    /// Whether it is required, unless one that excludes it is given.
     pub is_required: bool,
-    /// It cannot stand beside these.
+    /// Properties that must not be given beside it.
     pub excludes: Vec<&'static str>,
-    /// The first version that has it, by its date as a number.
+    /// The first API version with it, as its date in digits.
     pub since: Option<u32>,
-    /// The first version that has it no more.
+    /// The first API version without it.
     pub until: Option<u32>,
-    /// The column that filters compare, in the names of `store::filter::Field`.
+    /// The column for `$filter`, by its name in `store::filter::Field`.
     pub filter: Option<&'static str>,
     /// Whether it can change only while its pool has no nodes.
     pub needs_no_nodes: bool,
-    /// Whether items are checked one by one by their reader, each with an outcome of its own.
+    /// Whether its reader checks the items one by one, each with a result of its own.
     pub is_apart: bool,
     /// Whether the value may come inside an object of the same name, as `az` sends it.
     pub is_wrapped: bool,
@@ -105,32 +105,32 @@ pub struct Shape {
     /// Azure's name.
     pub name: &'static str,
     pub properties: Vec<Property>,
-    /// Of a resource: what its lists and versions know besides, whether it is shown or not.
+    /// Of a resource: further properties that its lists and versions know.
     pub beside: Vec<Property>,
-    /// What `$select` may name.
+    /// The properties that `$select` may name.
     pub select: Vec<&'static str>,
 }
 
-/// A line of the notation, with its marks.
+/// A line of the notation with its marks.
 struct Line<'a> {
     marks: Vec<&'a str>,
     property: Property,
 }
 
 impl Line<'_> {
-    /// Whether the entry belongs to a use, and whether it must be there.
+    /// Whether the entry belongs to a use, and if so, whether it is required there.
     fn belongs(&self, mark: &str) -> Option<bool> {
         let is_it = |given: &&&str| given.trim_end_matches('!') == mark;
         self.marks.iter().find(is_it).map(|given| given.ends_with('!'))
     }
 }
 
-/// `(a)` behind a mark.
+/// The argument `(a)` of a mark.
 fn argument<'a>(mark: &'a str, name: &str) -> Option<&'a str> {
     mark.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')
 }
 
-/// `a..b`, either left out, or `b` alone.
+/// Bounds: `a..b`, either left out, or `b` alone.
 fn bounds(text: &str) -> (&str, &str) {
     text.split_once("..").unwrap_or(("", text))
 }
@@ -185,7 +185,7 @@ fn effect(text: &'static str) -> Effect {
     }
 }
 
-/// A version's date as a number.
+/// A version's date in digits.
 fn date(text: &str) -> u32 {
     parsed(&text.replace('-', ""), 0)
 }
@@ -213,7 +213,7 @@ fn line(text: &'static str, number_of: &dyn Fn(&str) -> usize) -> Line<'static> 
     Line { marks, property }
 }
 
-/// The lines of a text in blocks: a header, and its entries.
+/// Splits a text into blocks: a header and its entries.
 fn blocks(text: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -226,7 +226,7 @@ fn blocks(text: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
     found
 }
 
-/// The shapes that a header names, each with its use; a plain block is one shape without.
+/// The shapes that a header names, each with its use; a plain block is one shape without uses.
 fn uses(header: &'static str) -> Vec<(&'static str, &'static str)> {
     let (name, uses) = header.split_once(':').unwrap_or_else(|| panic!("the schema has the header {header}"));
     match uses.split_whitespace().collect::<Vec<_>>()[..] {
@@ -245,7 +245,7 @@ fn shape(name: &'static str, mark: &'static str, lines: &[Line<'_>]) -> Shape {
         let is_part = mark == "part";
         let belongs = line.belongs(if is_part { "add" } else { mark }).filter(|_| !is_part || line.property.name != "id");
         if mark != "get" {
-            // Only what is shown is filtered.
+            // Only properties that are shown can be filtered.
             shape.properties.extend(belongs.map(|is_required| Property { is_required, filter: None, ..line.property.clone() }));
             continue;
         }
@@ -260,7 +260,7 @@ fn shape(name: &'static str, mark: &'static str, lines: &[Line<'_>]) -> Shape {
     shape
 }
 
-/// All shapes of some texts; those that they name are found by their number in the result.
+/// All shapes of some texts; references between them are indices into the result.
 pub fn read(texts: &[&'static str]) -> Vec<Shape> {
     let blocks: Vec<_> = texts.iter().flat_map(|text| blocks(text)).collect();
     let names: Vec<&str> = blocks.iter().flat_map(|(header, _)| uses(header)).map(|(name, _)| name).collect();
@@ -273,7 +273,7 @@ pub fn read(texts: &[&'static str]) -> Vec<Shape> {
     shapes
 }
 
-/// Words among marks that mean nothing, for a test of the entries.
+/// Unknown marks, for a test of the entries.
 #[cfg(test)]
 pub fn unknown_marks(text: &'static str) -> Vec<&'static str> {
     const PLAIN: [&str; 9] = ["add", "patch", "patch-empty", "put", "manager", "get", "select", "apart", "wrapped"];

@@ -1,4 +1,4 @@
-//! The entries of pools: their own properties and those of the operations on their size.
+//! Schema entries of pools and of the operations on their size.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

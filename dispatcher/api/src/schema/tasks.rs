@@ -1,4 +1,4 @@
-//! The entries of tasks, of job manager tasks, and of what every kind of task is made of.
+//! Schema entries of tasks and job manager tasks, and of the parts that all kinds of tasks share.
 
 /// In the notation of `notation.rs`.
 pub const ENTRIES: &str = "

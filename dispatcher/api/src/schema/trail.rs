@@ -1,4 +1,4 @@
-//! Where a property is in a body.
+//! The path of a property in a body, for refusals.
 
 use std::fmt;
 

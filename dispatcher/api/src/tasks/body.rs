@@ -1,4 +1,4 @@
-//! Reads a task as it is asked for, and writes the document that GET shows.
+//! Reads a task request, and writes the document that GET shows.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// Characters of all ids a task depends on.
 const DEPENDENCY_CHARS_MAX: usize = 64_000;
-/// Tasks one task may depend on, ranges counted out.
+/// Tasks that one task may depend on, including those in ranges.
 const DEPENDENCIES_MAX: u64 = 10_000;
 
 /// Reads one task.
@@ -67,12 +67,12 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
     Ok(NewTask { id, document, spec, depends_on, exit_conditions })
 }
 
-/// A task's limits; those that are left out have no value.
+/// A task's limits; `None` for those that are not given.
 pub fn constraints(body: &Object<'_>) -> TaskConstraints {
     body.object("constraints").map(|given| given.plain()).unwrap_or_default()
 }
 
-/// What the task's own token shall open; `job` is all there is.
+/// `authenticationTokenSettings`: access to the job is the only one there is.
 fn token_settings(body: &Object<'_>) -> Option<Value> {
     let access: Vec<String> = body.object("authenticationTokenSettings")?.list("access").texts();
     (!access.is_empty()).then(|| json!({"access": ["job"]}))
@@ -113,7 +113,7 @@ fn output_files(body: &Object<'_>) -> Result<Vec<OutputFile>, Refusal> {
     })
 }
 
-/// All ids, each once, and what GET shows.
+/// Ids of all dependencies without repetitions, and the JSON that GET shows.
 fn dependencies(body: &Object<'_>) -> Result<(Vec<String>, Option<Value>), Refusal> {
     let Some(given) = body.object("dependsOn") else { return Ok((Vec::new(), None)) };
     let ids: Vec<TaskId> = given.list("taskIds").texts();
@@ -170,12 +170,12 @@ fn exit_conditions(body: &Object<'_>) -> Result<Option<ExitConditions>, Refusal>
     }))
 }
 
-/// Whether a task's end is asked to do something to its job.
+/// Whether a task's exit conditions act on its job.
 pub fn acts_on_job(task: &NewTask) -> bool {
     task.exit_conditions.as_ref().is_some_and(ExitConditions::acts_on_job)
 }
 
-/// The refusal of an action on the job that its `onTaskFailure` says will never be looked at.
+/// Refusal of exit conditions that act on a job whose `onTaskFailure` ignores them.
 pub fn unheard(task: &NewTask) -> Refusal {
     Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
         .with("PropertyName", "exitConditions")

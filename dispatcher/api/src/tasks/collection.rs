@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// Tasks in one collection.
+/// Tasks of one collection at most.
 const COLLECTION_MAX: usize = 100;
-/// Characters of an id that cannot be read, told back.
+/// Characters of an invalid id that the error repeats.
 const SHOWN_MAX: usize = 256;
 
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ struct Added<'a> {
     error: Option<ErrorBody<'a>>,
 }
 
-/// What the body says of each task: the task, or its id as given and why it cannot be read.
+/// For each task of the body: the task, or its id and the refusal.
 type Asked = Vec<Result<NewTask, (String, Refusal)>>;
 
 fn read(body: Object<'_>) -> Result<Asked, Refusal> {
@@ -72,7 +72,7 @@ async fn check_actions(api: &ApiState, call: &Call, asked: &mut Asked) -> Result
     Ok(())
 }
 
-/// Adds tasks: one that cannot be added is told so and holds up no other.
+/// Adds tasks; a refused one does not affect the others.
 pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;
     let mut asked = read(call.json()?.root())?;

@@ -1,4 +1,4 @@
-//! Files of a task: streams of an ended task from where they were kept, everything else from its node.
+//! Files of a task: kept streams of an ended task from the store, everything else from the node.
 //!
 //! ```text
 //! stdout.txt, stderr.txt of a run that is over ── inline in its row, or in our bucket: they outlive the node
@@ -26,7 +26,7 @@ use crate::{
 
 const STREAMS: [&str; 2] = ["stderr.txt", "stdout.txt"];
 
-/// The stream that a path names, when it was kept.
+/// The kept stream that a path names.
 fn kept<'a>(row: &'a TaskRow, path: &str) -> Option<(&'a Stream, FileEntry)> {
     let stream = match path {
         "stdout.txt" => &row.stdout,
@@ -58,7 +58,7 @@ fn place(job: &JobRow, row: &TaskRow) -> Result<Place, Refusal> {
     Ok(Place { pool: row.pool.as_ref().unwrap_or(&job.pool).clone(), node, directory: directory(&job.id, &row.id) })
 }
 
-/// Files whose node has left the pool are unavailable, not merely slow to come.
+/// Refuses files whose node has left the pool, instead of waiting for an answer.
 async fn reachable(api: &ApiState, job: &JobRow, row: &TaskRow) -> Result<Place, Refusal> {
     let place = place(job, row)?;
     match api.node(&place.pool, &place.node).await {
@@ -105,7 +105,7 @@ pub async fn head(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     }
 }
 
-/// Removes a task's file from its node, and a stream from where it was kept, too.
+/// Deletes a task's file from its node, and a kept stream from the store as well.
 pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let path = file_answer::path(call.value(2))?;
     call.query.flag("recursive")?;
@@ -126,7 +126,7 @@ pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(200))
 }
 
-/// Puts kept streams among the entries of a page that lacks them.
+/// Adds kept streams to a page of entries that lacks them.
 fn merge(entries: &mut Vec<FileEntry>, has_more: bool, after: Option<&str>, streams: Vec<FileEntry>) {
     for stream in streams {
         let is_before = after.is_some_and(|after| stream.name.as_str() <= after);
@@ -144,7 +144,7 @@ fn merge(entries: &mut Vec<FileEntry>, has_more: bool, after: Option<&str>, stre
     }
 }
 
-/// A task's files: those on the node, and the streams that were kept.
+/// A task's files: those on the node, and kept streams.
 pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let wanted = Wanted::read(call)?;
     let (job, row) = api.task(&call.job()?, &call.task()?).await?;

@@ -1,4 +1,4 @@
-//! Tasks: add one, list, get, change, run again, terminate, delete.
+//! Tasks: add one, list, get, change, reactivate, terminate, delete.
 
 pub mod body;
 pub mod collection;
@@ -35,9 +35,9 @@ use crate::{
     tasks::body::{acts_on_job, unheard},
 };
 
-/// Those that names and states are enough for.
+/// Properties that can be answered from the index of ids and states alone.
 const NAME_PROPERTIES: &[&str] = &["id", "url", "state"];
-/// Those that are not in a task's document.
+/// Properties that are columns of the row and not in a task's document.
 #[rustfmt::skip]
 const ROW_PROPERTIES: &[&str] = &[
     "id", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime", "previousState",
@@ -52,7 +52,7 @@ struct FailureInfo<'a> {
     details: Vec<NameValue<'a>>,
 }
 
-/// What is known of a task's runs, as Azure shows it.
+/// `executionInfo` of a task.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionInfo<'a> {
@@ -74,14 +74,14 @@ pub struct ExecutionInfo<'a> {
     result: Option<&'static str>,
 }
 
-/// A task of a job and where it is: what all tasks of an answer share is put together once.
+/// Facts that all tasks of an answer share, put together once.
 pub struct Place {
     job: JobRow,
-    /// Where the API is, as it stands inside a JSON text.
+    /// Base URL of the API, escaped for JSON.
     base: String,
-    /// Where the job's tasks are, up to the task's name.
+    /// URL of the job's tasks, up to the task's id.
     tasks: String,
-    /// The job's folder below a node's root, up to the task's name.
+    /// The job's folder below a node's root, up to the task's id.
     folder: String,
 }
 
@@ -90,7 +90,7 @@ impl Place {
         Place { base: escaped(&call.base), tasks: tasks_url(&call.base, &job.id), folder: tasks_folder(&job.id), job }
     }
 
-    /// Where a task runs or ran, as the parts of its JSON. Ids need no escapes.
+    /// `nodeInfo` of a task, as parts of its JSON. Ids need no escaping.
     fn node_info<'r>(&'r self, row: &'r TaskRow) -> Option<[&'r str; 25]> {
         let (base, folder, task) = (self.base.as_str(), self.folder.as_str(), row.id.as_str());
         let (node, pool) = (row.node.as_ref()?.as_str(), row.pool.as_ref().unwrap_or(&self.job.pool).as_str());
@@ -116,7 +116,7 @@ fn tasks_folder(job: &JobId) -> String {
     format!("workitems/{}/", job.folder())
 }
 
-/// Where a task is.
+/// URL of a task.
 pub fn url(base: &str, job: &JobId, task: &TaskId) -> String {
     tasks_url(base, job) + task.as_str()
 }
@@ -126,7 +126,7 @@ pub fn directory(job: &JobId, task: &TaskId) -> String {
     tasks_folder(job) + task.as_str()
 }
 
-/// What is known of a task's runs.
+/// `executionInfo` of a task.
 pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     let failure = row.failure.as_ref();
     ExecutionInfo {
@@ -147,7 +147,7 @@ pub fn execution(row: &TaskRow) -> ExecutionInfo<'_> {
     }
 }
 
-/// What a list must read beside rows for the properties that were selected.
+/// The columns that a list must read for the selected properties.
 fn detail(select: Option<&Select>) -> Detail {
     let Some(select) = select else { return Detail::WHOLE };
     let mut detail = Detail::HEADS;
@@ -181,7 +181,7 @@ impl Resource for TaskName {
     }
 }
 
-/// [`NAME_PROPERTIES`].
+/// Shows the [`NAME_PROPERTIES`].
 fn show_name<'a>(fields: Fields<'a>, place: &Place, id: &TaskId, state: TaskState) -> Fields<'a> {
     fields.add("id", id.as_str()).add("url", &Text(format_args!("{}{id}", place.tasks))).add("state", state.as_str())
 }
@@ -226,7 +226,7 @@ impl Resource for TaskRow {
 }
 
 impl ApiState {
-    /// A task's row and its job's; says which of the two is missing.
+    /// The rows of a task and its job; the refusal says which of them does not exist.
     pub async fn task(&self, job: &JobId, task: &TaskId) -> Result<(JobRow, TaskRow), Refusal> {
         let job = self.job(job).await?;
         let row = self.read.task(&job.id, task).await.map_err(store_failed)?;
@@ -285,7 +285,7 @@ pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::get(api, call, found).await
 }
 
-/// Replaces a task's constraints; those left out go back to their defaults.
+/// Replaces a task's constraints; those that are not given go back to their defaults.
 pub async fn update(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (job, task) = (call.job()?, call.task()?);
     let constraints = body::constraints(&call.json()?.root());
@@ -316,7 +316,7 @@ pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(200))
 }
 
-/// No task has subtasks.
+/// Subtasks of a task: always empty.
 pub async fn subtasks(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     shape(call, "SubtaskInformation")?;
     api.task(&call.job()?, &call.task()?).await?;

@@ -1,4 +1,4 @@
-//! Tries every property of every shape that makes something: it does what its entry says of its effect.
+//! Tries every property of every shape that creates something, and compares the result with its entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::{
     tasks,
 };
 
-/// Acts only together with another property, which is tried.
+/// Properties that act only together with another one, which is tried.
 const TOGETHER: &[&str] = &["enableAutoScale"];
 
 type Read = fn(Object<'_>) -> Result<String, Refusal>;
@@ -39,7 +39,7 @@ fn acting(read: &impl std::fmt::Debug) -> String {
     text
 }
 
-/// A job without the document of its manager.
+/// A job without its manager's document.
 fn bare(mut job: NewJob) -> NewJob {
     if let Some(manager) = &mut job.manager {
         manager.task.document = Default::default();
@@ -99,7 +99,7 @@ fn schedule_update(body: Object<'_>) -> Result<String, Refusal> {
     schedules::body::change(body, &id, true).map(|change| acting(&(change.timetable, change.job.map(bare))))
 }
 
-/// Bodies in which every object that may be there is there.
+/// Bodies that contain every optional object.
 fn roots() -> Vec<(&'static str, Read, Vec<Value>)> {
     let files = json!([
         {"httpUrl": "http://h/x", "filePath": "x"}, {"blobSource": "http://h/y", "filePath": "y"}, {"storageContainerUrl": "s3://box/p"}, {"autoStorageContainerName": "box"},
@@ -179,7 +179,7 @@ fn roots() -> Vec<(&'static str, Read, Vec<Value>)> {
     ]
 }
 
-/// Values to try where the type alone does not say enough.
+/// Values to try where the type alone is not enough.
 fn special(name: &str) -> Option<[Value; 2]> {
     let pair = match name {
         "filePath" => ["in/a", "in/b"],
@@ -222,14 +222,14 @@ fn samples(name: &str, kind: &Kind) -> Vec<Value> {
     }
 }
 
-/// An object of a shape with what it must have, or else with its first property.
+/// An object of a shape with its required properties, or else with its first one.
 fn whole(shape: &Shape) -> Value {
     let needed: Vec<_> = shape.properties.iter().filter(|property| property.is_required).collect();
     let given = if needed.is_empty() { vec![&shape.properties[0]] } else { needed };
     Value::Object(given.into_iter().map(|property| (property.name.to_owned(), samples(property.name, &property.kind).remove(0))).collect())
 }
 
-/// What became of one property in all bodies.
+/// The results of trying one property in all bodies.
 #[derive(Default)]
 struct Seen {
     acts: bool,
@@ -239,7 +239,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Tries values where `pointer` is an object.
+    /// Tries values of the properties of the object at `pointer`.
     fn try_out(&mut self, (root, read): (&str, Read), bodies: &[Value], pointer: &str, name: &str, values: &[Value]) {
         for body in bodies {
             let Some(Value::Object(_)) = body.pointer(pointer) else { continue };
@@ -267,7 +267,7 @@ impl Seen {
 /// Properties by shape and name.
 type Found = BTreeMap<(&'static str, &'static str), (&'static Property, Seen)>;
 
-/// Where the objects of a property are.
+/// Pointers of the objects of a property.
 fn within(bodies: &[Value], pointer: &str, name: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for body in bodies {
@@ -296,7 +296,7 @@ fn walk(shape: &'static Shape, pointers: &BTreeSet<String>, root: (&str, Read), 
     }
 }
 
-/// What is wrong with what was seen of a property.
+/// How the results differ from a property's entry.
 fn fault(property: &Property, seen: &Seen) -> Option<&'static str> {
     let is_idle = matches!(property.effect, Effect::Ignored(_) | Effect::Label);
     let is_shape = property.kind.inner().is_some();
