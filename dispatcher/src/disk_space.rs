@@ -1,10 +1,10 @@
-//! Watches the room on the store's disk, before the store runs out of it.
+//! Watches the free space on the store's disk.
 //!
 //! ```text
-//! plenty ──below LOW──► low: what adds rows is refused, what nodes tell and what removes rows is stored
-//!                        └──below CRITICAL──► the reserve is given back, for just that
+//! plenty ──below LOW──► low: additions are refused; events of nodes and deletions are still stored
+//!                        └──below CRITICAL──► the reserve file is deleted, to make room for exactly those
 //! ```
-//! The reserve is set aside again as soon as there is plenty.
+//! The reserve file is created again as soon as there is plenty of space.
 
 use std::{io, path::Path, path::PathBuf, time::Duration};
 
@@ -12,21 +12,21 @@ use broker_config::disk::{self, Reserve};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tracing::{error, info, warn};
 
-/// Bytes set aside for what must be stored although the disk is full.
+/// Size of the reserve file.
 const RESERVE_BYTES: u64 = 32 << 20;
-/// With less free than this nothing is added. The embedded broker blocks publishers a little later.
+/// With less free space nothing may be added. The embedded broker blocks publishers a little later.
 const LOW_BYTES: u64 = 64 << 20;
-/// With less free than this the reserve is given back, at a start as well.
+/// With less free space the reserve file is deleted, also at a start.
 const CRITICAL_BYTES: u64 = 8 << 20;
-/// Between two looks; asking costs microseconds.
+/// Time between two checks, which take microseconds.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The reserve of a dispatcher's folder.
+/// The reserve file in a dispatcher's folder.
 pub(crate) fn reserve(folder: &Path) -> Reserve {
     Reserve::of(folder, RESERVE_BYTES)
 }
 
-/// Makes room for a start on a full disk by giving the reserve back; says whether a start has enough now.
+/// Deletes the reserve file for a start on a full disk; returns whether there is enough space to start now.
 pub fn make_room(folder: &Path) -> io::Result<bool> {
     if disk::free(folder)? < CRITICAL_BYTES && reserve(folder).release()? {
         warn!(folder = %folder.display(), "the disk is full; the space that was set aside for this is used to start");
@@ -34,12 +34,12 @@ pub fn make_room(folder: &Path) -> io::Result<bool> {
     Ok(disk::free(folder)? >= CRITICAL_BYTES)
 }
 
-/// Whether so little is left that nothing is added.
+/// Whether there is too little free space for additions.
 pub fn is_short(folder: &Path) -> io::Result<bool> {
     Ok(disk::free(folder)? < LOW_BYTES)
 }
 
-/// Looks until `stop`; tells why nothing may be added at present, if so.
+/// Checks until `stop`, and publishes the reason why nothing may be added.
 pub(crate) async fn watch(folder: PathBuf, tell: watch::Sender<Option<String>>, mut stop: watch::Receiver<bool>) {
     let reserve = reserve(&folder);
     let mut looks = tokio::time::interval(LOOK);

@@ -1,4 +1,4 @@
-//! Gathers the dispatcher's page of metrics: what there is at the moment, from the engine, the store and the parts' health.
+//! Renders the dispatcher's metrics page from the engine, the store, and the health of the parts.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -18,7 +18,7 @@ use store::sqlite::{Sizes, SqliteReader};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-/// Where the figures come from.
+/// The sources of the figures.
 pub(crate) struct Sources {
     pub engine: Engine,
     pub read: Arc<SqliteReader>,
@@ -27,7 +27,7 @@ pub(crate) struct Sources {
     pub data: PathBuf,
 }
 
-/// The page, to be made anew for each request.
+/// The page, rendered for each request.
 pub(crate) fn metrics_page(sources: Sources) -> MetricsPage {
     let sources = Arc::new(sources);
     Arc::new(move || {

@@ -1,4 +1,4 @@
-//! Starts the dispatcher's parts and keeps an eye on their health; ends them in the right order.
+//! Starts the dispatcher's parts, watches their health, and stops them in order.
 
 use std::{
     future::Future,
@@ -42,70 +42,70 @@ use crate::{
     progress::Progress,
 };
 
-/// A dispatcher that ended a moment ago may still seem to consume for this long.
+/// How long a dispatcher that has just ended may still appear as a consumer.
 const PREDECESSOR_MAX: Duration = Duration::from_secs(20);
 const PREDECESSOR_PAUSE: Duration = Duration::from_secs(2);
-/// Connections for readers.
+/// Reading connections to the store.
 const READERS: usize = 4;
-/// Between two looks at the parts.
+/// Time between two health checks.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two looks until everything is well for the first time.
+/// Time between two health checks until the first success.
 const HEALTH_FIRST_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks between two tries to write a blob.
+/// Health checks between two test writes to the blob store.
 const LOOKS_PER_BLOB_CHECK: u32 = 15;
-/// How long a look may take.
+/// Time limit of a health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events that are not stored after this long are a problem.
+/// Events that are not stored after this long are reported as a problem.
 const UNSETTLED_MAX: Duration = Duration::from_secs(15);
-/// How long the engine may take to end.
+/// Time limit for the engine to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the dispatcher needs to know.
+/// Settings of a dispatcher.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the API listens; port 0 picks one.
+    /// Address of the API; port 0 chooses a free one.
     pub listen: SocketAddr,
-    /// Where the metrics are served; with the API when absent.
+    /// Address of the metrics; `None` serves them with the API.
     pub metrics_listen: Option<SocketAddr>,
-    /// The URL that people and nodes are told; made from the address when absent.
+    /// The API's URL for clients and nodes; `None` derives it from the address.
     pub public_url: Option<String>,
     /// The folder of the store.
     pub data: PathBuf,
     pub account: String,
-    /// Its keys, in base64; each of them opens.
+    /// The account's keys in base64; each of them is accepted.
     pub keys: Vec<Secret>,
     pub broker: BrokerSettings,
     pub blobs: BlobSettings,
-    /// Lets an agent join without having been asked for.
+    /// Allows an agent to join without a requested node.
     pub join_secret: Option<Secret>,
-    /// The rules' times.
+    /// Time limits and pauses of the scheduler.
     pub timers: Timers,
     /// Time between an agent's heartbeats.
     pub heartbeat_ms: u64,
-    /// How people come in.
+    /// Further ways to authenticate, and TLS.
     pub access: Access,
 }
 
-/// How people come in, beyond the account's keys.
+/// Authentication besides the account's keys, and TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// Keys, one a line, looked at again and again; replaces those of the settings.
+    /// A file with keys, one per line, which is watched and replaces the keys of the settings.
     pub keys_file: Option<PathBuf>,
-    /// Whose bearer tokens are accepted.
+    /// The issuer of bearer tokens that are accepted.
     pub oidc: Option<OidcSettings>,
-    /// The certificate; plain HTTP without it.
+    /// Certificate and key; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Whether plain HTTP may leave this machine.
+    /// Whether plain HTTP may be served beyond this machine.
     pub allows_http: bool,
 }
 
-/// Why the dispatcher did not start, or ended.
+/// Why the dispatcher did not start or has ended.
 #[derive(Debug, Error)]
 pub enum DispatcherError {
-    /// The address cannot be listened on.
+    /// The address is in use or not available.
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    /// Plain HTTP would leave this machine.
+    /// Plain HTTP would be served beyond this machine.
     #[error(
         "plain HTTP on {address} can be read by others on the network; give --tls-cert and --tls-key, or --allow-http if something in front of it does TLS"
     )]
@@ -114,7 +114,7 @@ pub enum DispatcherError {
     Tls(#[from] TlsError),
     #[error("the keys file {path} cannot be used")]
     KeysFile { path: PathBuf, source: KeysError },
-    /// Nothing to ask an issuer with.
+    /// The HTTP client for the issuer could not be built.
     #[error("bearer tokens cannot be checked")]
     Oidc { reason: String },
     /// A key is not base64.
@@ -127,7 +127,7 @@ pub enum DispatcherError {
     Store(#[from] StoreError),
     #[error("the broker cannot be used")]
     Broker(#[from] AmqpError),
-    /// Another dispatcher takes messages from the same queues.
+    /// Another dispatcher consumes the same queues.
     #[error(
         "another dispatcher serves from this broker: its queue {queue} has {consumers} consumers; stop that one, or use another broker or \
          virtual host"
@@ -135,7 +135,7 @@ pub enum DispatcherError {
     BrokerInUse { queue: &'static str, consumers: u32 },
     #[error("the blob store cannot be used")]
     Blobs(#[from] BlobError),
-    /// The engine ended by itself; the log says why.
+    /// The engine has ended by itself; the log says why.
     #[error("the engine stopped; the log says why")]
     Engine,
 }
@@ -147,7 +147,7 @@ impl DispatcherError {
     }
 }
 
-/// Waits until nobody else consumes the events: two dispatchers on one broker would take each other's messages.
+/// Waits until nobody else consumes the events queue. Two dispatchers on one broker would take each other's messages.
 async fn be_alone(link: &Link) -> Result<(), DispatcherError> {
     let deadline = Instant::now() + PREDECESSOR_MAX;
     loop {
@@ -163,12 +163,12 @@ async fn be_alone(link: &Link) -> Result<(), DispatcherError> {
     }
 }
 
-/// Runs what waits for the store's file on a thread where it holds up nothing else.
+/// Opens the store on another thread, because that waits for locks.
 async fn off_loop<T: Send + 'static>(open: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(open).await.unwrap_or(Err(StoreError::Busy))
 }
 
-/// Runs until `shutdown` is ready. `progress` is told the API's address once everything is well.
+/// Runs until `shutdown` is ready. `progress` receives the API's address once everything is healthy.
 pub async fn run(
     settings: Settings,
     progress: watch::Sender<Progress>,
@@ -202,7 +202,7 @@ pub async fn run(
     let path = settings.data.join("store.sqlite");
     let blobs = Blobs::new(settings.blobs.clone())?;
     let mut shutdown = std::pin::pin!(shutdown);
-    // With TLS, clients could not read an answer that comes without it.
+    // With TLS, clients could not read a plain answer.
     let waiting = Some(&listener).filter(|_| tls.is_none());
     let open = || {
         let path = path.clone();
@@ -216,7 +216,7 @@ pub async fn run(
     progress.send_replace(Progress::Connects);
     let link = tokio::select! {
         link = Link::open(settings.broker.clone()) => link?,
-        // A broker that does not answer holds up no end.
+        // A broker that does not answer must not delay the shutdown.
         () = &mut shutdown => return Ok(()),
     };
 
@@ -235,7 +235,7 @@ pub async fn run(
     let start = || {
         let (opened, path, identity, timers) = (opened.take(), path.clone(), identity.clone(), settings.timers);
         off_loop(move || {
-            // An attempt that failed took its store with it.
+            // A failed attempt has consumed its store.
             let store = opened.map_or_else(|| SqliteStore::open(&path), Ok)?;
             Engine::start(Box::new(store), identity, timers, Clock::system())
         })
@@ -259,7 +259,7 @@ pub async fn run(
     let metrics = metrics_page(sources);
     loops.spawn(watch_health(link.clone(), blobs.clone(), (engine.clone(), events), health, stopped.clone()));
 
-    // Readers of the files leave with the API, when nobody listens to them any more.
+    // The tasks that watch files end with the API, which receives their updates.
     let mut watchers = tokio::task::JoinSet::new();
     let (tell_keys, keys) = watch::channel(keys);
     if let Some(path) = access.keys_file {
@@ -321,7 +321,7 @@ pub async fn run(
             warn!("the engine did not end cleanly; the store recovers by itself");
         }
     }
-    // What the engine said last still goes out, such as queues to be deleted.
+    // The engine's last outputs are still sent, such as queues to delete.
     let rest = async { while loops.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_TIMEOUT, rest).await.is_err() {
         warn!("messages were still on their way at the end; agents ask for what they miss");
@@ -338,7 +338,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Dispat
     Ok((listener, bound))
 }
 
-/// Looks at every part that a task needs; no node is needed.
+/// Checks every part that a task needs, except nodes.
 async fn watch_health(
     link: Link,
     blobs: Blobs,
