@@ -16,10 +16,25 @@ use crate::private;
 /// Bytes written at a time where the file system cannot reserve space by itself.
 const STEP_BYTES: usize = 1 << 20;
 
+/// The space of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that ordinary users may still write.
+    pub free: u64,
+    /// Bytes that are in use.
+    pub used: u64,
+}
+
+/// The space of the disk that a path is on.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let disk = statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok(Space { free: bytes(disk.f_bavail), used: bytes(disk.f_blocks.saturating_sub(disk.f_bfree)) })
+}
+
 /// Bytes that ordinary users may still write on the disk of a path.
 pub fn free(path: &Path) -> io::Result<u64> {
-    let disk = statvfs(path)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    Ok(space(path)?.free)
 }
 
 /// True when two paths are on the same disk.

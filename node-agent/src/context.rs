@@ -86,7 +86,7 @@ impl NodeContext {
         let retention = Retention::new(root.clone());
         let (preparation_threads, release_threads) = (threads.beside(PREPARATIONS_MAX), threads.beside(RELEASES_MAX));
         Arc::new(NodeContext {
-            disk: DiskWatch::new(facts.disk_limits.clone()),
+            disk: DiskWatch::new(facts.disk_limits.clone(), orphans.clone()),
             root,
             facts,
             blobs,

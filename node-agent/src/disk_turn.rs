@@ -66,6 +66,11 @@ impl Turn {
         }
     }
 
+    /// Whether a run of this agent is being ended, or was a moment ago.
+    pub fn is_taken(&self) -> bool {
+        self.state != State::Free
+    }
+
     /// Returns whether a run may be ended now. This agent then keeps the lock until the run is over and a pause has
     /// passed.
     pub fn take(&mut self, run: RunId, now: Instant) -> io::Result<bool> {

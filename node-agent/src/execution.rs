@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cleanup,
     context::NodeContext,
-    disk_watch::{Eviction, Watch},
+    disk_watch::{Eviction, Subject, Watch},
     folders::{self, Mark},
     off_loop::{off_loop, try_off_loop},
     open_streams::OpenStreams,
@@ -193,8 +193,8 @@ async fn execute_all(
         folder: folder.clone(),
         leftovers: Leftovers::End,
     };
-    let RunControl { stop, eviction, streams, .. } = run_control.clone();
-    let watch = context.disk.watch(task.run.run, &folder, stop, eviction, streams);
+    let RunControl { stop, eviction, streams, group, .. } = run_control.clone();
+    let watch = context.disk.watch(task.run.run, Subject { folder: folder.clone(), stop, eviction, streams, group }, !is_reused);
     let mut ended = process(&context, &context.threads, launch, &run_control, limit, Some(task.run.run.to_string()), makes_folder).await;
     if let (Outcome::Stopped, Some(fault)) = (&ended.outcome, run_control.eviction.fault()) {
         ended.outcome = Outcome::Launch(fault);

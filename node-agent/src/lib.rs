@@ -9,6 +9,8 @@ mod capacity;
 mod cleanup;
 mod consumer_pause;
 mod context;
+mod disk_blame;
+mod disk_limits;
 mod disk_turn;
 mod disk_usage;
 mod disk_watch;
@@ -16,6 +18,7 @@ mod error;
 mod execution;
 mod fetch;
 mod files;
+mod folder_bytes;
 mod folders;
 mod free_space;
 mod glob;
@@ -64,7 +67,7 @@ use tokio::{
 };
 
 pub use self::{
-    disk_watch::{DiskLimits, STREAM_BYTES_MAX},
+    disk_limits::{DiskLimits, STREAM_BYTES_MAX},
     error::AgentError,
     guardian::guardian,
     limits::raise as raise_limits,

@@ -1,7 +1,7 @@
 //! A run's stdout and stderr while its process lives, by their descriptors, so that renaming the files hides nothing.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -21,6 +21,11 @@ impl OpenStreams {
     /// Names of the streams with their present lengths.
     pub fn lengths(&self) -> Vec<(&'static str, io::Result<u64>)> {
         self.lock().iter().map(|(name, file)| (*name, file.metadata().map(|metadata| metadata.len()))).collect()
+    }
+
+    /// The streams' properties, without those that cannot be read.
+    pub fn properties(&self) -> Vec<Metadata> {
+        self.lock().iter().filter_map(|(_, file)| file.metadata().ok()).collect()
     }
 
     /// Closes them.

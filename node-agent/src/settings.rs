@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use broker_config::settings::{BlobSettings, BrokerSettings, Secret};
 use contract::ids::{NodeId, PoolId};
 
-use crate::disk_watch::DiskLimits;
+use crate::disk_limits::DiskLimits;
 
 /// Settings of an agent.
 #[derive(Debug, Clone)]

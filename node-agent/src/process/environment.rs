@@ -10,7 +10,7 @@ use contract::{
     spec::EnvironmentSetting,
 };
 
-use crate::{disk_watch::DiskLimits, packages::deployed::Deployed};
+use crate::{disk_limits::DiskLimits, packages::deployed::Deployed};
 
 /// Variable of every process of a node; its value identifies the node's folder.
 pub const MARKER: &str = "PIECEWORK_NODE";

@@ -62,6 +62,11 @@ impl ProcessGroup {
         }
     }
 
+    #[cfg(test)]
+    pub fn set_for_test(&self, group: Pid) {
+        *self.lock() = Hold::Alive(group);
+    }
+
     /// The number of the group while it lives.
     pub fn group(&self) -> Option<i32> {
         match *self.lock() {

@@ -2,6 +2,7 @@
 
 pub mod command_line;
 pub mod environment;
+pub mod held_files;
 pub mod launch;
 pub mod orphans;
 pub mod strays;

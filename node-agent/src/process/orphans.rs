@@ -205,6 +205,11 @@ impl Orphans {
         }
     }
 
+    /// Processes that no run leads, and that belong to one run for certain, with that run.
+    pub fn certain(&self) -> Vec<(i32, String)> {
+        self.lock().map(|state| state.strays.certain()).unwrap_or_default()
+    }
+
     /// Living processes that no run leads, by number and start time; `None` while another thread holds the lock.
     pub fn living(&self) -> Option<Vec<Process>> {
         let state = self.0.as_ref()?.try_lock().ok()?;

@@ -143,6 +143,15 @@ impl Strays {
         self.known.get_mut(&process).is_some_and(|stray| !std::mem::replace(&mut stray.is_given_up, true))
     }
 
+    /// Processes that belong to one run for certain, with that run.
+    pub fn certain(&self) -> Vec<(i32, String)> {
+        let of_one = |stray: &Stray| match (stray.is_decided, stray.origins.len()) {
+            (true, 1) => stray.origins.iter().next().cloned().flatten(),
+            _ => None,
+        };
+        self.known.iter().filter_map(|((pid, _), stray)| of_one(stray).map(|run| (*pid, run))).collect()
+    }
+
     pub fn all(&self) -> Vec<Process> {
         self.known.keys().copied().collect()
     }
@@ -182,6 +191,7 @@ mod tests {
         leave(&mut strays, 12, None);
         assert!(strays.note((13, 1), 1, None, Instant::now()), "it has the group of the first leader");
         assert_eq!(due(&strays), [0; 0]);
+        assert_eq!(strays.certain().len(), 2, "two processes say whose they are");
         strays.over(1);
         assert_eq!(due(&strays), [10], "the environment of another is not known yet");
         strays.decide((13, 1), None, Instant::now());

@@ -93,7 +93,8 @@ fn members(groups: &HashSet<i32>) -> Vec<Pid> {
     each_process().filter(|pid| stat(*pid).is_some_and(|stat| !stat.has_ended() && groups.contains(&stat.group))).collect()
 }
 
-fn each_process() -> impl Iterator<Item = Pid> {
+/// All processes that this one sees.
+pub fn each_process() -> impl Iterator<Item = Pid> {
     fs::read_dir("/proc").into_iter().flat_map(processes)
 }
 

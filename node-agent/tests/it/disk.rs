@@ -34,3 +34,16 @@ async fn one_run_is_ended_for_want_of_room_and_its_working_directory_goes() {
     assert_eq!(stage.finished().await.outcome, Outcome::Exit { code: 0 }, "who takes little is not to blame");
     stage.strike().await;
 }
+
+#[tokio::test]
+async fn a_deleted_file_that_a_task_holds_open_counts_for_its_folder() {
+    let mut stage = Stage::set(1).await;
+    stage.disk_limits = DiskLimits { folder_bytes_max: Some(16 << 20), ..DiskLimits::default() };
+    stage.start_agent();
+    stage.report().await;
+    stage.release(&task(1, "/bin/sh -c 'exec 3>f; rm f; head -c 40000000 /dev/zero >&3; exec sleep 600'")).await;
+    let ended = stage.finished().await;
+    let Outcome::Launch(fault) = &ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(fault.code, DISK_FULL, "{fault:?}");
+    stage.strike().await;
+}
