@@ -29,6 +29,12 @@ impl Folder {
         Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
+    /// Opens a path whose last part must be a folder itself, not a link to one.
+    pub fn open_plain_folder(path: &Path) -> io::Result<Folder> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Folder(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
     /// Opens an entry; links are followed as long as they stay inside.
     pub fn open_entry(&self, path: &RelativePath, flags: OFlags) -> io::Result<OwnedFd> {
         // `O_PATH` takes no flags about reading: openat2 refuses what openat ignores.
@@ -72,6 +78,20 @@ impl Folder {
             Err(error) => return Err(error.into()),
         }
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?))
+    }
+
+    /// Creates a new regular file of this name; an entry that has it is an error.
+    pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?))
+    }
+
+    /// Moves a folder into another one. What is no folder and has the new name, a link for example, is removed.
+    pub fn move_folder(&self, name: &str, to: &Folder, new_name: &str) -> io::Result<()> {
+        if to.stat_entry(new_name)?.is_some_and(|found| FileType::from_raw_mode(found.st_mode) != FileType::Directory) {
+            rustix::fs::unlinkat(&to.0, new_name, AtFlags::empty())?;
+        }
+        Ok(rustix::fs::renameat(&self.0, name, &to.0, new_name)?)
     }
 
     /// Opens a regular file for reading and appending; an entry of another type is replaced.

@@ -70,7 +70,8 @@ pub fn forget(root: &Root, retention: &Retention, job: &JobId, task: Option<&Tas
 
 fn forget_job(root: &Root, retention: &Retention, job: &JobId, gone: &Gone) {
     let folder = root.job_folder(job);
-    let entries = match fs::read_dir(&folder) {
+    // Links are not followed: they may lead to what is not this node's.
+    let entries = match root.list(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => {
@@ -83,7 +84,7 @@ fn forget_job(root: &Root, retention: &Retention, job: &JobId, gone: &Gone) {
         }
     }
     for folder in [Some(&*folder), folder.parent()].into_iter().flatten() {
-        if let Err(error) = fs::remove_dir(folder)
+        if let Err(error) = root.remove_empty(folder)
             && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
         {
             tracing::warn!(%error, %job, "cannot remove a deleted job's folder");

@@ -7,26 +7,35 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::{Component, Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use broker_config::private;
 use contract::ids::{JobId, RunId, TaskId};
-use rustix::fs::FlockOperation;
+use rustix::{
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, openat, renameat, unlinkat},
+    io::Errno,
+};
 
 use crate::error::AgentError;
 
 /// Mode of the folders of jobs and tasks, before the umask.
-const SHARED_MODE: u32 = 0o777;
+pub const SHARED_MODE: u32 = 0o777;
 /// The folders that users may read.
 pub const PUBLIC: [&str; 5] = ["workitems", "shared", "startup", "applications", "fsmounts"];
 /// The agent's own folders.
 const PRIVATE: [&str; 4] = ["volatile/trash", "volatile/retention", "volatile/runs", "volatile/incoming"];
+/// Opens a folder and never a link in its place.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::PATH).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Tries to lock the folder while an earlier agent still holds it.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -134,14 +143,46 @@ impl Root {
         }
     }
 
-    /// Moves a file or folder to the trash at once; `empty_trash` removes it later.
+    /// Moves a file or folder to the trash at once; `empty_trash` removes it later. A link on the way to it is an error.
     pub fn discard(&self, path: &Path) -> io::Result<()> {
         self.own_folder(&self.trash_folder(), private::FOLDER_MODE)?;
-        let target = self.trash_folder().join(RunId::random().to_string());
-        match fs::rename(path, target) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
+        let trash = self.open_folder(&self.trash_folder())?;
+        let (parent, name) = match self.open_parent(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        match renameat(parent, name, trash, RunId::random().to_string()) {
+            Err(Errno::NOENT) => Ok(()),
+            other => Ok(other?),
         }
+    }
+
+    /// Lists a folder below the node's; a link in its place, or on the way to it, is an error.
+    pub fn list(&self, folder: &Path) -> io::Result<fs::ReadDir> {
+        let folder = self.open_folder(folder)?;
+        fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))
+    }
+
+    /// Removes an empty folder below the node's; a link on the way to it is an error.
+    pub fn remove_empty(&self, folder: &Path) -> io::Result<()> {
+        let (parent, name) = self.open_parent(folder)?;
+        Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn open_folder(&self, folder: &Path) -> io::Result<OwnedFd> {
+        let below = folder.strip_prefix(&self.path).map_err(|_| ErrorKind::InvalidInput)?;
+        let mut at = openat(CWD, &*self.path, FOLDER, Mode::empty())?;
+        for part in below.components() {
+            // A path with `..` is none of the agent's.
+            let Component::Normal(name) = part else { return Err(ErrorKind::InvalidInput.into()) };
+            at = openat(at, name, FOLDER, Mode::empty())?;
+        }
+        Ok(at)
+    }
+
+    fn open_parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        let (parent, name) = path.parent().zip(path.file_name()).ok_or(ErrorKind::InvalidInput)?;
+        Ok((self.open_folder(parent)?, name))
     }
 
     /// The folder of entries that wait for their removal.
@@ -293,6 +334,23 @@ mod tests {
         }
         crate::cleanup::empty_trash(&root, true);
         crate::folders::sweep(&root).unwrap();
+        // A deleted job whose folder is a link: what it leads to is nobody's to remove.
+        let job: JobId = "j".parse().unwrap();
+        fs::create_dir_all(victim.path().join("job-1/t")).unwrap();
+        for link in [root.job_folder(&job), root.job_folder(&job).parent().unwrap().to_owned()] {
+            fs::remove_dir_all(root.job_folder(&job)).ok();
+            fs::remove_dir(&link).ok();
+            let target = if link.ends_with("job-1") { victim.path().join("job-1") } else { victim.path().to_owned() };
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            let retention = crate::retention::Retention::new(root.clone());
+            crate::cleanup::forget(&root, &retention, &job, None, &crate::owner::Gone::default());
+            root.discard(&root.job_folder(&job).join("t")).unwrap_err();
+            root.remove_empty(&root.job_folder(&job).join("t")).unwrap_err();
+            assert!(victim.path().join("job-1/t").exists());
+            fs::remove_file(&link).unwrap();
+        }
+        fs::remove_dir_all(victim.path().join("job-1")).unwrap();
         let left: Vec<_> = fs::read_dir(victim.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["trash"]);
         assert!(victim.path().join("trash/kept").exists());

@@ -15,18 +15,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use broker_config::removal;
+use broker_config::{private, removal};
 use contract::{
     outcome::{DISK_FULL, Fault},
     spec::Package,
 };
 
 use crate::{
+    beneath::Folder,
     context::NodeContext,
     off_loop::{off_loop, try_off_loop},
     packages::deployed::Deployed,
     path::RelativePath,
-    shortage::{blame, retry_on_shortage},
+    root::{Root, SHARED_MODE},
+    shortage::{blame, is_shortage, retry_on_shortage},
 };
 
 const INCOMING: &str = "volatile/incoming";
@@ -55,42 +57,61 @@ pub async fn deploy(context: &NodeContext, packages: &[Package]) -> Result<Vec<D
 
 async fn place(context: &NodeContext, package: &Package) -> Result<PathBuf, Fault> {
     let key = package.blob.as_deref().ok_or_else(|| fault(package, "the package does not exist any more"))?;
-    let folder =
-        target(key).map(|path| context.facts.root.join(path.as_str())).ok_or_else(|| fault(package, "the package's key is no path"))?;
+    let path = target(key).ok_or_else(|| fault(package, "the package's key is no path"))?;
+    let folder = context.root.path().join(path.as_str());
     // One at a time: several tasks that need the same package fetch it once.
     let _turn = context.deploying.lock().await;
-    let place = folder.clone();
-    let stands = off_loop(move || place.is_dir()).await.map_err(|error| io_fault(package, &error))?;
-    if stands {
+    let (root, place) = (context.root.clone(), path.clone());
+    if try_off_loop(move || stands(&root, &place)).await.map_err(|error| io_fault(package, &error))? {
         return Ok(folder);
     }
     let blobs = context.blobs.as_ref().ok_or_else(|| fault(package, "this node has no blob store"))?;
-    let incoming = context.facts.root.join(INCOMING).join(format!("{:016x}", rand::random::<u64>()));
-    let zip = incoming.with_extension("zip");
+    let root = context.root.clone();
+    let incoming = try_off_loop(move || open_incoming(&root)).await.map_err(|error| io_fault(package, &error))?;
+    let name = format!("{:016x}", rand::random::<u64>());
+    // These paths are valid while the folder is open, whatever tasks put in its place.
+    let (zip, unpacked) = (incoming.path_of(&format!("{name}{ENDING}")), incoming.path_of(&name));
     let bucket = &blobs.settings().own_bucket;
     let fetched = blobs.download_file(bucket, key, &zip).await.map_err(|error| blame(fault(package, error.to_string()), &error));
+    let root = context.root.clone();
     let made = match fetched {
+        Err(fault) => Err(fault),
         Ok(_) => {
-            let (zip, incoming, folder) = (zip.clone(), incoming.clone(), folder.clone());
-            let unpacked = off_loop(move || {
-                unpack::unpack(&zip, &incoming)?;
-                settle(&incoming, &folder).map_err(|source| unpack::UnpackError::Write { name: String::new(), source })
+            let made = off_loop(move || {
+                let done = unpack::unpack(&zip, &unpacked).and_then(|()| {
+                    settle(&root, &incoming, &name, &path).map_err(|source| unpack::UnpackError::Write { name: String::new(), source })
+                });
+                if let Err(error) = remove(&root, &zip, &name) {
+                    tracing::warn!(%error, name, "cannot remove the temporary files of a package; they stay until the agent starts again");
+                }
+                done
             });
-            match unpacked.await {
+            match made.await {
                 Ok(result) => result.map_err(|error| unpack_fault(package, &error)),
                 Err(error) => Err(io_fault(package, &error)),
             }
         }
-        Err(fault) => Err(fault),
     };
-    if let Err(error) = try_off_loop(move || remove(&zip, &incoming)).await {
-        tracing::warn!(%error, key, "cannot remove the temporary files of a package; they stay until the agent starts again");
-    }
     made.map(|()| folder)
 }
 
-fn remove(zip: &Path, incoming: &Path) -> io::Result<()> {
-    for removed in [std::fs::remove_file(zip), removal::folder(incoming)] {
+/// Whether a package is deployed. A link in the place of its folder, or on the way to it, leads to none.
+fn stands(root: &Root, path: &RelativePath) -> io::Result<bool> {
+    match Folder::open(root.path())?.enter(path) {
+        Ok(_) => Ok(true),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+fn open_incoming(root: &Root) -> io::Result<Folder> {
+    root.own_folder(&root.path().join(INCOMING), private::FOLDER_MODE)?;
+    let incoming = RelativePath::parse(INCOMING).map_err(io::Error::other)?;
+    Folder::open(root.path())?.enter(&incoming)
+}
+
+fn remove(root: &Root, zip: &Path, name: &str) -> io::Result<()> {
+    for removed in [std::fs::remove_file(zip), removal::folder(&root.path().join(INCOMING).join(name))] {
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -105,11 +126,12 @@ fn target(key: &str) -> Option<RelativePath> {
     RelativePath::parse(&format!("{APPLICATIONS}{path}")).ok()
 }
 
-fn settle(from: &Path, folder: &Path) -> io::Result<()> {
-    if let Some(parent) = folder.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::rename(from, folder)
+/// Moves an unpacked package to its place; links on the way to it are removed and not followed.
+fn settle(root: &Root, incoming: &Folder, name: &str, path: &RelativePath) -> io::Result<()> {
+    let (parent, last) = path.split_last();
+    let parent = parent.ok_or(io::ErrorKind::InvalidInput)?;
+    root.own_folder(&root.path().join(parent.as_str()), SHARED_MODE)?;
+    incoming.move_folder(name, &Folder::open(root.path())?.enter(&parent)?, last)
 }
 
 fn fault(package: &Package, reason: impl Into<String>) -> Fault {
@@ -137,6 +159,31 @@ fn unpack_fault(package: &Package, error: &unpack::UnpackError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn links_that_tasks_make_lead_no_package_astray() {
+        let (scratch, victim) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Root::open(&scratch.path().join("node")).await.unwrap();
+        let path = target("applications/a/1.0/ff.zip").unwrap();
+        std::fs::create_dir_all(victim.path().join("1.0/ff")).unwrap();
+        let place = root.path().join(path.as_str());
+        for link in ["volatile/incoming", "applications/a", "applications/a/1.0", "applications/a/1.0/ff"] {
+            let link = root.path().join(link);
+            std::fs::remove_dir_all(&link).ok();
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(victim.path(), &link).unwrap();
+            assert!(!stands(&root, &path).unwrap(), "{link:?}");
+            let incoming = open_incoming(&root).unwrap();
+            std::fs::create_dir(incoming.path_of("new")).unwrap();
+            std::fs::write(incoming.path_of("new").join("program"), "x").unwrap();
+            settle(&root, &incoming, "new", &path).unwrap();
+            assert!(stands(&root, &path).unwrap() && place.join("program").exists());
+            assert!(!std::fs::symlink_metadata(&link).unwrap().is_symlink());
+            std::fs::remove_dir_all(&place).unwrap();
+        }
+        let left = std::fs::read_dir(victim.path()).unwrap().count();
+        assert!(left == 1 && std::fs::read_dir(victim.path().join("1.0/ff")).unwrap().next().is_none());
+    }
 
     #[test]
     fn a_key_leads_into_applications_and_nowhere_else() {

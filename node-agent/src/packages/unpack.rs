@@ -4,14 +4,16 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use thiserror::Error;
 use zip::{ZipArchive, result::ZipError};
 
-use crate::path::{PathError, RelativePath};
+use crate::{
+    beneath::Folder,
+    path::{PathError, RelativePath},
+};
 
 /// Files and folders of one package at most.
 const ENTRIES_MAX: usize = 200_000;
@@ -93,13 +95,15 @@ fn unpack_within(zip: &Path, folder: &Path, limits: &Limits) -> Result<(), Unpac
     if named_bytes > zip_bytes {
         return Err(UnpackError::Overlap { named_bytes, zip_bytes });
     }
-    fs::create_dir(folder).map_err(|source| UnpackError::Write { name: String::new(), source })?;
+    // Links that tasks make in it meanwhile are not followed.
+    let made = fs::create_dir(folder).and_then(|()| Folder::open_plain_folder(folder));
+    let folder = made.map_err(|source| UnpackError::Write { name: String::new(), source })?;
     let mut left = bytes_max;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index)?;
         let name = entry.name()?.into_owned();
         let path = match RelativePath::parse(&name) {
-            Ok(path) => folder.join(path.as_str()),
+            Ok(path) => path,
             Err(PathError::Empty) => continue,
             Err(source) => return Err(UnpackError::Path { name, source }),
         };
@@ -108,7 +112,7 @@ fn unpack_within(zip: &Path, folder: &Path, limits: &Limits) -> Result<(), Unpac
             return Err(UnpackError::Link { name });
         }
         let is_folder = entry.is_dir();
-        let written = write(&mut entry, &path, is_folder, mode, left);
+        let written = write(&mut entry, &folder, &path, is_folder, mode, left);
         left = match written {
             Ok(bytes) if bytes <= left => left - bytes,
             Ok(_) => return Err(too_large()),
@@ -119,16 +123,15 @@ fn unpack_within(zip: &Path, folder: &Path, limits: &Limits) -> Result<(), Unpac
 }
 
 /// Writes one entry; reads one byte more than `left` at most, so that an excess is noticed.
-fn write(entry: &mut impl Read, path: &Path, is_folder: bool, mode: u32, left: u64) -> io::Result<u64> {
+fn write(entry: &mut impl Read, folder: &Folder, path: &RelativePath, is_folder: bool, mode: u32, left: u64) -> io::Result<u64> {
     if is_folder {
-        return fs::create_dir_all(path).map(|()| 0);
+        return folder.create_folders(Some(path)).map(|_| 0);
     }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
+    let (parent, name) = path.split_last();
+    let parent = folder.create_folders(parent.as_ref())?;
     // The owner can read every file whatever the zip says, and no file gets a set-user-id bit.
     let mode = mode & 0o777 | 0o400;
-    let mut file = File::options().create_new(true).write(true).mode(mode).open(path)?;
+    let mut file = parent.create_new(name, mode)?;
     io::copy(&mut entry.take(left.saturating_add(1)), &mut file)
 }
 
