@@ -140,7 +140,9 @@ fn removable(pool: &PoolSnapshot, instances: &Instances) -> Vec<(NodeId, &'stati
         NodeState::Creating if node.state_ms >= CREATION_MS && !has_instance(&node.node) => Some("its creation was lost"),
         NodeState::Creating if node.state_ms >= JOIN_MS && instances.is_some() => Some("its agent never joined"),
         NodeState::Unknown if leaves(node) && node.state_ms >= GONE_MS => Some("lost while it was drained"),
-        NodeState::Unknown if node.state_ms >= GONE_MS && !has_instance(&node.node) => Some("its instance is gone"),
+        NodeState::Unknown | NodeState::Rebooting | NodeState::Reimaging if node.state_ms >= GONE_MS && !has_instance(&node.node) => {
+            Some("its instance is gone")
+        }
         NodeState::Unknown if node.state_ms >= SILENT_MS && is_running(&node.node) => Some("silent for long although its instance runs"),
         _ => None,
     };
@@ -287,11 +289,13 @@ mod tests {
 
     #[test]
     fn a_lost_node_without_an_instance_is_replaced_but_never_on_missing_data() {
-        let seen = pool(vec![node("a", NodeState::Unknown, 0, GONE_MS)]);
-        assert_eq!(decide(&seen, &None).remove, vec![]);
-        assert_eq!(decide(&seen, &all(&seen)).remove, vec![]);
-        let decision = decide(&seen, &Some(BTreeMap::new()));
-        assert_eq!((decision.remove.len(), decision.create), (1, 1));
+        for state in [NodeState::Unknown, NodeState::Rebooting, NodeState::Reimaging] {
+            let seen = pool(vec![node("a", state, 0, GONE_MS)]);
+            assert_eq!(decide(&seen, &None).remove, vec![]);
+            assert_eq!(decide(&seen, &all(&seen)).remove, vec![]);
+            let decision = decide(&seen, &Some(BTreeMap::new()));
+            assert_eq!((decision.remove.len(), decision.create), (1, 1), "{state:?}");
+        }
     }
 
     #[test]

@@ -146,14 +146,82 @@ async fn what_tasks_leave_in_a_nodes_folder_ends_no_start_and_holds_none_up() {
     let provider = tokio::time::timeout(PATIENCE, Process::open(process_settings(folder.path()))).await.unwrap().unwrap();
     eventually("two of them start", || async { (starts(folder.path()).len() == before + 2).then_some(()) }).await;
     let pair = |node: &str| ("p".to_owned(), node.to_owned());
-    assert_eq!(names(&provider).await, vec![pair("log"), pair("token"), pair("whole")]);
-    // The dispatcher, which misses the fourth, has it deleted, and may make it again.
+    assert_eq!(names(&provider).await, vec![pair("log"), pair("whole")]);
+    // The dispatcher, which misses the others, has them deleted, and may make them again.
     for name in ["record", "token"] {
         provider.delete(&pool, &name.parse().unwrap()).await.unwrap();
         provider.create(&pool, &ticket(name)).await.unwrap();
     }
     eventually("the others start", || async { (starts(folder.path()).len() == before + 4).then_some(()) }).await;
     provider.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_agent_starts_again_whatever_a_task_put_in_the_place_of_its_nodes_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    let (pool, node): (PoolId, NodeId) = ("p".parse().unwrap(), "a".parse().unwrap());
+    provider.create(&pool, &ticket("a")).await.unwrap();
+    let (place, victim) = (folder.path().join("state/p/a"), folder.path().join("victim"));
+    fs::create_dir(&victim).unwrap();
+    for (round, is_link) in [true, false].into_iter().enumerate() {
+        let agent = eventually("a start", || async { starts(folder.path()).get(round).copied() }).await;
+        let is_recorded = || fs::read_to_string(place.join("node.json")).is_ok_and(|text| text.contains(&format!(":{agent},")));
+        eventually("its record", || async { is_recorded().then_some(()) }).await;
+        for name in ["token", "node.json", "agent.log", "root", "token.new", "node.json.new"] {
+            let path = place.join(name);
+            match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path).unwrap(),
+                Ok(_) => fs::remove_file(&path).unwrap(),
+                Err(_) => {}
+            }
+            if is_link {
+                std::os::unix::fs::symlink(&victim, &path).unwrap();
+            } else {
+                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            }
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_raw(agent).unwrap(), rustix::process::Signal::KILL).unwrap();
+    }
+    eventually("the last start", || async { starts(folder.path()).get(2).copied() }).await;
+    assert_eq!(fs::read_to_string(place.join("token")).unwrap(), "secret");
+    assert!(fs::symlink_metadata(place.join("root")).unwrap().is_dir() && fs::read_dir(&victim).unwrap().next().is_none());
+    provider.delete(&pool, &node).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_that_cannot_be_recorded_is_tried_again_and_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    let (pool, node): (PoolId, NodeId) = ("p".parse().unwrap(), "a".parse().unwrap());
+    provider.create(&pool, &ticket("a")).await.unwrap();
+    let first = eventually("an agent starts", || async { starts(folder.path()).first().copied() }).await;
+    let (place, aside) = (folder.path().join("state/p/a"), folder.path().join("aside"));
+    fs::rename(&place, &aside).unwrap();
+    for _ in 0..2 {
+        NodeProvider::stop(&provider, &pool, &node).await.unwrap_err();
+        assert!(!runs(first) && names(&provider).await.len() == 1 && stopped(&provider).await.is_empty());
+    }
+    fs::rename(&aside, &place).unwrap();
+    // A task replaced the record.
+    fs::remove_file(place.join("node.json")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, place.join("node.json"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    NodeProvider::stop(&provider, &pool, &node).await.unwrap();
+    assert_eq!(stopped(&provider).await.len(), 1);
+    Process::stop(&provider, Duration::ZERO).await;
+    drop(provider);
+    let provider = Process::open(process_settings(folder.path())).await.unwrap();
+    assert_eq!(stopped(&provider).await.len(), 1, "it was recorded");
+    provider.start(&pool, &node).await.unwrap();
+    eventually("it starts again", || async { starts(folder.path()).get(1).copied() }).await;
+    // A stop that failed half way is undone by a start.
+    fs::rename(&place, &aside).unwrap();
+    NodeProvider::stop(&provider, &pool, &node).await.unwrap_err();
+    fs::rename(&aside, &place).unwrap();
+    provider.start(&pool, &node).await.unwrap();
+    eventually("it runs", || async { starts(folder.path()).get(2).copied() }).await;
+    provider.delete(&pool, &node).await.unwrap();
+    Process::stop(&provider, Duration::ZERO).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 mod record;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ffi::OsString,
     io,
     path::PathBuf,
@@ -53,6 +53,11 @@ const RESTART_MAX: Duration = Duration::from_secs(15);
 /// An agent that lived this long is started again after the shortest pause.
 const STEADY: Duration = Duration::from_secs(5);
 
+/// Tries to record that a node is stopped, before whoever asked is told that it failed.
+const RECORD_TRIES: u32 = 4;
+/// Pause before the second of these tries; it doubles.
+const RECORD_PAUSE: Duration = Duration::from_millis(100);
+
 /// Longest line of secrets; a pipe takes that much without waiting.
 const SECRETS_BYTES_MAX: usize = 32 * 1024;
 
@@ -80,13 +85,15 @@ pub struct ProcessSettings {
 pub struct Process {
     settings: Arc<ProcessSettings>,
     nodes: Mutex<HashMap<(PoolId, NodeId), Supervisor>>,
-    stopped: Mutex<HashSet<(PoolId, NodeId)>>,
+    /// Stopped nodes with their join tokens.
+    stopped: Mutex<HashMap<(PoolId, NodeId), Secret>>,
     /// All supervisors, also those of deleted nodes: the caller that waited for one may be gone while its agent still
     /// ends.
     supervisors: TaskTracker,
 }
 
 struct Supervisor {
+    token: Secret,
     orders: watch::Sender<Order>,
     is_running: watch::Receiver<bool>,
     task: JoinHandle<()>,
@@ -109,10 +116,18 @@ impl Process {
         let provider =
             Process { settings: Arc::new(settings), nodes: Mutex::default(), stopped: Mutex::default(), supervisors: TaskTracker::new() };
         for record in records {
+            let token = match Folder::of(&provider.settings.state, &record.pool, &record.node).token() {
+                Ok(token) => Secret::new(token),
+                Err(error) => {
+                    let (error, pool, node) = (error.fault().message, &record.pool, &record.node);
+                    tracing::error!(%pool, %node, error, "a node's join token cannot be read; its agent is not started, and its pool gets another node");
+                    continue;
+                }
+            };
             if record.is_stopped {
-                provider.stopped().insert((record.pool, record.node));
+                provider.stopped().insert((record.pool, record.node), token);
             } else {
-                provider.resume(record.pool, record.node);
+                provider.resume(record.pool, record.node, token);
             }
         }
         Ok(provider)
@@ -132,23 +147,23 @@ impl Process {
         self.supervisors.wait().await;
     }
 
-    fn keep(&self, pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+    fn keep(&self, pool: &PoolId, node: &NodeId, token: Secret) -> Result<(), ProviderError> {
         let mut nodes = self.lock();
-        if nodes.contains_key(&(pool.clone(), node.clone())) {
+        if nodes.get(&(pool.clone(), node.clone())).is_some_and(|supervisor| !supervisor.orders.is_closed()) {
             return Ok(());
         }
         if self.supervisors.is_closed() {
             return Err(ProviderError::Stopping { node: node.clone() });
         }
-        let starter = self.starter(pool.clone(), node.clone());
+        let starter = self.starter(pool.clone(), node.clone(), token);
         let agent = starter.start()?;
         nodes.insert((pool.clone(), node.clone()), self.supervisor(starter, Some(agent)));
         Ok(())
     }
 
     /// Starts the agent of an earlier parent's node; its supervisor tries again when that fails.
-    fn resume(&self, pool: PoolId, node: NodeId) {
-        let starter = self.starter(pool.clone(), node.clone());
+    fn resume(&self, pool: PoolId, node: NodeId, token: Secret) {
+        let starter = self.starter(pool.clone(), node.clone(), token);
         let agent = starter.start().inspect_err(|error| {
             tracing::warn!(%pool, %node, error = error.fault().message, "cannot start the agent of a node; trying again");
         });
@@ -156,18 +171,34 @@ impl Process {
         self.lock().insert((pool, node), supervisor);
     }
 
-    fn starter(&self, pool: PoolId, node: NodeId) -> AgentStarter {
-        AgentStarter { settings: self.settings.clone(), pool, node, runs: watch::Sender::new(false) }
+    fn starter(&self, pool: PoolId, node: NodeId, token: Secret) -> AgentStarter {
+        AgentStarter { settings: self.settings.clone(), pool, node, token, runs: watch::Sender::new(false) }
     }
 
     fn supervisor(&self, starter: AgentStarter, agent: Option<Agent>) -> Supervisor {
         let (orders, watched) = watch::channel(Order::Keep);
-        let is_running = starter.runs.subscribe();
-        Supervisor { orders, is_running, task: self.supervisors.spawn(starter.keep(agent, watched)) }
+        let (is_running, token) = (starter.runs.subscribe(), starter.token.clone());
+        Supervisor { token, orders, is_running, task: self.supervisors.spawn(starter.keep(agent, watched)) }
     }
 
-    fn stopped(&self) -> std::sync::MutexGuard<'_, HashSet<(PoolId, NodeId)>> {
+    fn stopped(&self) -> std::sync::MutexGuard<'_, HashMap<(PoolId, NodeId), Secret>> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn record_stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+        let folder = Folder::of(&self.settings.state, pool, node);
+        let mut pause = RECORD_PAUSE;
+        for _ in 1..RECORD_TRIES {
+            match folder.stop(pool, node) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%pool, %node, error = error.fault().message, "cannot record that a node is stopped; trying again")
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        folder.stop(pool, node)
     }
 
     /// Ends a node's agent, if it has one.
@@ -191,11 +222,11 @@ impl Process {
 impl NodeProvider for Process {
     async fn create(&self, pool: &PoolId, ticket: &NodeTicket) -> Result<(), ProviderError> {
         let key = (pool.clone(), ticket.node.clone());
-        if self.lock().contains_key(&key) || self.stopped().contains(&key) {
+        if self.lock().contains_key(&key) || self.stopped().contains_key(&key) {
             return Ok(());
         }
         Folder::of(&self.settings.state, pool, &ticket.node).create(pool, &ticket.node, &ticket.token)?;
-        self.keep(pool, &ticket.node)
+        self.keep(pool, &ticket.node, Secret::new(ticket.token.clone()))
     }
 
     async fn list(&self) -> Result<Vec<Instance>, ProviderError> {
@@ -206,28 +237,36 @@ impl NodeProvider for Process {
             is_stopped: false,
         };
         let mut all: Vec<Instance> = self.lock().iter().map(instance).collect();
-        let stopped = self.stopped().clone();
+        let stopped: Vec<_> = self.stopped().keys().cloned().collect();
         all.extend(stopped.into_iter().map(|(pool, node)| Instance { pool, node, is_running: false, is_stopped: true }));
         Ok(all)
     }
 
     async fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
         let key = (pool.clone(), node.clone());
-        if self.lock().contains_key(&key) {
-            // Recorded last, because the supervisor writes the record too. If this is cut off, the node is asked to
-            // stop again.
-            self.end_agent(pool, node).await?;
-            Folder::of(&self.settings.state, pool, node).stop()?;
-            self.stopped().insert(key);
-        }
+        let Some((token, orders)) = self.lock().get(&key).map(|supervisor| (supervisor.token.clone(), supervisor.orders.clone())) else {
+            return Ok(());
+        };
+        orders.send_replace(Order::Stop(Instant::now()));
+        // The supervisor holds the other end until its agent has ended.
+        orders.closed().await;
+        // Recorded last, because the supervisor writes the record too. If this is cut off or fails, the node is not
+        // forgotten, and is asked to stop again.
+        self.record_stop(pool, node).await?;
+        self.lock().remove(&key);
+        self.stopped().insert(key, token);
         Ok(())
     }
 
     async fn start(&self, pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
-        let is_stopped = self.stopped().contains(&(pool.clone(), node.clone()));
-        if is_stopped {
-            self.keep(pool, node)?;
-            self.stopped().remove(&(pool.clone(), node.clone()));
+        let key = (pool.clone(), node.clone());
+        let stopped = self.stopped().get(&key).cloned();
+        // One whose agent ended by a stop that could not be recorded.
+        let half_stopped =
+            || self.lock().get(&key).filter(|supervisor| supervisor.orders.is_closed()).map(|supervisor| supervisor.token.clone());
+        if let Some(token) = stopped.or_else(half_stopped) {
+            self.keep(pool, node, token)?;
+            self.stopped().remove(&key);
         }
         Ok(())
     }
@@ -251,6 +290,8 @@ struct AgentStarter {
     settings: Arc<ProcessSettings>,
     pool: PoolId,
     node: NodeId,
+    /// Kept here, because tasks may change the file.
+    token: Secret,
     runs: watch::Sender<bool>,
 }
 
@@ -258,7 +299,8 @@ impl AgentStarter {
     fn start(&self) -> Result<Agent, ProviderError> {
         let folder = Folder::of(&self.settings.state, &self.pool, &self.node);
         let failed = |source| ProviderError::Spawn { node: self.node.clone(), source };
-        let secrets = self.secrets(folder.token()?).map_err(failed)?;
+        folder.restore(self.token.expose())?;
+        let secrets = self.secrets().map_err(failed)?;
         let mut command = Command::new(&self.settings.program);
         for name in SECRET_VARIABLES {
             command.env_remove(name);
@@ -287,8 +329,8 @@ impl AgentStarter {
     }
 
     /// The first line of the agent's stdin.
-    fn secrets(&self, token: String) -> io::Result<Vec<u8>> {
-        let (token, broker, s3) = (Secret::new(token), self.settings.broker.clone(), self.settings.s3.clone());
+    fn secrets(&self) -> io::Result<Vec<u8>> {
+        let (token, broker, s3) = (self.token.clone(), self.settings.broker.clone(), self.settings.s3.clone());
         let mut line = serde_json::to_vec(&AgentSecrets { token, broker, s3 })?;
         line.push(b'\n');
         if line.len() > SECRETS_BYTES_MAX {

@@ -104,6 +104,19 @@ impl Folder {
         self.0.join("root")
     }
 
+    /// Makes anew what a task put in the place of the node's folders or of its token; links are not followed.
+    pub(crate) fn restore(&self, token: &str) -> Result<(), ProviderError> {
+        let folders = [self.0.parent().unwrap_or(&self.0), &self.0, &self.root()];
+        for folder in folders {
+            own_folder(folder).map_err(|source| ProviderError::State { path: folder.to_owned(), source })?;
+        }
+        if !self.token().is_ok_and(|found| found == token) {
+            tracing::warn!(folder = %self.0.display(), "a node's join token was changed or replaced; it is written anew");
+            self.replace("token", token.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Makes the folder and writes the token into it.
     pub(crate) fn create(&self, pool: &PoolId, node: &NodeId, token: &str) -> Result<(), ProviderError> {
         private::folder(&self.0).and_then(|()| private::folder(&self.root())).map_err(|source| self.error(source))?;
@@ -116,12 +129,12 @@ impl Folder {
         self.put(&Record { v: VERSION, pool: pool.clone(), node: node.clone(), agent, is_stopped: false, folder: Some(self.identity()?) })
     }
 
-    /// Records that the agent shall not run; its process stays recorded, so that a later start can end it.
-    pub(crate) fn stop(&self) -> Result<(), ProviderError> {
-        let failed = |source| ProviderError::State { path: self.0.join(FILE), source };
-        let text = private::read(&self.0.join(FILE)).map_err(failed)?;
-        let record: Record = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-        self.put(&Record { is_stopped: true, folder: Some(self.identity()?), ..record })
+    /// Records that the agent shall not run. A process of it that is recorded stays so, that a later start can end it.
+    pub(crate) fn stop(&self, pool: &PoolId, node: &NodeId) -> Result<(), ProviderError> {
+        // A task may have replaced the record; the agent has ended in any case.
+        let agent = read(&self.0).ok().and_then(|record| record.agent);
+        let folder = Some(self.identity()?);
+        self.put(&Record { v: VERSION, pool: pool.clone(), node: node.clone(), agent, is_stopped: true, folder })
     }
 
     fn identity(&self) -> Result<String, ProviderError> {
@@ -149,6 +162,15 @@ impl Folder {
     fn error(&self, source: io::Error) -> ProviderError {
         ProviderError::State { path: self.0.clone(), source }
     }
+}
+
+/// Makes a folder; a link or a special file in its place is removed.
+fn own_folder(folder: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(folder).is_ok_and(|found| !found.is_dir()) {
+        tracing::warn!(folder = %folder.display(), "something that is no folder stands in the place of a node's folder; it is removed");
+        fs::remove_file(folder)?;
+    }
+    private::folder(folder)
 }
 
 /// Every node that has a record below `state`; a folder without one was cut off while it was made, and is removed.
