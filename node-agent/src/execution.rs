@@ -16,11 +16,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use broker_config::disk;
 use contract::{
     outcome::{DISK_FULL, Fault, Outcome, Stream, Usage},
     spec::{Package, ResourceFile, TaskSpec},
@@ -33,7 +34,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cleanup,
     context::NodeContext,
+    disk_blame::{Size, blame},
     disk_watch::{Eviction, Subject, Watch},
+    folder_bytes,
     folders::{self, Mark},
     off_loop::{off_loop, try_off_loop},
     open_streams::OpenStreams,
@@ -179,7 +182,7 @@ async fn execute_all(
     let has_inputs = !is_reused && !spec.resource_files.is_empty();
     if has_inputs {
         if let Err(outcome) = prepare(&context, &folder, &spec.resource_files, &run_control).await {
-            return Ended::bare(outcome);
+            return Ended::bare(blame_for_full_disk(&context, &folder, outcome).await);
         }
         let mark = mark.clone();
         if let Err(error) = try_off_loop(move || mark.set()).await {
@@ -235,6 +238,31 @@ pub async fn prepare(context: &Arc<NodeContext>, folder: &Path, files: &[Resourc
     tokio::select! {
         staged = work => staged.map(|_| ()).map_err(shortage::settle),
         () = run_control.stop.cancelled() => Err(Outcome::Stopped),
+    }
+}
+
+/// Blames the node when inputs found a disk that was filled by others; what was fetched of them is removed, for it takes
+/// room and is fetched again.
+async fn blame_for_full_disk(context: &Arc<NodeContext>, folder: &Path, outcome: Outcome) -> Outcome {
+    if !matches!(&outcome, Outcome::Staging(fault) if fault.code == DISK_FULL) {
+        return outcome;
+    }
+    let (root, path) = (context.root.clone(), folder.to_owned());
+    let settled = try_off_loop(move || {
+        let (space, bytes) = (disk::space(root.path())?, AtomicU64::default());
+        folder_bytes::count(&path, &bytes, &AtomicBool::default());
+        let size = Size { bytes: bytes.into_inner(), grown: 0 };
+        let is_tasks = blame(size, space.used).is_some();
+        root.discard(&path.join("wd")).map(|()| is_tasks)
+    });
+    let is_tasks = settled.await.unwrap_or_else(|error| {
+        tracing::warn!(%error, folder = %folder.display(), "cannot remove the inputs of a task for which a full disk had no room; they stay for their retention time");
+        false
+    });
+    context.trash.notify_one();
+    match outcome {
+        Outcome::Staging(fault) if !is_tasks => Outcome::Node(fault),
+        other => other,
     }
 }
 
