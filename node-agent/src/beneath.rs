@@ -153,12 +153,7 @@ impl Folder {
         }
     }
 
-    /// Calls with the name and kind of every entry whose name is UTF-8, until the call fails; links are not followed.
-    pub fn each_entry(&self, mut call: impl FnMut(&str, FileType) -> io::Result<()>) -> io::Result<()> {
-        self.each_name(|name, kind| name.to_str().map_or(Ok(()), |name| call(name, kind)))
-    }
-
-    /// Like [`Folder::each_entry`], for names of any bytes.
+    /// Calls with the name and kind of every entry, until the call fails; links are not followed.
     pub fn each_name(&self, mut call: impl FnMut(&CStr, FileType) -> io::Result<()>) -> io::Result<()> {
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let entry = entry?;
@@ -180,11 +175,9 @@ impl Folder {
     }
 
     /// Removes one entry; a folder only when it is empty.
-    pub fn remove(&self, path: &RelativePath, is_folder: bool) -> io::Result<()> {
-        let (parent, name) = path.split_last();
-        let parent = self.descend(parent.as_ref(), false)?;
+    pub fn remove(&self, name: impl rustix::path::Arg, is_folder: bool) -> io::Result<()> {
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        Ok(rustix::fs::unlinkat(&parent, name, flags)?)
+        Ok(rustix::fs::unlinkat(&self.0, name, flags)?)
     }
 
     fn descend(&self, path: Option<&RelativePath>, create: bool) -> io::Result<OwnedFd> {
@@ -281,7 +274,7 @@ mod tests {
         fs::create_dir_all(root.path().join("in/keep")).unwrap();
         symlink("keep", root.path().join("in/link")).unwrap();
         let folder = Folder::open(&root.path().join("in")).unwrap();
-        folder.remove(&path("link"), false).unwrap();
+        folder.remove("link", false).unwrap();
         assert!(root.path().join("in/keep").is_dir() && !root.path().join("in/link").exists());
     }
 }

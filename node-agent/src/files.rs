@@ -3,6 +3,7 @@
 //! Requests come over the broker from the dispatcher; the node's own secrets lie outside these folders.
 
 use std::{
+    ffi::{CStr, CString},
     io,
     os::{fd::AsRawFd, unix::fs::FileExt},
     path::Path,
@@ -98,7 +99,7 @@ fn answer_blocking(root: &Path, request: FileRequest) -> io::Result<FileReply> {
 
 /// The public folder a path lies in, and the path below it.
 fn place(root: &Path, path: &str) -> io::Result<(Folder, Option<RelativePath>)> {
-    let path = RelativePath::parse(path).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let path = RelativePath::of_file(path).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let (first, rest) = path.split_first();
     if !PUBLIC.contains(&first) {
         return Err(io::ErrorKind::NotFound.into());
@@ -130,7 +131,7 @@ fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
         Some(parent) => folder.open_folder(parent)?,
         None => folder,
     };
-    let one = RelativePath::parse(name).map_err(io::Error::other)?;
+    let one = CString::new(name)?;
     let Some(stat) = parent.stat_entry(name)? else { return Ok(FileReply::NotFound) };
     if recursive {
         Mounts::now()?.refuse(&root.join(&path))?;
@@ -139,18 +140,17 @@ fn delete(root: &Path, path: String, recursive: bool) -> io::Result<FileReply> {
     Ok(FileReply::Entry(entry(path, &stat)))
 }
 
-fn remove(parent: &Folder, name: &RelativePath, stat: &Stat, recursive: bool, depth: usize) -> io::Result<()> {
+fn remove(parent: &Folder, name: &CStr, stat: &Stat, recursive: bool, depth: usize) -> io::Result<()> {
     let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if is_folder && recursive && depth < DEPTH_MAX {
-        let folder = parent.enter(name)?;
+        let folder = parent.enter_name(name)?;
         let mut inner = Vec::new();
-        folder.each_entry(|name, _| {
+        folder.each_name(|name, _| {
             inner.push(name.to_owned());
             Ok(())
         })?;
         for name in inner {
-            let Some(stat) = folder.stat_entry(&name)? else { continue };
-            let name = RelativePath::parse(&name).map_err(io::Error::other)?;
+            let Some(stat) = folder.stat_entry(&*name)? else { continue };
             remove(&folder, &name, &stat, true, depth + 1)?;
         }
     }
@@ -206,7 +206,11 @@ fn refused(code: &str, message: &str) -> FileReply {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::unix::{ffi::OsStrExt, fs::symlink},
+    };
 
     use super::*;
 
@@ -253,6 +257,32 @@ mod tests {
             let reply = ask(&root, FileRequest::Stat { path: path.to_owned() });
             assert!(matches!(reply, FileReply::NotFound | FileReply::Refused(_)), "{path}: {reply:?}");
         }
+    }
+
+    #[test]
+    fn what_is_listed_can_be_read_whatever_characters_its_name_has() {
+        let root = node();
+        let wd = "workitems/j/job-1/t/wd";
+        let names = ["a\tb", "line\nbreak", "back\\slash", "C:\\x", "quote\"", "..\\y", "folder\\\n/z"];
+        fs::create_dir(root.path().join(wd).join("folder\\\n")).unwrap();
+        for name in names {
+            fs::write(root.path().join(wd).join(name), name).unwrap();
+        }
+        let latin = OsStr::from_bytes(b"caf\xe9");
+        fs::create_dir(root.path().join(wd).join(latin)).unwrap();
+        fs::write(root.path().join(wd).join(latin).join(latin), "x").unwrap();
+        let request = FileRequest::List { path: wd.into(), recursive: true, entries_max: 100, after: None };
+        let FileReply::Entries { entries, .. } = ask(&root, request) else { panic!() };
+        assert_eq!(entries.len(), names.len() + 3, "{entries:?}");
+        for entry in entries.iter().filter(|entry| names.contains(&&*entry.name)) {
+            let path = format!("{wd}/{}", entry.name);
+            let FileReply::Chunk { bytes, .. } = ask(&root, FileRequest::Read { path, offset: 0, length: 100 }) else {
+                panic!("{entry:?}")
+            };
+            assert_eq!(bytes, entry.name.as_bytes());
+        }
+        let reply = ask(&root, FileRequest::Delete { path: wd.into(), recursive: true });
+        assert!(matches!(reply, FileReply::Entry(_)), "{reply:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One page of a folder's files, in the order of their names, found with two descriptors however deep it is.
 //!
+//! JSON has no form for names that are not UTF-8: they are left out, and the log says how many.
 //! Keeps and examines only the names of the page; folders that lie wholly before or behind it are not entered.
 //! Blocking: it runs off the loop.
 
@@ -38,6 +39,8 @@ struct Listing<'a> {
     /// Folders still to be entered.
     left: BTreeSet<String>,
     seen: usize,
+    /// Names that are not UTF-8.
+    unnamed: usize,
 }
 
 /// Lists the entries below a folder, with names relative to it; `only` restricts the top level to these entries.
@@ -51,16 +54,18 @@ pub fn list(root: &Folder, only: Option<&[&str]>, wanted: Wanted<'_>) -> io::Res
         if !listing.is_of_interest(&path) {
             continue;
         }
-        let below = RelativePath::parse(&path).map_err(io::Error::other)?;
-        match root.enter(&below) {
+        match RelativePath::of_file(&path).map_err(io::Error::other).and_then(|below| root.enter(&below)) {
             Ok(folder) => listing.folder(&folder, Some(&path))?,
             Err(error) if crate::shortage::is_shortage(&error) => return Err(error),
-            // The folder is gone since, or the agent may not read it.
+            // The folder is gone since, or its path is too long, or the agent may not read it.
             Err(error) => tracing::debug!(%error, path, "a folder is left out of a listing"),
         }
         if listing.seen > SEEN_MAX {
             return Ok(None);
         }
+    }
+    if listing.unnamed > 0 {
+        tracing::warn!(count = listing.unnamed, "files whose names are not UTF-8 are left out of a listing; rename them to see them");
     }
     Ok(Some(listing.page()))
 }
@@ -68,11 +73,17 @@ pub fn list(root: &Folder, only: Option<&[&str]>, wanted: Wanted<'_>) -> io::Res
 impl<'a> Listing<'a> {
     fn new(wanted: Wanted<'a>) -> Listing<'a> {
         let wanted = Wanted { entries_max: wanted.entries_max.clamp(1, ENTRIES_MAX), ..wanted };
-        Listing { wanted, kept: BTreeMap::new(), left: BTreeSet::new(), seen: 0 }
+        Listing { wanted, kept: BTreeMap::new(), left: BTreeSet::new(), seen: 0, unnamed: 0 }
     }
 
     fn folder(&mut self, folder: &Folder, path: Option<&str>) -> io::Result<()> {
-        folder.each_entry(|name, kind| self.entry(folder, path, name, kind))
+        folder.each_name(|name, kind| match name.to_str() {
+            Ok(name) => self.entry(folder, path, name, kind),
+            Err(_) => {
+                (self.seen, self.unnamed) = (self.seen + 1, self.unnamed + 1);
+                Ok(())
+            }
+        })
     }
 
     fn entry(&mut self, folder: &Folder, path: Option<&str>, name: &str, kind: FileType) -> io::Result<()> {

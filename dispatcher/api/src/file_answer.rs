@@ -18,10 +18,12 @@ use crate::{
     filter::holds,
     lists::{self, Paging, ROWS_MAX},
     odata::{self, Expression},
-    shared_body::path_fault,
 };
 
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Bytes of a path.
+const PATH_BYTES_MAX: usize = 4_096;
 
 /// File mode shown for streams that are no longer files.
 pub const STREAM_MODE: u32 = 0o100_644;
@@ -77,12 +79,23 @@ impl Range {
 /// Checks the decoded path of a file below a node's or task's directory.
 pub fn path(text: &str) -> Result<&str, Refusal> {
     let text = text.strip_suffix('/').unwrap_or(text);
-    let fault = if text.is_empty() { Some("The path is empty.") } else { path_fault(text) };
-    match fault {
+    match fault(text) {
         None => Ok(text),
         Some(reason) => Err(Refusal::new(Code::InvalidUri, "The requested URI does not represent any resource on the server.")
             .with("FilePath", text.chars().take(256).collect::<String>())
             .with("Reason", reason)),
+    }
+}
+
+/// Why this is no path of a file that may exist. Names may hold all but a slash and a NUL, as tasks can make them.
+fn fault(path: &str) -> Option<&'static str> {
+    match path {
+        "" => Some("The path is empty."),
+        _ if path.len() > PATH_BYTES_MAX => Some("The path is longer than 4096 bytes."),
+        _ if path.starts_with('/') => Some("The path must be relative."),
+        _ if path.contains('\0') => Some("The path may not hold a NUL."),
+        _ if path.split('/').any(|part| part == "..") => Some("The path may not hold '..'."),
+        _ => None,
     }
 }
 
@@ -228,7 +241,10 @@ mod tests {
     fn paths_stay_below_their_directory() {
         assert_eq!(path("wd/a.txt").unwrap(), "wd/a.txt");
         assert_eq!(path("wd/").unwrap(), "wd");
-        for text in ["", "/", "../x", "a/../../x", "a/..", "/etc/passwd", "a\0b", "..\\x"] {
+        for text in ["wd/a\tb", "line\nbreak", "back\\slash", "C:\\x", "..\\x"] {
+            assert_eq!(path(text).unwrap(), text, "a task may have made it");
+        }
+        for text in ["", "/", "../x", "a/../../x", "a/..", "/etc/passwd", "a\0b"] {
             assert_eq!(path(text).unwrap_err().code, Code::InvalidUri, "{text:?}");
         }
     }

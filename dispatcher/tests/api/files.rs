@@ -28,6 +28,9 @@ const ROOT: &str = "workitems/Job/job-1/t";
 /// More than is carried over the broker, and no multiple of a piece.
 const LARGE_BYTES: usize = 3 * 1024 * 1024 + 17;
 
+/// A name that tasks can give, however odd.
+const ODD: &str = "wd/t\tb\n\\c:";
+
 fn large() -> Vec<u8> {
     (0..LARGE_BYTES).map(|index| (index % 251) as u8).collect()
 }
@@ -90,8 +93,13 @@ async fn reply(files: &mut BTreeMap<String, Vec<u8>>, blobs: &Blobs, request: Fi
 }
 
 async fn answer(link: Link, mut control: Consumer, blobs: Blobs) {
-    let texts =
-        [("stderr.txt", b"on the node".to_vec()), ("wd/a b.txt", b"0123456789".to_vec()), ("wd/empty", vec![]), ("wd/large", large())];
+    let texts = [
+        ("stderr.txt", b"on the node".to_vec()),
+        ("wd/a b.txt", b"0123456789".to_vec()),
+        ("wd/empty", vec![]),
+        ("wd/large", large()),
+        (ODD, b"odd".to_vec()),
+    ];
     let mut files: BTreeMap<_, _> = texts.into_iter().map(|(name, bytes)| (format!("{ROOT}/{name}"), bytes)).collect();
     while let Some(delivery) = control.next().await {
         let Control { what, .. } = delivery.message().unwrap();
@@ -259,12 +267,17 @@ fn files_are_listed_page_by_page_and_removed() {
         |list: &Value| list["value"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let files = "/jobs/Job/tasks/t/files";
     let whole = house.get(&format!("{files}?recursive=true"));
-    assert_eq!(names(&whole), ["stderr.txt", "stdout.txt", "wd/a b.txt", "wd/empty", "wd/large"]);
+    assert_eq!(names(&whole), ["stderr.txt", "stdout.txt", "wd/a b.txt", "wd/empty", "wd/large", ODD]);
+    let url = whole["value"][5]["url"].as_str().unwrap().strip_prefix(&house.account.url).unwrap();
+    assert_eq!(url, format!("{files}/wd/t%09b%0A%5Cc%3A"));
+    for odd in [url.to_owned(), format!("{files}/wd%2Ft%09b%0A%5Cc%3A")] {
+        assert_eq!(house.ask("GET", &odd, &[], &Value::Null).body, b"odd", "what is listed can be read");
+    }
     assert_eq!(whole["value"][0]["properties"]["contentLength"], 6, "the kept stream counts");
     let types: Vec<_> = [1, 3].map(|at: usize| whole["value"][at]["properties"]["contentType"].as_str().unwrap()).into();
     assert_eq!(types, ["text/plain", "application/octet-stream"]);
     assert_eq!(whole["value"][2]["url"], format!("{}{files}/wd/a%20b.txt", house.account.url));
-    assert_eq!(names(&house.get(&format!("{files}?recursive=true&$filter=startswith(name,'wd/')"))).len(), 3);
+    assert_eq!(names(&house.get(&format!("{files}?recursive=true&$filter=startswith(name,'wd/')"))).len(), 4);
     let first = house.get(&format!("{files}?recursive=true&maxresults=2"));
     let next = first["odata.nextLink"].as_str().unwrap().strip_prefix(&house.account.url).unwrap();
     let mut all = names(&first);
