@@ -342,7 +342,8 @@ fn topology() -> String {
     );
     let base = base();
     for exchange in &base.exchanges {
-        text += &format!("| `{}` | {:?} |\n", exchange.name, exchange.kind);
+        let alternate = exchange.alternate.map(|other| format!(", the rest to `{other}`")).unwrap_or_default();
+        text += &format!("| `{}` | {:?}{alternate} |\n", exchange.name, exchange.kind);
     }
     text += "\n| Queue | Bound to | Arguments |\n| --- | --- | --- |\n";
     let pool = pool(&"POOL".parse().expect("an id"), QueueKind::Classic);

@@ -22,6 +22,11 @@ pub const CONTROL: &str = "piecework.control";
 pub const REQUESTS: &str = "piecework.requests";
 /// Events of buckets of the embedded blob store; the routing key is the bucket.
 pub const BLOBS: &str = "piecework.blobs";
+/// Anybody publishes tasks to be added here; the routing key is the pool.
+pub const SUBMIT: &str = "piecework.submit";
+/// Takes every submission, whatever its key: no queue is bound to [`SUBMIT`] itself, whose alternate exchange this is. So a
+/// submission for a pool that does not exist reaches the dispatcher, too, and is answered.
+pub const SUBMIT_ANY: &str = "piecework.submit.any";
 /// Rejected messages.
 pub const DEAD: &str = "piecework.dead";
 
@@ -33,6 +38,8 @@ pub const HEARTBEAT_QUEUE: &str = "piecework.beats";
 pub const ASK_QUEUE: &str = "piecework.asks";
 /// The dispatcher's queue of the autoscaler's requests.
 pub const SCALE_QUEUE: &str = "piecework.scale";
+/// The dispatcher's queue of submissions, of all pools. What expires in it goes to [`DEAD`].
+pub const SUBMIT_QUEUE: &str = "piecework.submit";
 /// Rejected messages, which the dispatcher can list and publish again.
 pub const DEAD_QUEUE: &str = "piecework.dead";
 
@@ -57,6 +64,8 @@ pub enum ExchangeKind {
 pub struct Exchange {
     pub name: &'static str,
     pub kind: ExchangeKind,
+    /// The exchange that gets what no queue is bound for.
+    pub alternate: Option<&'static str>,
 }
 
 /// The value of a queue argument.
@@ -97,11 +106,13 @@ pub enum QueueKind {
 
 /// All exchanges, and the dispatcher's own queues.
 pub fn base() -> Topology {
-    let exchange = |name, kind| Exchange { name, kind };
+    let exchange = |name, kind| Exchange { name, kind, alternate: None };
     let queue =
         |name: &str, exchange, key: &str| Queue { name: name.to_owned(), arguments: vec![], bindings: vec![(exchange, key.to_owned())] };
     let mut heartbeats = queue(HEARTBEAT_QUEUE, HEARTBEATS, "beat");
     heartbeats.arguments = vec![("x-message-ttl", Argument::Number(HEARTBEAT_TTL_MS)), ("x-max-length", Argument::Number(HEARTBEATS_MAX))];
+    let mut submissions = queue(SUBMIT_QUEUE, SUBMIT_ANY, "");
+    submissions.arguments = vec![("x-dead-letter-exchange", Argument::Text(DEAD.to_owned()))];
     Topology {
         exchanges: vec![
             exchange(TASKS, ExchangeKind::Direct),
@@ -112,6 +123,8 @@ pub fn base() -> Topology {
             exchange(REQUESTS, ExchangeKind::Direct),
             exchange(BLOBS, ExchangeKind::Topic),
             exchange(DEAD, ExchangeKind::Fanout),
+            exchange(SUBMIT_ANY, ExchangeKind::Fanout),
+            Exchange { alternate: Some(SUBMIT_ANY), ..exchange(SUBMIT, ExchangeKind::Direct) },
         ],
         queues: vec![
             queue(EVENT_QUEUE, EVENTS, "node.#"),
@@ -119,6 +132,7 @@ pub fn base() -> Topology {
             queue(ASK_QUEUE, REQUESTS, "asks"),
             queue(SCALE_QUEUE, REQUESTS, "scale"),
             queue(DEAD_QUEUE, DEAD, ""),
+            submissions,
         ],
     }
 }

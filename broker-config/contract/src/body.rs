@@ -69,6 +69,14 @@ impl Format {
         }
     }
 
+    /// Decodes MessagePack whose lists and maps are nested no deeper than this: for bodies of anybody, as a value of no fixed
+    /// type is read by recursion.
+    pub fn read_messagepack<T: DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, BodyError> {
+        let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+        reader.set_max_depth(depth_max);
+        Ok(T::deserialize(&mut reader)?)
+    }
+
     /// Decodes a message; when that fails because of its version, the error says so.
     pub fn read_versioned<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, BodyError> {
         match self.read::<Versioned>(bytes) {

@@ -175,7 +175,11 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
         ExchangeKind::Topic => AmqpKind::Topic,
     };
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    bounded("declaring an exchange", channel.exchange_declare(exchange.name.into(), kind, options, FieldTable::default())).await
+    let mut arguments = FieldTable::default();
+    if let Some(alternate) = exchange.alternate {
+        arguments.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.into()));
+    }
+    bounded("declaring an exchange", channel.exchange_declare(exchange.name.into(), kind, options, arguments)).await
 }
 
 async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<(), AmqpError> {

@@ -21,6 +21,7 @@ mod ordered;
 mod outgoing;
 mod peek;
 mod publisher;
+mod refused;
 mod status;
 mod subscription;
 mod window;
@@ -40,6 +41,7 @@ pub use self::{
     outgoing::Outgoing,
     peek::{PEEKED_BYTES_MAX, PEEKED_MAX, Peeked},
     publisher::Publisher,
+    refused::Reason,
     status::LinkState,
     subscription::{Delivery, QueueTarget, SlotConsumer, Subscription, Tag},
 };

@@ -11,7 +11,7 @@ const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 
 /// A message to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
     /// The exchange; empty for the default one, where the key is a queue's name.
     pub exchange: &'static str,
@@ -33,6 +33,10 @@ pub struct Outgoing {
     pub persistent: bool,
     /// Publishing fails when no queue takes the message.
     pub mandatory: bool,
+    /// The content type where it is not the format's own; nothing inside when there is none.
+    pub content_type: Option<Option<String>>,
+    /// Further properties, with those above set in them.
+    pub properties: BasicProperties,
 }
 
 impl Outgoing {
@@ -56,6 +60,8 @@ impl Outgoing {
             expiration_ms: None,
             persistent: true,
             mandatory: true,
+            content_type: None,
+            properties: BasicProperties::default(),
         }
     }
 
@@ -89,6 +95,12 @@ impl Outgoing {
         self
     }
 
+    /// Sets the AMQP `type`.
+    pub fn of_kind(mut self, kind: impl Into<String>) -> Outgoing {
+        self.kind = Some(kind.into());
+        self
+    }
+
     /// AMQP's short strings hold 255 bytes; the client library would cut longer ones or panic.
     pub(super) fn check(&self) -> Result<(), AmqpError> {
         let fields = [
@@ -111,9 +123,12 @@ impl Outgoing {
     }
 
     fn properties(&self) -> BasicProperties {
-        let mut properties = BasicProperties::default()
-            .with_content_type(self.format.content_type().into())
-            .with_delivery_mode(if self.persistent { PERSISTENT } else { TRANSIENT });
+        let mode = if self.persistent { PERSISTENT } else { TRANSIENT };
+        let mut properties = self.properties.clone().with_delivery_mode(mode);
+        let own = self.content_type.as_ref().map(Option::as_deref);
+        if let Some(content_type) = own.unwrap_or(Some(self.format.content_type())) {
+            properties = properties.with_content_type(content_type.into());
+        }
         if let Some(id) = &self.message_id {
             properties = properties.with_message_id(id.as_str().into());
         }

@@ -1,7 +1,7 @@
 //! Subscriptions of consumers, and the deliveries they return.
 
 use contract::body::{BodyError, Format};
-use lapin::types::FieldTable;
+use lapin::{BasicProperties, types::FieldTable};
 use serde::de::DeserializeOwned;
 
 use super::limits::PRIORITY_LEVELS_MAX;
@@ -108,6 +108,8 @@ pub struct Delivery {
     pub kind: Option<String>,
     /// Headers, for instance `x-death`.
     pub headers: FieldTable,
+    /// All of them as they came.
+    pub(super) properties: BasicProperties,
 }
 
 impl Delivery {
@@ -131,6 +133,7 @@ impl Delivery {
             reply_to: text(properties.reply_to()),
             kind: text(properties.kind()),
             headers: properties.headers().clone().unwrap_or_default(),
+            properties: raw.properties,
             body: raw.data,
         }
     }

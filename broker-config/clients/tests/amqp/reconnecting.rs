@@ -149,7 +149,7 @@ async fn a_broker_that_forgot_everything_is_told_again() {
         let port = broker.address().port();
         let link = Link::open(settings(&broker.url())).await.unwrap();
         let mut topology = queue("told");
-        topology.exchanges.push(Exchange { name: "test.told", kind: ExchangeKind::Direct });
+        topology.exchanges.push(Exchange { name: "test.told", kind: ExchangeKind::Direct, alternate: None });
         topology.queues[0].bindings.push(("test.told", "key".to_owned()));
         link.declare(&topology).await.unwrap();
         let mut consumer = link.subscribe(Subscription::plain("told", 5)).await.unwrap();
