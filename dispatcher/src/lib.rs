@@ -5,6 +5,7 @@ mod locked;
 mod metrics;
 mod progress;
 mod service;
+mod submissions;
 mod unavailable;
 
 pub use disk_space::{is_short, make_room};

@@ -22,7 +22,7 @@ use clients::{
 use contract::clock::Clock;
 use engine::{
     Engine, Identity, Input,
-    messaging::{self, Files, Queues},
+    messaging::{self, Files, Queues, Running},
     task_token::TaskTokens,
 };
 use model::health::{Health, Problem};
@@ -40,6 +40,7 @@ use crate::{
     locked::wait_while_locked,
     metrics::{Sources, metrics_page},
     progress::Progress,
+    submissions::{self, Parts},
 };
 
 /// How long a dispatcher that has just ended may still appear as a consumer.
@@ -196,7 +197,7 @@ pub async fn run(
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let account_url =
+    let account_url: String =
         settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", if tls.is_some() { "https" } else { "http" }));
 
     let path = settings.data.join("store.sqlite");
@@ -226,7 +227,7 @@ pub async fn run(
     }
     let identity = Identity {
         account: settings.account.clone(),
-        account_url,
+        account_url: account_url.clone(),
         join_secret: settings.join_secret.clone(),
         heartbeat_ms: settings.heartbeat_ms,
         tokens: tokens.clone(),
@@ -249,8 +250,10 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (tell_shortage, shortage) = watch::channel(None);
     let engine = engine.unless_short(shortage);
-    let (mut loops, events) =
+    let Running { mut loops, events, answers } =
         messaging::run(&link, (&blobs, read.clone(), tokens.fingerprint()), &engine, outlets, stopped.clone()).await?;
+    let parts = Parts { link: link.clone(), engine: engine.clone(), read: read.clone(), blobs: blobs.clone(), base: account_url };
+    submissions::run(&mut loops, parts, answers, stopped.clone()).await?;
     loops.spawn(disk_space::watch(settings.data.clone(), tell_shortage, stopped.clone()));
     let files = Files::open(&link).await?;
     let (health, seen) = watch::channel(Health::problem("start", "the dispatcher is starting"));

@@ -28,5 +28,6 @@ mod secrets;
 mod signing;
 mod silent;
 mod stack;
+mod submissions;
 mod survival;
 mod tasks;

@@ -47,7 +47,7 @@ pub struct TaskSpec {
 }
 
 /// Piecework's own settings of a task, below `piecework` in its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskExtensions {
     /// Every run begins with an empty working directory, also after an earlier run on the same node.
@@ -56,6 +56,9 @@ pub struct TaskExtensions {
     /// Time between SIGTERM and SIGKILL when a run is ended; two seconds when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_grace: Option<Period>,
+    /// W3C trace context of what asked for the task; kept and shown, and never interpreted here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl TaskExtensions {

@@ -78,6 +78,8 @@ table! {
         "Age of the oldest event of a node that is not stored yet; 0 when there is none.";
     Counters UNREADABLE_MESSAGES "piecework_unreadable_messages_total" "messages" ["queue"] "dispatcher" NONE
         "Messages that could not be read, by queue: events, heartbeats or requests. Those of events and requests lie in the dead queue.";
+    Counters SUBMISSIONS "piecework_submissions_total" "messages" ["result"] "dispatcher" NONE
+        "Messages that submitted tasks, by result: accepted, repeated (a message that had been accepted before), or refused.";
     Gauges HEALTH_PROBLEMS "piecework_health_problems" "problems" ["part"] "dispatcher" NONE
         "What /piecework/health complains of, by part of the stack; no series when all is well.";
     Gauges STORE_BYTES "piecework_store_bytes" "bytes" ["file"] "dispatcher" NONE

@@ -42,6 +42,7 @@ mod schema;
 mod shared_body;
 mod state;
 mod stats;
+pub mod submissions;
 mod tasks;
 mod tls;
 mod transfer;

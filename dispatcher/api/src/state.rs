@@ -50,7 +50,9 @@ impl ApiState {
         match self.engine.call(command).await? {
             Done::Changed { version, at } => Ok((version, at)),
             Done::Tasks(mut results) if results.len() == 1 => results.remove(0),
-            Done::Tasks(_) | Done::Scaled(_) => Err(Refusal::new(Code::InternalError, "The engine answered another question.")),
+            Done::Tasks(_) | Done::Scaled(_) | Done::Submitted { .. } => {
+                Err(Refusal::new(Code::InternalError, "The engine answered another question."))
+            }
         }
     }
 }

@@ -134,6 +134,7 @@ impl World {
                     let slots = self.task_slots(uid)?;
                     let before = self.store.blobs_of(uid)?;
                     self.store.delete_task(uid)?;
+                    self.tell_end(job, uid)?;
                     self.discard_replaced(uid, before)?;
                     self.count(job, slots, |counts, n| {
                         let from = if was_running { &mut counts.running } else { &mut counts.active };
@@ -262,6 +263,7 @@ impl World {
         has_succeeded: bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.tell_end(job, uid)?;
         if let Some(entry) = self.jobs.get(&job) {
             self.tally.completed(&entry.record.pool, has_succeeded);
         }

@@ -17,6 +17,7 @@ use model::{
     pool::{NewPool, PoolChange},
     refusal::Refusal,
     schedule::{NewSchedule, ScheduleChange},
+    submission::NewSubmission,
     task::{NewTask, StreamName},
 };
 use scaling::formula::Formula;
@@ -30,6 +31,7 @@ impl Command {
             CreatePool(_)
                 | CreateJob(_)
                 | CreateTasks(..)
+                | Submit(_)
                 | CreateSchedule(_)
                 | PutApplication(..)
                 | BeginPackage(..)
@@ -138,6 +140,8 @@ pub enum Command {
     DeletePackage(ApplicationId, PackageVersion),
     /// Adds tasks; answered with one result per task, in order.
     CreateTasks(JobId, Vec<NewTask>),
+    /// Add the tasks of a message, all or none.
+    Submit(Box<NewSubmission>),
     /// Replaces a task's constraints.
     UpdateTask(JobId, TaskId, TaskConstraints, Condition),
     /// Runs a failed task again.
@@ -162,6 +166,11 @@ pub enum Done {
     },
     /// The result of a formula.
     Scaled(ScaleRun),
+    /// The tasks of a message are there.
+    Submitted {
+        /// Whether they were before.
+        is_repeated: bool,
+    },
     /// One result for each task, in the order of the request.
     Tasks(Vec<Result<(u64, Timestamp), Refusal>>),
 }

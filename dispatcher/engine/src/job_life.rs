@@ -127,6 +127,7 @@ impl World {
         entry.record.ended_at = Some(now);
         self.store.put_job(&entry.record, None)?;
         self.forget_job(uid);
+        self.tell_waiting_of(uid);
         self.end_pool(own_pool, now)
     }
 
@@ -142,7 +143,7 @@ impl World {
 
     /// Whether rows of deleted jobs are left, so that the loop starts the next transaction without waiting for input.
     pub(super) fn has_slices_left(&self) -> bool {
-        !self.sweeping.is_empty() || !self.refitting.is_empty()
+        !self.sweeping.is_empty() || !self.refitting.is_empty() || self.awaiting.has_slices_left()
     }
 
     /// Removes the next rows of deleted jobs, one job after the other.
@@ -159,6 +160,9 @@ impl World {
     fn sweep_job(&mut self, uid: JobUid, now: Timestamp) -> Result<bool, StoreError> {
         if !self.is_released(uid) {
             return Ok(false);
+        }
+        if self.tell_job_end(uid)? {
+            return Ok(true);
         }
         let (gone, blobs) = self.store.delete_rows(uid, SLICE_ROWS)?;
         self.discard(&blobs)?;

@@ -12,6 +12,7 @@ mod answers;
 mod applications;
 mod apply;
 mod auto_pools;
+mod awaiting;
 pub mod command;
 mod command_error;
 mod creations;
@@ -43,6 +44,7 @@ mod schedules;
 mod shortage;
 mod since;
 mod streams;
+mod submissions;
 mod tally;
 mod task_changes;
 pub mod task_token;
@@ -64,6 +66,7 @@ pub use world::Identity;
 use model::{
     health::Unreadable,
     refusal::{Code, Refusal},
+    submission::NewSubmission,
 };
 use scheduler::Timers;
 use store::{Store, StoreError};
@@ -80,6 +83,8 @@ use crate::{
 const INPUTS_MAX: usize = 4_096;
 /// How long an API handler waits for the result of its command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a submission waits for the store.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the metrics page waits for figures.
 const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a reader of nodes waits for what the rows do not show yet.
@@ -155,6 +160,22 @@ impl Engine {
             Ok(Err(_)) => Err(not_stored()),
             Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The change was not stored in time; it may still be.")
                 .hint("Read the resource to see whether it happened.")),
+        }
+    }
+
+    /// Adds the tasks of a message, and waits until that holds; whether it had been done before. A refusal with a status of
+    /// 500 and above is no judgement of the message, which may be taken another time.
+    pub async fn submit(&self, submission: NewSubmission) -> Result<bool, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Refusal::new(Code::ServerBusy, "The dispatcher is stopping.");
+        let command = Command::Submit(Box::new(submission));
+        self.inputs.send(Input::Command { command, reply }).await.map_err(|_| stopped())?;
+        match tokio::time::timeout(SUBMIT_TIMEOUT, answer).await {
+            Ok(Ok(Ok(Done::Submitted { is_repeated }))) => Ok(is_repeated),
+            Ok(Ok(Ok(_))) => Err(Refusal::new(Code::InternalError, "The engine answered another question.")),
+            Ok(Ok(Err(refusal))) => Err(refusal),
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The tasks were not stored in time; they may still be.")),
         }
     }
 

@@ -76,6 +76,7 @@ impl World {
             Command::ActivatePackage(id, version, upload) => self.activate_package(&id, &version, upload, now),
             Command::DeletePackage(id, version) => self.delete_package(&id, &version, now),
             Command::CreateTasks(job, tasks) => self.create_tasks(&job, tasks, now),
+            Command::Submit(submission) => self.submit(*submission, now),
             Command::UpdateTask(job, task, constraints, condition) => self.update_task(&job, &task, constraints, &condition, now),
             Command::ReactivateTask(job, task, condition) => self.reactivate_task(&job, &task, &condition, now),
             Command::TerminateTask(job, task, condition) => self.terminate_task(&job, &task, &condition, now),

@@ -37,29 +37,29 @@ impl World {
         Ok(Done::Tasks(self.insert_tasks(uid, tasks, now)?))
     }
 
+    /// Whether a job takes a task, its name apart; a job that is still to be made uses no dependencies and prepares nothing.
+    pub(super) fn check_task(&self, job: Option<JobUid>, task: &NewTask) -> Result<(), Refusal> {
+        let uses_dependencies = job.and_then(|job| self.jobs.get(&job)).is_some_and(|entry| entry.record.uses_dependencies);
+        if !uses_dependencies && !task.depends_on.is_empty() {
+            let text = "The task depends on others but its job does not use dependencies.";
+            let refusal = Refusal::new(Code::TaskDependenciesNotSpecifiedOnJob, text).with("TaskId", &task.id);
+            return Err(refusal.hint("Create the job with usesTaskDependencies set to true."));
+        }
+        check_name(job.and_then(|job| self.job_tasks.get(&job)), &task.id)?;
+        let packages = self.check_packages(&task.spec.application_package_references);
+        packages.map_err(|refusal| refusal.with("TaskId", &task.id))
+    }
+
     /// Adds tasks to a job that accepts them; one result each.
     pub(super) fn insert_tasks(&mut self, uid: JobUid, tasks: Vec<NewTask>, now: Timestamp) -> Result<Vec<Added>, StoreError> {
         let Some(entry) = self.jobs.get(&uid) else { return Ok(Vec::new()) };
-        let (uses_dependencies, retries_default, pool) =
-            (entry.record.uses_dependencies, entry.record.max_task_retry_count, entry.record.pool.clone());
+        let (retries_default, pool) = (entry.record.max_task_retry_count, entry.record.pool.clone());
         let slots_per_node = self.pools.get(&pool).map(|pool| pool.record.slots_per_node);
         let mut results = Vec::with_capacity(tasks.len());
         let mut ready = Vec::new();
         for task in tasks {
-            if !uses_dependencies && !task.depends_on.is_empty() {
-                let refusal = Refusal::new(
-                    Code::TaskDependenciesNotSpecifiedOnJob,
-                    "The task depends on others but its job does not use dependencies.",
-                );
-                results.push(Err(refusal.with("TaskId", &task.id).hint("Create the job with usesTaskDependencies set to true.")));
-                continue;
-            }
-            if let Err(refusal) = check_name(self.job_tasks.get(&uid), &task.id) {
+            if let Err(refusal) = self.check_task(Some(uid), &task) {
                 results.push(Err(refusal));
-                continue;
-            }
-            if let Err(refusal) = self.check_packages(&task.spec.application_package_references) {
-                results.push(Err(refusal.with("TaskId", &task.id)));
                 continue;
             }
             let number = TaskUid(self.next_task);
@@ -222,6 +222,7 @@ impl World {
                 let blobs = self.store.blobs_of(head.uid)?;
                 self.discard(&blobs.into_iter().flatten().collect::<Vec<_>>())?;
                 self.store.delete_task(head.uid)?;
+                self.tell_end(uid, head.uid)?;
                 self.uncount(job, uid, &head)?;
             }
         }

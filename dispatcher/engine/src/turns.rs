@@ -258,6 +258,7 @@ impl Loop {
         let shared = |error| Refused::by(&error, true, None);
         self.world.sweep(now).map_err(shared)?;
         self.world.refit(now).map_err(shared)?;
+        self.world.tell_over().map_err(shared)?;
         self.world.finish(now).map_err(shared)?;
         whole(&mut self.world)?;
         self.world.commit().map_err(shared)

@@ -20,6 +20,7 @@ use store::{
 use tokio::sync::oneshot;
 
 use crate::{
+    awaiting::Awaiting,
     command::Done,
     creations::Creations,
     decided::Decided,
@@ -167,6 +168,7 @@ pub struct World {
     /// Specs of tasks added in this transaction, so that releasing them reads nothing back.
     pub(super) fresh: HashMap<TaskUid, (TaskId, TaskSpec)>,
     pub(super) errands: Errands,
+    pub(super) awaiting: Awaiting,
     /// Deleted jobs whose rows are removed in slices.
     pub(super) sweeping: VecDeque<JobUid>,
     /// Jobs with tasks that are still to be checked for whether they fit.
@@ -218,6 +220,7 @@ impl World {
             answers: Vec::new(),
             fresh: HashMap::new(),
             errands: Errands::new(1),
+            awaiting: Awaiting::default(),
             sweeping: VecDeque::new(),
             refitting: VecDeque::new(),
             unreadable: Vec::new(),
@@ -296,6 +299,7 @@ impl World {
         }
         self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
+        self.load_awaiting()?;
         for task in loaded.live {
             self.restore(task);
         }

@@ -15,6 +15,7 @@ pub mod pool;
 pub mod property;
 pub mod refusal;
 pub mod schedule;
+pub mod submission;
 pub mod task;
 pub mod task_document;
 pub mod usage;

@@ -2,7 +2,10 @@
 
 use contract::{ids::TaskId, outcome::Fault, spec::TaskSpec};
 
-use crate::task_document::{TaskDocument, as_text};
+use crate::{
+    refusal::{Code, Refusal},
+    task_document::{TaskDocument, as_text},
+};
 
 /// One of a task's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,21 @@ pub struct NewTask {
     pub depends_on: Vec<String>,
     /// What happens after it ended, by exit code and failure.
     pub exit_conditions: Option<ExitConditions>,
+}
+
+impl NewTask {
+    /// Whether its end is asked to do something to its job.
+    pub fn acts_on_job(&self) -> bool {
+        self.exit_conditions.as_ref().is_some_and(ExitConditions::acts_on_job)
+    }
+
+    /// The refusal of an action on the job that its `onTaskFailure` says will never be looked at.
+    pub fn unheard(&self) -> Refusal {
+        Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
+            .with("PropertyName", "exitConditions")
+            .with("TaskId", &self.id)
+            .with("Reason", "A jobAction needs a job whose onTaskFailure is performexitoptionsjobaction.")
+    }
 }
 
 /// What happens after a task ended, as Azure defines it.

@@ -2,6 +2,7 @@
 //! dispatcher restarts.
 
 use contract::ids::{JobId, JobUid, PoolId, TaskId, TaskUid};
+use model::submission::Answer;
 use serde::{Deserialize, Serialize};
 
 /// The system that an errand is for. When one does not answer, the errands of the other go on.
@@ -10,6 +11,8 @@ pub enum Place {
     Broker,
     /// Piecework's own bucket.
     Bucket,
+    /// Queues of those who submitted tasks by message.
+    Replies,
 }
 
 /// An errand. Running it twice does no harm.
@@ -34,6 +37,8 @@ pub enum Errand {
     },
     /// Deletes blobs from Piecework's own bucket.
     Discard { keys: Vec<String> },
+    /// Tells who submitted a task by message.
+    Tell(Answer),
 }
 
 impl Errand {
@@ -42,6 +47,7 @@ impl Errand {
         match self {
             Errand::Undeclare { .. } | Errand::Forget { .. } => Place::Broker,
             Errand::Discard { .. } => Place::Bucket,
+            Errand::Tell(_) => Place::Replies,
         }
     }
 }

@@ -22,6 +22,7 @@ use model::{
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
+    submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
     usage::{Charge, Share, Work},
 };
@@ -232,6 +233,21 @@ pub trait Store: Send {
     fn delete_rows(&mut self, job: JobUid, count: usize) -> Result<(usize, Vec<String>), StoreError>;
     /// Blob keys of a task's stored streams: stdout, stderr.
     fn blobs_of(&mut self, uid: TaskUid) -> Result<[Option<String>; 2], StoreError>;
+
+    /// Notes that a message for a pool was carried out.
+    fn remember(&mut self, pool: &PoolId, key: &MessageKey, at: Timestamp) -> Result<(), StoreError>;
+    /// The digest of the body that was carried out under a message's id, while it is known.
+    fn remembered(&mut self, pool: &PoolId, message_id: &str) -> Result<Option<[u8; DIGEST_BYTES]>, StoreError>;
+    /// Forgets the oldest messages, `count` at most: those from before a time, and those beyond the newest `most`. How many.
+    fn forget_messages(&mut self, before: Timestamp, most: u64, count: usize) -> Result<usize, StoreError>;
+    /// Keeps an answer until a task has ended.
+    fn await_end(&mut self, job: JobUid, task: TaskUid, answer: &Answer) -> Result<(), StoreError>;
+    /// Takes the answers that wait for a task's end.
+    fn take_awaited(&mut self, job: JobUid, task: TaskUid) -> Result<Vec<Answer>, StoreError>;
+    /// Takes some of the answers that wait for tasks of a job; how many rows went, fewer than `count` when none is left.
+    fn take_awaited_of_job(&mut self, job: JobUid, count: usize) -> Result<(Vec<Answer>, usize), StoreError>;
+    /// The next job, by number, of which tasks are waited for.
+    fn next_awaited_job(&mut self, after: Option<JobUid>) -> Result<Option<JobUid>, StoreError>;
 
     /// Stores an errand until it is done.
     fn put_errand(&mut self, id: u64, errand: &Errand) -> Result<(), StoreError>;

@@ -42,6 +42,7 @@ TaskAddCollectionParameter:
 TaskExtensions:
   freshDirectory flag | ours: every run begins with an empty working directory; without, a further run on the same node finds it as the one before left it
   killGrace period(PT0S..PT10M) | ours: between SIGTERM and SIGKILL when a run is ended, PT0S to PT10M; PT2S without. An agent that is stopped itself waits 15 seconds at most
+  traceparent text(1..128) | ours: W3C trace context of what asked for the task, kept with it; tasks submitted by message get it from the message's header
 
 TaskConstraints:
   maxWallClockTime period(PT0.001S..)

@@ -59,7 +59,7 @@ pub fn read(body: Object<'_>) -> Result<NewTask, Refusal> {
         depends_on: shown_dependencies,
         exit_conditions: exit_conditions.as_ref().map(|conditions| prune(json!(conditions))),
         authentication_token_settings: token_settings(&body),
-        piecework: spec.piecework,
+        piecework: spec.piecework.clone(),
     };
     if document.wants_token() {
         spec.environment_settings.push(task_token::setting(String::new()));
@@ -168,19 +168,6 @@ fn exit_conditions(body: &Object<'_>) -> Result<Option<ExitConditions>, Refusal>
         file_upload_error: options("fileUploadError"),
         otherwise: options("default"),
     }))
-}
-
-/// Whether a task's exit conditions act on its job.
-pub fn acts_on_job(task: &NewTask) -> bool {
-    task.exit_conditions.as_ref().is_some_and(ExitConditions::acts_on_job)
-}
-
-/// Refusal of exit conditions that act on a job whose `onTaskFailure` ignores them.
-pub fn unheard(task: &NewTask) -> Refusal {
-    Refusal::new(Code::InvalidPropertyValue, "The value provided for one of the properties in the request body is invalid.")
-        .with("PropertyName", "exitConditions")
-        .with("TaskId", &task.id)
-        .with("Reason", "A jobAction needs a job whose onTaskFailure is performexitoptionsjobaction.")
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ use crate::{
     error::ErrorBody,
     lists,
     state::ApiState,
-    tasks::{
-        self,
-        body::{self, acts_on_job, unheard},
-    },
+    tasks::{self, body},
 };
 
 /// Tasks of one collection at most.
@@ -59,14 +56,14 @@ fn read(body: Object<'_>) -> Result<Asked, Refusal> {
 }
 
 async fn check_actions(api: &ApiState, call: &Call, asked: &mut Asked) -> Result<(), Refusal> {
-    if !asked.iter().flatten().any(acts_on_job) || api.job(&call.job()?).await?.performs_exit_options {
+    if !asked.iter().flatten().any(NewTask::acts_on_job) || api.job(&call.job()?).await?.performs_exit_options {
         return Ok(());
     }
     for slot in asked {
         if let Ok(task) = slot
-            && acts_on_job(task)
+            && task.acts_on_job()
         {
-            *slot = Err((task.id.as_str().to_owned(), unheard(task)));
+            *slot = Err((task.id.as_str().to_owned(), task.unheard()));
         }
     }
     Ok(())

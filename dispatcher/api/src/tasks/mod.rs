@@ -32,7 +32,6 @@ use crate::{
     shared_body::DEFAULT_IDENTITY,
     state::ApiState,
     stats::{self, TaskStats},
-    tasks::body::{acts_on_job, unheard},
 };
 
 /// Properties that can be answered from the index of ids and states alone.
@@ -239,8 +238,8 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let job = call.job()?;
     let task = body::read(call.json()?.root())?;
     let url = url(&call.base, &job, &task.id);
-    if acts_on_job(&task) && !api.job(&job).await?.performs_exit_options {
-        return Err(unheard(&task));
+    if task.acts_on_job() && !api.job(&job).await?.performs_exit_options {
+        return Err(task.unheard());
     }
     let (version, at) = api.change(Command::CreateTasks(job, vec![task])).await?;
     Ok(Answer::empty(201).changed(version, at).created(&url))

@@ -43,7 +43,8 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
                 is_there = is_there && discard(&blobs, &keys).await;
                 results.push((Place::Bucket, id, is_there));
             }
-            Errand::Undeclare { .. } => results.push((Place::Broker, id, false)),
+            // The declarer's and the answerer's.
+            Errand::Undeclare { .. } | Errand::Tell(_) => results.push((Place::Broker, id, false)),
         }
     }
     if !messages.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! Events are acknowledged after the commit that stores them. Unreadable ones go to the dead-letter queue.
 
-use broker_config::metrics::UNREADABLE_MESSAGES;
+use broker_config::{metrics::UNREADABLE_MESSAGES, topology};
 use clients::amqp::{Acker, Consumer, Delivery};
 use contract::message::{EventBatch, Heartbeat, Request};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,16 @@ async fn next(consumer: &mut Consumer, stop: &mut watch::Receiver<bool>) -> Opti
     }
 }
 
+/// Whether a message came by the exchange that its kind is published to; others may be allowed to publish elsewhere.
+fn is_from(delivery: &Delivery, exchange: &str, queue: &'static str) -> bool {
+    let is_from = delivery.exchange == exchange;
+    if !is_from {
+        warn!(from = delivery.exchange, key = delivery.routing_key, queue, "a message that did not come by {exchange} is refused");
+        UNREADABLE_MESSAGES.of([queue]).increment(1);
+    }
+    is_from
+}
+
 fn back(delivery: &Delivery) -> Option<ReplyTo> {
     let reply_to = delivery.reply_to.clone()?;
     Some(ReplyTo { reply_to, correlation_id: delivery.correlation_id.clone() })
@@ -40,6 +50,10 @@ fn back(delivery: &Delivery) -> Option<ReplyTo> {
 pub(super) async fn events(mut consumer: Consumer, engine: Engine, mut stop: watch::Receiver<bool>) {
     let acker = consumer.acker();
     while let Some(delivery) = next(&mut consumer, &mut stop).await {
+        if !is_from(&delivery, topology::EVENTS, "events") {
+            acker.reject_to_dead(delivery.tag);
+            continue;
+        }
         match delivery.format.read_versioned::<EventBatch>(&delivery.body) {
             Ok(batch) => {
                 if engine.put(Input::Events { batch, tag: delivery.tag }).await.is_err() {
@@ -57,6 +71,9 @@ pub(super) async fn events(mut consumer: Consumer, engine: Engine, mut stop: wat
 
 pub(super) async fn heartbeats(mut consumer: Consumer, engine: Engine, mut stop: watch::Receiver<bool>) {
     while let Some(delivery) = next(&mut consumer, &mut stop).await {
+        if !is_from(&delivery, topology::HEARTBEATS, "heartbeats") {
+            continue;
+        }
         match delivery.format.read_versioned::<Heartbeat>(&delivery.body) {
             Ok(heartbeat) => {
                 let back = back(&delivery);
@@ -75,6 +92,10 @@ pub(super) async fn heartbeats(mut consumer: Consumer, engine: Engine, mut stop:
 pub(super) async fn requests(mut consumer: Consumer, engine: Engine, mut stop: watch::Receiver<bool>) {
     let acker = consumer.acker();
     while let Some(delivery) = next(&mut consumer, &mut stop).await {
+        if !is_from(&delivery, topology::REQUESTS, "requests") {
+            acker.reject_to_dead(delivery.tag);
+            continue;
+        }
         match (delivery.format.read_versioned::<Request>(&delivery.body), back(&delivery)) {
             (Ok(request), Some(back)) => {
                 if engine.put(Input::Request(request.what, back)).await.is_err() {

@@ -16,7 +16,11 @@ use clients::{
     amqp::{Acker, AmqpError, Link, Subscription},
     blobs::Blobs,
 };
-use tokio::{sync::watch, task::JoinSet};
+use model::submission::Answer;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 pub use files::Files;
 pub use queues::Queues;
@@ -31,15 +35,28 @@ const EVENTS_PREFETCH: u16 = 256;
 /// Questions that are being answered at most.
 const REQUESTS_PREFETCH: u16 = 256;
 
+/// Batches of answers to submissions that wait to be sent; the engine bounds how many answers are in hand.
+const ANSWERS_MAX: usize = 128;
+
+/// What runs once the broker is used.
+pub struct Running {
+    /// Every loop.
+    pub loops: JoinSet<()>,
+    /// Settles events.
+    pub events: Acker,
+    /// Answers to submissions, with the numbers of their errands: how they went is told by [`Input::Errands`](crate::Input).
+    pub answers: mpsc::Receiver<Vec<(u64, Answer)>>,
+}
+
 /// Declares the topology and starts all loops, which end with the engine or with `stop`. `store` is this store's id,
-/// which marks the bucket as its own. Also returns the future that acknowledges events.
+/// which marks the bucket as its own.
 pub async fn run(
     link: &Link,
     (blobs, read, store): (&Blobs, Arc<dyn Read>, String),
     engine: &Engine,
     outlets: Outlets,
     stop: watch::Receiver<bool>,
-) -> Result<(JoinSet<()>, Acker), AmqpError> {
+) -> Result<Running, AmqpError> {
     link.declare(&topology::base()).await?;
     let events = link.subscribe(Subscription::plain(topology::EVENT_QUEUE, EVENTS_PREFETCH)).await?;
     let mut heartbeats = Subscription::plain(topology::HEARTBEAT_QUEUE, EVENTS_PREFETCH);
@@ -56,11 +73,12 @@ pub async fn run(
     loops.spawn(inbound::requests(scale, engine.clone(), stop.clone()));
     let (declarer, declaring) = Declarer::new(link.clone(), engine.clone());
     loops.spawn(declaring);
-    loops.spawn(outbound::run(link.clone(), blobs.clone(), declarer, engine.clone(), outlets.outputs));
+    let (answers, told) = mpsc::channel(ANSWERS_MAX);
+    loops.spawn(outbound::run(link.clone(), blobs.clone(), (declarer, answers), engine.clone(), outlets.outputs));
     loops.spawn(sweep::run(blobs.clone(), read, engine.clone(), store, stop.clone()));
     let (looks, look) = watch::channel(ticker::Look::none());
     loops.spawn(ticker::run(engine.clone(), link.state(), look, stop.clone()));
     loops.spawn(ticker::look(link.clone(), engine.clone(), looks, stop.clone()));
     loops.spawn(ticker::probe(link.clone(), stop));
-    Ok((loops, acker))
+    Ok(Running { loops, events: acker, answers: told })
 }

@@ -13,6 +13,7 @@ use contract::{
     ids::{AttemptKey, PoolId},
     message::{SPEC_BYTES_MAX, Start},
 };
+use model::submission::Answer;
 use store::errands::{Errand, Place};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, warn};
@@ -26,10 +27,19 @@ use crate::{
     messages::{Input, Output, TaskPublish},
 };
 
+/// Answers to submissions, with the numbers of their errands.
+pub(super) type AnswerSender = mpsc::Sender<Vec<(u64, Answer)>>;
+
 /// Publish batches in flight at most; a batch waits for its confirms while the next one is written.
 const BATCHES_MAX: usize = 8;
 
-pub(super) async fn run(link: Link, blobs: Blobs, declarer: Declarer, engine: Engine, mut outputs: mpsc::Receiver<Vec<Output>>) {
+pub(super) async fn run(
+    link: Link,
+    blobs: Blobs,
+    (declarer, answers): (Declarer, AnswerSender),
+    engine: Engine,
+    mut outputs: mpsc::Receiver<Vec<Output>>,
+) {
     let publisher = link.publisher();
     let mut batches: JoinSet<()> = JoinSet::new();
     let mut running: JoinSet<()> = JoinSet::new();
@@ -50,12 +60,15 @@ pub(super) async fn run(link: Link, blobs: Blobs, declarer: Declarer, engine: En
                 Output::Declare(pool, then) => declarer.put(&engine, pool, Order::Declare(then)).await,
                 Output::Errands(errands) => {
                     let mut rest = Vec::with_capacity(errands.len());
+                    let mut told = Vec::new();
                     for (id, errand) in errands {
                         match errand {
                             Errand::Undeclare { pool } => declarer.put(&engine, pool, Order::Undeclare(id)).await,
+                            Errand::Tell(answer) => told.push((id, answer)),
                             errand => rest.push((id, errand)),
                         }
                     }
+                    put_answers(&answers, &engine, told).await;
                     let (bucket, broker) = rest.into_iter().partition::<Vec<_>, _>(|(_, errand)| errand.place() == Place::Bucket);
                     for errands in [bucket, broker] {
                         if !errands.is_empty() {
@@ -72,6 +85,19 @@ pub(super) async fn run(link: Link, blobs: Blobs, declarer: Declarer, engine: En
         while running.try_join_next().is_some() {}
     }
     while batches.join_next().await.is_some() {}
+}
+
+/// Answers go to who sends them; those that find no room are tried again later.
+async fn put_answers(sender: &AnswerSender, engine: &Engine, answers: Vec<(u64, Answer)>) {
+    if answers.is_empty() {
+        return;
+    }
+    if let Err(mpsc::error::TrySendError::Full(answers) | mpsc::error::TrySendError::Closed(answers)) = sender.try_send(answers) {
+        let results = answers.into_iter().map(|(id, _)| (Place::Replies, id, false)).collect();
+        if engine.put(Input::Errands(results)).await.is_err() {
+            debug!("the engine stopped before it learnt of answers that were not sent; they are sent after the next start");
+        }
+    }
 }
 
 fn note(done: Option<Result<(), tokio::task::JoinError>>) {

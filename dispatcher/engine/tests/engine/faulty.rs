@@ -15,6 +15,7 @@ use model::{
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
+    submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
     usage::{Charge, Share, Work},
 };
@@ -180,6 +181,13 @@ impl Store for FaultyStore {
         delete_task(uid: TaskUid) -> ();
         delete_rows(job: JobUid, count: usize) -> (usize, Vec<String>);
         blobs_of(uid: TaskUid) -> [Option<String>; 2];
+        remember(pool: &PoolId, key: &MessageKey, at: Timestamp) -> ();
+        remembered(pool: &PoolId, message_id: &str) -> Option<[u8; DIGEST_BYTES]>;
+        forget_messages(before: Timestamp, most: u64, count: usize) -> usize;
+        await_end(job: JobUid, task: TaskUid, answer: &Answer) -> ();
+        take_awaited(job: JobUid, task: TaskUid) -> Vec<Answer>;
+        take_awaited_of_job(job: JobUid, count: usize) -> (Vec<Answer>, usize);
+        next_awaited_job(after: Option<JobUid>) -> Option<JobUid>;
         put_errand(id: u64, errand: &Errand) -> ();
         errands(place: Place, after: u64, count: usize) -> (Vec<(u64, Errand)>, u64);
         end_errand(place: Place, id: u64) -> ();

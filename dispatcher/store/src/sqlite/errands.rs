@@ -13,6 +13,7 @@ fn code(place: Place) -> i64 {
     match place {
         Place::Broker => 0,
         Place::Bucket => 1,
+        Place::Replies => 2,
     }
 }
 

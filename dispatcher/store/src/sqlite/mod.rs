@@ -25,6 +25,7 @@ mod scan;
 mod schedules;
 mod schema;
 mod stream;
+mod submissions;
 mod sums;
 mod task_pages;
 mod tasks;
@@ -46,6 +47,7 @@ use model::{
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
+    submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
     usage::{Charge, Share, Work},
 };
@@ -400,6 +402,34 @@ impl Store for SqliteStore {
 
     fn blobs_of(&mut self, uid: TaskUid) -> Result<[Option<String>; 2], StoreError> {
         tasks::blobs(&self.connection, uid)
+    }
+
+    fn remember(&mut self, pool: &PoolId, key: &MessageKey, at: Timestamp) -> Result<(), StoreError> {
+        submissions::remember(&self.connection, pool, key, at)
+    }
+
+    fn remembered(&mut self, pool: &PoolId, message_id: &str) -> Result<Option<[u8; DIGEST_BYTES]>, StoreError> {
+        submissions::remembered(&self.connection, pool, message_id)
+    }
+
+    fn forget_messages(&mut self, before: Timestamp, most: u64, count: usize) -> Result<usize, StoreError> {
+        submissions::forget(&self.connection, before, most, count)
+    }
+
+    fn await_end(&mut self, job: JobUid, task: TaskUid, answer: &Answer) -> Result<(), StoreError> {
+        submissions::wait(&self.connection, job, task, answer)
+    }
+
+    fn take_awaited(&mut self, job: JobUid, task: TaskUid) -> Result<Vec<Answer>, StoreError> {
+        submissions::take(&self.connection, job, task)
+    }
+
+    fn take_awaited_of_job(&mut self, job: JobUid, count: usize) -> Result<(Vec<Answer>, usize), StoreError> {
+        submissions::take_of_job(&self.connection, job, count)
+    }
+
+    fn next_awaited_job(&mut self, after: Option<JobUid>) -> Result<Option<JobUid>, StoreError> {
+        submissions::next_job(&self.connection, after)
     }
 
     fn put_errand(&mut self, id: u64, errand: &Errand) -> Result<(), StoreError> {

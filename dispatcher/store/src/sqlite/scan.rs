@@ -10,6 +10,7 @@ use contract::{
 use model::{
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
+    submission::{Answer, DIGEST_BYTES},
     task::ExitConditions,
     task_document::TaskDocument,
 };
@@ -60,6 +61,8 @@ const TABLES: &[Table] = &[
     Table { by: By::Number, select: || TASKS.to_owned(), read: task },
     Table { by: By::Count, select: || DEPENDENCIES.to_owned(), read: need },
     Table { by: By::Count, select: || ERRANDS.to_owned(), read: errand },
+    Table { by: By::Number, select: || numbered("number, pool, message_id, digest, at FROM submissions", "number"), read: submission },
+    Table { by: By::Number, select: || numbered("number, job, task, answer FROM awaited", "number"), read: awaited },
     Table { by: By::Number, select: || numbered("* FROM task_sums", "owner"), read: |row| numbers(row, "task_sums", &SUMS) },
     Table {
         by: By::Number,
@@ -208,9 +211,24 @@ fn need(row: &Row<'_>) -> Result<(), StoreError> {
 
 fn errand(row: &Row<'_>) -> Result<(), StoreError> {
     let cells = &Cells::new(row, "errands");
-    cells.code("place", |place| (0..=1).contains(&place).then_some(place))?;
+    cells.code("place", |place| (0..=2).contains(&place).then_some(place))?;
     cells.number("id")?;
     json::<Errand>(cells, "what", "errands")
+}
+
+fn submission(row: &Row<'_>) -> Result<(), StoreError> {
+    let cells = &Cells::new(row, "submissions");
+    let _: (PoolId, String) = (cells.name("pool")?, cells.get("message_id")?);
+    cells.time("at")?;
+    let digest = cells.bytes("digest")?;
+    let is_one = digest.is_some_and(|digest| digest.len() == DIGEST_BYTES);
+    is_one.then_some(()).ok_or(StoreError::Corrupt { table: "submissions", column: "digest" })
+}
+
+fn awaited(row: &Row<'_>) -> Result<(), StoreError> {
+    let cells = &Cells::new(row, "awaited");
+    let _: (u64, u64) = (cells.number("job")?, cells.number("task")?);
+    json::<Answer>(cells, "answer", "awaited")
 }
 
 fn numbers(row: &Row<'_>, table: &'static str, columns: &[&'static str]) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The format that this build reads and writes, kept in SQLite's `user_version`.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -289,6 +289,26 @@ ALTER TABLE tasks ADD COLUMN rests_until INTEGER;
 CREATE INDEX tasks_resting ON tasks (job, rests_until) WHERE rests_until IS NOT NULL;
 ";
 
+/// Added by format 5: messages that were carried out lately, and the answers that wait for ends of tasks.
+const SUBMISSIONS: &str = "
+CREATE TABLE submissions (
+    number     INTEGER PRIMARY KEY,
+    pool       TEXT NOT NULL COLLATE NOCASE,
+    message_id TEXT NOT NULL,
+    digest     BLOB NOT NULL,
+    at         INTEGER NOT NULL,
+    UNIQUE (pool, message_id)
+);
+
+CREATE TABLE awaited (
+    number INTEGER PRIMARY KEY,
+    job    INTEGER NOT NULL,
+    task   INTEGER NOT NULL,
+    answer TEXT NOT NULL
+);
+CREATE INDEX awaited_tasks ON awaited (job, task);
+";
+
 /// Creates the tables in an empty file, upgrades an older one, and refuses a newer one.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
@@ -308,6 +328,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.execute_batch(WIDE)?;
         transaction.execute_batch(ERRANDS)?;
         transaction.execute_batch(RESTS)?;
+    }
+    if found < 5 {
+        transaction.execute_batch(SUBMISSIONS)?;
     }
     if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;
