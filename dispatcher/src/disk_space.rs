@@ -66,8 +66,11 @@ pub(crate) async fn watch(folder: PathBuf, tell: watch::Sender<Option<String>>, 
         let shortage = shortage(&folder, free);
         if shortage.is_some() != tell.borrow().is_some() {
             match &shortage {
-                Some(reason) => error!(reason, "nothing more is added until there is room; tasks go on, and their ends are stored"),
-                None => info!(free, "there is room again"),
+                Some(reason) => error!(
+                    reason,
+                    "the disk is nearly full: additions are refused until there is space; running tasks continue and their results are stored"
+                ),
+                None => info!(free, "the disk has enough free space again; additions are accepted"),
             }
         }
         tell.send_if_modified(|told| {

@@ -152,7 +152,10 @@ impl World {
         let version = self.next_version();
         let Some(was) = self.store.bury(uid, known_job, &ending, version)? else { return Ok(()) };
         let Some(job) = was.job else {
-            error!(uid = uid.0, "the task's row does not tell its job: the task is left out, and its job counts it still; delete that job");
+            error!(
+                uid = uid.0,
+                "the row of a task names no readable job: the task is left out, but its job's counters still include it; delete that job"
+            );
             return Ok(());
         };
         if was.was_completed {

@@ -83,7 +83,7 @@ impl World {
 
     /// Records that the provider has stopped a deallocated node.
     pub(super) fn node_stopped(&mut self, pool: &PoolId, node: NodeId, now: Timestamp) -> Result<(), StoreError> {
-        tracing::info!(%pool, %node, "node is stopped and kept");
+        tracing::info!(%pool, %node, "the node is deallocated: its provider has stopped it");
         self.step(pool, Event::NodeStopped { node }, now)
     }
 

@@ -285,7 +285,7 @@ impl World {
     }
 
     fn node_gone(&mut self, pool: &PoolId, node: &NodeId, reason: &str, now: Timestamp) -> Result<Reply, StoreError> {
-        tracing::info!(%pool, %node, reason, "node is gone");
+        tracing::info!(%pool, %node, reason, "the node was removed");
         self.note_creation(pool, node);
         self.step(pool, Event::NodeGone { node: node.clone() }, now)?;
         if let Some(entry) = self.pools.get_mut(pool) {

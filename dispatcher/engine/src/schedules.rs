@@ -189,7 +189,7 @@ impl World {
     /// Creates jobs that are due and completes schedules that have ended.
     pub(super) fn tick_schedules(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.holds_schedules && self.shortage.reason().is_none() {
-            tracing::info!("there is room on the disk again; job schedules make jobs again");
+            tracing::info!("the disk has enough free space again; job schedules create jobs again");
             self.holds_schedules = false;
         }
         let ids: Vec<ScheduleId> = self.schedules.keys().cloned().collect();
@@ -220,7 +220,7 @@ impl World {
     fn is_short(&mut self) -> bool {
         let Some(reason) = self.shortage.reason() else { return false };
         if !self.holds_schedules {
-            tracing::warn!(reason, "job schedules make no jobs until there is room on the disk");
+            tracing::warn!(reason, "the disk is nearly full: job schedules create no jobs until there is space");
             self.holds_schedules = true;
         }
         true
@@ -234,7 +234,7 @@ impl World {
         match self.refusable(|world| world.create_job(job, now))? {
             Ok(_) => self.pass(id, due, Some(name), now),
             Err(refusal) => {
-                tracing::warn!(schedule = %id, job = %name, %refusal, "a schedule's job was not made; its next one is tried when due");
+                tracing::warn!(schedule = %id, job = %name, %refusal, "a schedule's job could not be created; the next one is tried when it is due");
                 self.pass(id, due, None, now)
             }
         }

@@ -108,7 +108,7 @@ fn answer(then: Option<Then>) {
 
 async fn tell(engine: &Engine, id: u64, is_done: bool) {
     if engine.put(Input::Errands(vec![(Place::Broker, id, is_done)])).await.is_err() {
-        debug!("the engine stopped before it learnt of an errand; it runs again");
+        debug!("the engine stopped before it got the result of an errand; the errand runs again after the next start");
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
                     messages.push(message);
                 }
                 Err(error) => {
-                    warn!(%error, "an order to forget folders cannot be written; nodes sweep them later");
+                    warn!(%error, "an order to delete folders of tasks cannot be encoded; nodes delete them after their retention time");
                     results.push((Place::Broker, id, true));
                 }
             },
@@ -52,7 +52,7 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
         results.extend(ids.into_iter().zip(sent).map(|(id, sent)| (Place::Broker, id, sent.is_ok())));
     }
     if engine.put(Input::Errands(results)).await.is_err() {
-        debug!("the engine stopped before it learnt of errands; they run again");
+        debug!("the engine stopped before it got the results of errands; they run again after the next start");
     }
 }
 

@@ -168,6 +168,6 @@ async fn release(link: Link, publisher: Publisher, engine: Engine, releases: Vec
         }
     }
     if engine.put(Input::Published(results)).await.is_err() {
-        debug!("the engine stopped before it learnt of a publish");
+        debug!("the engine stopped before it got the result of a publish; tasks in the outbox are published again at the next start");
     }
 }

@@ -98,7 +98,7 @@ async fn expire(engine: &Engine, expired: &[(TaskUid, u64)]) {
         }
     }
     if !expired.is_empty() {
-        info!(tasks = expired.len(), "the streams of ended tasks were deleted, for their retention time is over");
+        info!(tasks = expired.len(), "streams of ended tasks were deleted, because their retention time is over");
     }
 }
 
