@@ -28,9 +28,9 @@ use crate::{
 
 /// Time between heartbeats.
 const HEARTBEAT_MS: i64 = 5_000;
-/// A question without an answer is asked again after this long.
+/// An unanswered question is repeated after this long.
 pub const ASK_AGAIN_MS: i64 = 2_000;
-/// An end that is not recorded is told again after this long.
+/// An end that is not recorded is reported again after this long.
 pub const TELL_AGAIN_MS: i64 = 20_000;
 /// The broker drops the connection of an agent that stands still for this long.
 const BROKER_LEASE_MS: i64 = 15_000;
@@ -42,7 +42,7 @@ pub struct Agent {
     pub is_alive: bool,
     pub is_paused: bool,
     pub is_connected: bool,
-    /// Grows with every connection; what was sent on an older one never arrives.
+    /// Counts connections; a message that was sent on an older one is lost.
     pub connection: u64,
     pub slots: u32,
     pub epoch: Option<Epoch>,
@@ -50,11 +50,11 @@ pub struct Agent {
     boot: u64,
     pub order: NodeOrder,
     skew: i64,
-    /// Until then its heartbeats are lost.
+    /// Its heartbeats are lost until then.
     pub deaf_until: i64,
-    /// Since when it has been awake, connected and heard.
+    /// Since when it has been running, connected and able to send heartbeats.
     pub well_since: i64,
-    /// Chooses a new run id for every question, though it has one.
+    /// Whether it uses a new run id for every question.
     is_naive: bool,
     pub next_tag: u64,
     pub held: BTreeMap<u64, Held>,
@@ -64,7 +64,7 @@ pub struct Agent {
     revoked: BTreeMap<AttemptKey, i64>,
     unsent: Vec<AgentEvent>,
     asleep: Vec<Mail>,
-    /// What it last reported of itself.
+    /// Its last report about itself.
     report: Option<NodeReport>,
     is_drained_told: bool,
     /// The attempt that slots are kept for, and how many.
@@ -75,14 +75,14 @@ pub struct Agent {
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
     pub message: Message,
-    /// No delivery: the dispatcher keeps slots for it.
+    /// Whether there is no delivery, and the dispatcher keeps slots for it instead.
     pub is_kept: bool,
     pub run: Option<RunId>,
     /// The run that would execute it; kept for every question, so that a lost answer costs nothing.
     pub candidate: RunId,
 }
 
-/// What reaches an agent: its own timers and what others send.
+/// A message or timer for an agent.
 #[derive(Debug, Clone)]
 pub enum Mail {
     JoinNow,
@@ -136,13 +136,13 @@ impl Agent {
         self.held.values().any(|held| held.message.key == key) || self.run_of(key).is_some()
     }
 
-    /// Whether it has a run, an end or a delivery in its hands.
+    /// Whether it has a run, an end or a delivery.
     pub fn holds_something(&self) -> bool {
         let works = self.job_tasks.values().any(JobTask::is_running);
         self.is_alive && (works || !(self.runs.is_empty() && self.kept.is_empty() && self.held.is_empty()))
     }
 
-    /// Whether it holds nothing but ends that the broker has, recorded or not.
+    /// Whether it has nothing but ends that the broker has accepted.
     fn has_told_all(&self) -> bool {
         let works = self.job_tasks.values().any(JobTask::is_running);
         !works && self.runs.is_empty() && self.held.is_empty() && self.kept.values().all(|kept| kept.is_confirmed)
@@ -235,7 +235,7 @@ impl World {
         self.time().plus_ms(self.agents[agent].skew)
     }
 
-    /// The broker puts a message into an agent's hands.
+    /// The broker delivers a message to an agent.
     pub fn hand_over(&mut self, agent: usize, message: Message) {
         let candidate = self.new_run();
         let facts = &mut self.agents[agent];
@@ -247,7 +247,7 @@ impl World {
         self.after(ms, What::Mail(agent, Some(connection), Mail::Delivery(tag)));
     }
 
-    /// Something reaches an agent.
+    /// Handles a message or timer.
     pub fn on_mail(&mut self, agent: usize, connection: Option<u64>, mail: Mail) {
         let facts = &mut self.agents[agent];
         if !facts.is_alive || connection.is_some_and(|sent_on| !facts.is_connected || facts.connection != sent_on) {
@@ -376,7 +376,7 @@ impl World {
         self.obey(agent);
     }
 
-    /// The node's state, told once; from then on its heartbeats carry it.
+    /// Reports the node's state once; from then on its heartbeats carry it.
     fn report(&mut self, agent: usize, is_drained: bool) {
         let at = self.clock(agent);
         let number = self.agents[agent].report.as_ref().map_or(0, |last| last.number) + 1;
@@ -520,7 +520,7 @@ impl World {
                 }
                 self.deliver_soon();
             }
-            // Asked again by the timer of the question.
+            // The question's timer repeats it.
             AskAnswer::Resume(_) | AskAnswer::Wait(_) => {}
         }
     }
@@ -530,7 +530,7 @@ impl World {
         self.agent_dies(agent, Some(3_000));
     }
 
-    /// The process ends; what it held comes back, and a supervisor may start it again.
+    /// The process ends: its deliveries return to the queue, and a supervisor may restart it.
     pub fn agent_dies(&mut self, agent: usize, again_ms: Option<i64>) {
         if !self.agents[agent].is_alive {
             return;
@@ -547,7 +547,7 @@ impl World {
         }
     }
 
-    /// The connection drops: everything that is not acknowledged comes back.
+    /// The connection breaks: deliveries that are not acknowledged return to the queue.
     pub fn cut(&mut self, agent: usize) {
         let facts = &mut self.agents[agent];
         facts.is_connected = false;

@@ -50,7 +50,7 @@ impl Broker {
         self.tasks.insert(place, message);
     }
 
-    /// Gives back what was delivered and not acknowledged.
+    /// Returns a delivery that was not acknowledged to the queue.
     pub fn give_back(&mut self, message: Message, random: &mut Random) {
         let back = Message { is_redelivered: true, ..message };
         let to_front = random.chance(500);

@@ -21,34 +21,34 @@ pub struct Place {
     pub folder: u32,
 }
 
-/// One thing that happened.
+/// An observed fact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// A task's row was committed.
     Created { uid: TaskUid, name: usize, retries_max: i32 },
-    /// A user was told that the task exists.
+    /// A client was told that the task exists.
     Acknowledged { name: usize },
     /// An attempt was handed to the broker.
     Released { key: AttemptKey, at: i64 },
     /// A run became the owner.
     Owned { run: RunKey },
-    /// What a run used was counted.
+    /// The usage of a run was counted.
     Used { run: RunKey },
-    /// Back to the rows.
+    /// A task was queued again.
     Requeued { uid: TaskUid, fence: Fence, cause: RequeueCause, at: i64 },
-    /// The end of its node was counted against a task.
+    /// The death of a node was counted against a task.
     Crashed { uid: TaskUid },
     /// The dispatcher and all agents ended at one moment.
     AllDied,
-    /// Back to the rows without having been started.
+    /// A released task became ready again without having started.
     Unreleased { uid: TaskUid, fence: Fence },
     /// Completed, by the end of a run or by a decision.
     Ended { uid: TaskUid, fence: Fence, by: Option<RunKey>, has_succeeded: bool },
     /// A failed task is active again.
     Reactivated { uid: TaskUid, fence: Fence, life: u32 },
-    /// The row went.
+    /// The row of a task was deleted.
     Deleted { uid: TaskUid },
-    /// A user was told that the task is ended, in this life of it.
+    /// A client was told that the task is ended; tasks that are reactivated have several lives.
     CancelAcknowledged { uid: TaskUid, life: u32 },
     /// A task of a job that does not run was released, or started.
     Disobeyed { key: AttemptKey },
@@ -62,23 +62,23 @@ pub enum Fact {
     JobTaskBegan { key: JobTaskKey, place: Place, runs: usize },
     /// It ended.
     JobTaskEnded { key: JobTaskKey, place: Place, has_succeeded: bool },
-    /// The end of a preparation was believed of one start of an agent while another one was the present.
+    /// The end of a preparation was accepted from one epoch of an agent while another one was present.
     Believed { key: JobTaskKey, of: Epoch, present: Epoch },
-    /// A node that says of itself that it is drained was believed while it keeps the end of a run that is not recorded.
+    /// A node's report that it is drained was accepted while it keeps the end of a run that is not recorded.
     DrainedEarly { run: RunKey },
     /// The end of a run by its node's fault was taken.
     NodeFault { uid: TaskUid, node: NodeId, at: i64 },
     /// The exit of a run was taken.
     NodeWorked { node: NodeId },
-    /// A newer start of a node's agent joined.
+    /// A newer epoch of a node's agent joined.
     NodeJoined { node: NodeId },
-    /// The dispatcher started anew; it remembers no fault.
+    /// The dispatcher restarted, which forgets all faults.
     FaultsForgotten,
-    /// A node was told to work, or that it may run a task.
+    /// A node was ordered to work, or told that it may run a task.
     ToldToWork { node: NodeId, at: i64 },
     /// A task was given up because of the faults of its nodes.
     GivenUp { uid: TaskUid },
-    /// A release is not waited for any longer.
+    /// A release was given up.
     ReleaseGivenUp { job: JobUid },
     /// A run was told that it may upload.
     Granted { run: RunKey },
@@ -94,12 +94,12 @@ pub enum Fact {
     Window { live: u32, most: u32 },
 }
 
-/// A broken promise.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Violation {
-    /// I1: a task that a user was told of has no end and no reason to wait.
+    /// I1: a task that a client was told of has no end and no reason to wait.
     Lost(TaskUid),
-    /// I1: a task that a user was told of was never stored.
+    /// I1: a task that a client was told of was never stored.
     NeverStored(usize),
     /// I1: two rows for one name.
     CreatedTwice(usize),
@@ -127,7 +127,7 @@ pub enum Violation {
     RetryForNothing(TaskUid),
     /// A run began on a node on which its job's preparation had not succeeded.
     Unprepared(RunKey, Place),
-    /// I6: what a superseded start of an agent did counts for the newer one, beside which it may still run.
+    /// I6: the work of a superseded epoch counts for the newer one, beside which it may still run.
     OldStartBelieved(JobTaskKey, Epoch),
     /// I6: a node is about to be removed before the end that it keeps is recorded: the task would run a second time.
     DrainedEarly(RunKey),
@@ -139,11 +139,11 @@ pub enum Violation {
     PreparedTwice(JobTaskKey, Place),
     /// A release began before the last run of its job had ended, or again.
     ReleasedOutOfTurn(JobTaskKey, Place),
-    /// A release of a calm pool was given up.
+    /// A release was given up although nothing went wrong.
     GivenUpForNothing(JobUid),
-    /// A run of a calm pool was taken for lost.
+    /// A run was counted as lost although nothing went wrong.
     LostForNothing(TaskUid),
-    /// A task of a calm pool is said to have crashed its node.
+    /// A task was blamed for the death of its node although nothing went wrong.
     BlamedForNothing(TaskUid),
     /// A task was released or started though its job does not run.
     Disobeyed(AttemptKey),
@@ -153,7 +153,7 @@ pub enum Violation {
     UsedTwice(RunKey),
     /// I8: success after an acknowledged cancel.
     SuccessAfterCancel(TaskUid),
-    /// Upload was allowed to a run that does not own its task.
+    /// A run that does not own its task was allowed to upload.
     GrantedToStranger(RunKey),
     /// More slots in the broker's hands than the window has.
     WindowOverrun { live: u32, most: u32 },
@@ -161,11 +161,11 @@ pub enum Violation {
     WideStarved(AttemptKey, i64),
     /// In a crowd a node was kept for longer than its last task ran.
     KeptTooLong(AttemptKey, i64),
-    /// After a commit the core is not what its rows say.
+    /// After a commit, the scheduler's state differs from the rows.
     CoreAstray(String),
-    /// After the quiet period something still moves.
+    /// Something has not ended after the faults stopped.
     NotSettled(String),
-    /// The rules panicked.
+    /// The scheduler panicked.
     Panicked(String),
 }
 
@@ -500,7 +500,8 @@ impl Checker {
         }
     }
 
-    /// The last look: `shown` are the terminal records as users read them, `waits` the tasks that may wait for ever.
+    /// The final check. `shown` are the terminal records as clients read them, `waits` the tasks that may wait for
+    /// ever.
     pub fn finish(&mut self, shown: &BTreeMap<TaskUid, bool>, waits: &BTreeSet<TaskUid>) -> Totals {
         let mut totals = Totals::default();
         let mut wrong = None;

@@ -1,4 +1,4 @@
-//! What people and the provider can ask for, and what the model dispatcher does about it.
+//! Commands of clients and of the provider, and how the model dispatcher carries them out.
 
 use contract::{
     ids::{Epoch, NodeId, TaskUid},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What people and the provider want.
+/// A command of a client or of the provider.
 #[derive(Debug, Clone)]
 pub enum Command {
     Job(usize),
@@ -36,21 +36,21 @@ pub enum Command {
     Terminate(usize),
     DeleteJob(usize),
     AddNode(NodeId),
-    /// Empty it.
+    /// Drain a node.
     Drain(NodeId, DeallocationOption),
-    /// A node is asked to start again or to rest.
+    /// Request an action on a node.
     Action(NodeId, NodeAction),
-    /// The provider has stopped a resting node.
+    /// The provider has stopped a deallocated node.
     Stopped(NodeId),
-    /// Switch its scheduling.
+    /// Enable or disable scheduling on a node.
     Scheduling(NodeId, bool),
-    /// It is gone.
+    /// A node is gone for good.
     Gone(NodeId),
-    /// While there is no node: give them other slots.
+    /// Change the slots per node of a pool without nodes.
     Slots(u32),
 }
 
-/// What they are told.
+/// The answer to a command.
 #[derive(Debug, Clone, Default)]
 pub struct Reply {
     pub created: Vec<usize>,
@@ -59,7 +59,7 @@ pub struct Reply {
 }
 
 impl Commit<'_> {
-    /// Does what is wanted.
+    /// Carries out a command.
     pub fn command(&mut self, command: Command) -> Reply {
         let mut reply = Reply::default();
         match command {

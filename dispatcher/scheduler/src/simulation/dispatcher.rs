@@ -37,21 +37,21 @@ pub struct Dispatcher {
 /// What reaches the dispatcher and is lost when it dies.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A second is over.
+    /// A second has passed.
     Tick,
-    /// The broker has a message.
+    /// The broker has confirmed a publish.
     Confirmed(AttemptKey),
-    /// The broker does not have it.
+    /// The broker has rejected a publish.
     Refused(AttemptKey),
-    /// May this delivery run?
+    /// An agent asks whether a delivery may run.
     Ask { from: From, run: RunKey, node: NodeId, epoch: Epoch },
-    /// May this run upload?
+    /// An agent asks whether a run may upload.
     MayPublish { from: From, run: RunKey, node: NodeId, epoch: Epoch },
     /// An agent is alive.
     Heartbeat { from: From, heartbeat: Box<Heartbeat> },
     /// An agent joins.
     Join { from: From, ticket: u64, node: NodeId, epoch: Option<Epoch> },
-    /// Somebody wants something.
+    /// A client or the provider sends a command.
     Command { order: usize, command: Command },
 }
 
@@ -112,7 +112,7 @@ impl World {
         self.after(ms, What::Boot);
     }
 
-    /// The dispatcher does nothing for a while.
+    /// The dispatcher stands still for a while.
     pub fn dispatcher_stands_still(&mut self, ms: i64) {
         if self.dispatcher.is_some() {
             self.awake_since = self.now + ms;
@@ -132,7 +132,7 @@ impl World {
     pub fn on_inbox(&mut self, boot: u64, input: Input) {
         let is_still = self.now < self.awake_since;
         if let Some(dispatcher) = self.dispatcher.as_mut().filter(|dispatcher| boot == 0 || dispatcher.boot == boot) {
-            // A sign of life that nobody reads in time is worthless, and a clock that stands still does not tick.
+            // Heartbeats expire while nobody reads them, and a process that stands still sends no ticks.
             if is_still && matches!(input, Input::Heartbeat { .. } | Input::Tick) {
                 return;
             }
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// There is work for the dispatcher.
+    /// The dispatcher has inputs to work on.
     pub fn wake_dispatcher(&mut self) {
         let ms = self.random.between(1, 5);
         if let Some(dispatcher) = self.dispatcher.as_mut().filter(|dispatcher| !dispatcher.is_due) {

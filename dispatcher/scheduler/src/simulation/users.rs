@@ -1,4 +1,4 @@
-//! People and the provider: what they ask for, how often until they are answered, and what troubles them.
+//! Clients and the provider: their commands, how often they repeat them, and the faults of the plan.
 
 use contract::ids::NodeId;
 use model::node::NodeAction;
@@ -119,7 +119,7 @@ impl World {
         self.rows.nodes.keys().nth(place).cloned()
     }
 
-    /// The dispatcher and all agents end at one moment; their supervisors start them again.
+    /// The dispatcher and all agents die at the same moment; supervisors restart them.
     fn all_die(&mut self) {
         if self.dispatcher.is_none() {
             return;
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// Something goes wrong, or somebody wants something.
+    /// Carries out an event of the plan.
     pub fn on_trouble(&mut self, trouble: Trouble) {
         if self.is_quiet {
             return;

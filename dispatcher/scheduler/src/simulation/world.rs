@@ -1,4 +1,4 @@
-//! The world of one seed: virtual time, everything that is under way, and the loop that moves it on.
+//! The simulated world of one seed: virtual time, pending events, and the loop that handles them.
 
 use std::{
     cmp::Reverse,
@@ -27,18 +27,18 @@ use crate::{
     },
 };
 
-/// How long after the last fault everything must have ended.
+/// Everything must have ended this long after the last fault.
 const SETTLE_MS: i64 = 45 * 60_000;
-/// How often that is looked at.
+/// How often that is checked.
 const LOOK_MS: i64 = 5_000;
 /// The last events that a failure shows.
 const LOG_MAX: usize = 80;
-/// A seed that needs more events than this runs in circles.
+/// A seed that needs more events than this does not end.
 const EVENTS_MAX: u64 = 2_000_000;
 /// When the world begins.
 const EPOCH_MS: i64 = 1_800_000_000_000;
 
-/// What can happen next.
+/// A pending event.
 #[derive(Debug, Clone)]
 pub enum What {
     /// A dispatcher of this boot works through its inputs.
@@ -71,7 +71,7 @@ pub enum What {
     StopNode(NodeId),
     /// Faults end.
     Quiet,
-    /// Has everything ended?
+    /// Checks whether everything has ended.
     Look,
 }
 
@@ -83,7 +83,7 @@ pub struct Order {
     pub is_done: bool,
 }
 
-/// Everything there is.
+/// The state of the whole simulation.
 pub struct World {
     pub plan: Plan,
     pub random: Random,
@@ -259,7 +259,7 @@ impl World {
         Now { time: self.time(), moment: Moment(EPOCH_MS + self.now) }
     }
 
-    /// Something happens later.
+    /// Schedules an event.
     pub fn after(&mut self, ms: i64, what: What) {
         self.sequence += 1;
         self.queue.push(Reverse(Due { at: self.now + ms, sequence: self.sequence, what }));
@@ -276,7 +276,7 @@ impl World {
         if self.strikes(|rates| rates.slow) { self.random.between(50, 5_000) } else { self.random.between(1, 15) }
     }
 
-    /// Tells the checker.
+    /// Reports a fact to the checker.
     pub fn observe(&mut self, fact: Fact) {
         self.checker.observe(fact);
     }
