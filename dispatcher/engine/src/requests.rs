@@ -12,6 +12,7 @@ use contract::{
     state::{AllocationState, NodeState, PoolState, SchedulingState},
     time::Timestamp,
 };
+use model::node::NodeProperties;
 use rand::RngExt;
 use scheduler::{AskAnswer, Event, HeartbeatAnswer};
 use store::{StoreError, records::NodeRecord};
@@ -156,9 +157,7 @@ impl World {
             node.faults.clear();
             node.is_drained = false;
         }
-        node.address = Some(join.address);
-        node.agent_version = Some(join.version);
-        node.cores = join.cores;
+        node.properties = NodeProperties { address: Some(join.address), agent_version: Some(join.version), cores: join.cores };
         // The credential that the agent presented: an agent that knows only the pool's secret must not learn a node's
         // token.
         let credential = join.token;
@@ -334,7 +333,7 @@ fn new_node(id: NodeId, token: String, rank: u32, now: Timestamp) -> NodeRecord 
         drain: None,
         is_drained: false,
         action: None,
-        address: None,
+        properties: NodeProperties::default(),
         allocated_at: now,
         booted_at: None,
         is_dedicated: true,
@@ -345,7 +344,5 @@ fn new_node(id: NodeId, token: String, rank: u32, now: Timestamp) -> NodeRecord 
         booted_with: None,
         start_task: None,
         faults: vec![],
-        agent_version: None,
-        cores: 0,
     }
 }

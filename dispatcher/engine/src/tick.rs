@@ -78,7 +78,7 @@ impl World {
 fn cores(entry: &PoolEntry) -> (u64, u64) {
     let is_there = |state| !matches!(state, NodeState::Creating | NodeState::Preempted | NodeState::Deallocated);
     entry.nodes.values().filter(|node| is_there(node.state)).fold((0, 0), |(all, dedicated), node| {
-        let cores = u64::from(node.cores);
+        let cores = u64::from(node.properties.cores);
         (all + cores, dedicated + if node.is_dedicated { cores } else { 0 })
     })
 }

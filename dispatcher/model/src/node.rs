@@ -8,6 +8,21 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Plain properties of a node, which its agent gives when it joins. Records, rows and answers pass them on as a whole;
+/// those that serialize are shown under these names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeProperties {
+    /// `None` before the first join.
+    #[serde(rename = "ipAddress", skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(skip)]
+    pub agent_version: Option<String>,
+    /// Number of processors; zero before the first join.
+    #[serde(skip)]
+    pub cores: u32,
+}
+
 /// Facts of a node that change with every task. The engine writes them to the node's row only now and then; readers get
 /// them from the engine meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use model::{
     auto_scale::Scaling,
     health::Unreadable,
     job_tasks::{JobOnNodeRecord, JobTasks},
-    node::NodeAction,
+    node::{NodeAction, NodeProperties},
     pool::{JobOrder, PoolSettings},
     schedule::ScheduleRow,
     task::{ExitConditions, Failure, RequeueCause},
@@ -84,8 +84,7 @@ pub struct NodeRecord {
     pub is_drained: bool,
     /// The requested action that has not finished.
     pub action: Option<NodeAction>,
-    /// IP address; `None` before the first join.
-    pub address: Option<String>,
+    pub properties: NodeProperties,
     /// When it was requested.
     pub allocated_at: Timestamp,
     /// When its agent last started.
@@ -106,9 +105,6 @@ pub struct NodeRecord {
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
-    pub agent_version: Option<String>,
-    /// Number of processors; zero before the first join.
-    pub cores: u32,
 }
 
 /// A job's row, as the engine writes and loads it.

@@ -9,7 +9,7 @@ use contract::{
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState, TaskState},
     time::Timestamp,
 };
-use model::{auto_pool::Tie, auto_scale::Scaling, pool::PoolSettings, task::Failure};
+use model::{auto_pool::Tie, auto_scale::Scaling, node::NodeProperties, pool::PoolSettings, task::Failure};
 
 /// A pool as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +54,7 @@ pub struct NodeRow {
     pub state_at: Timestamp,
     /// Whether scheduling is enabled.
     pub scheduling: SchedulingState,
-    /// IP address; `None` before the first join.
-    pub address: Option<String>,
+    pub properties: NodeProperties,
     /// When it was requested.
     pub allocated_at: Timestamp,
     /// When its agent last started.
@@ -76,7 +75,6 @@ pub struct NodeRow {
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
-    pub agent_version: Option<String>,
 }
 
 /// Number of tasks, or of their slots, by state.

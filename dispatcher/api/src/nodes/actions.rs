@@ -81,7 +81,7 @@ pub async fn enable_scheduling(api: &ApiState, call: &Call) -> Result<Answer, Re
 /// Address and port of the machine's sshd.
 pub async fn remote_login(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = api.node(&call.pool()?, &call.node()?).await?;
-    let Some(address) = row.address else {
+    let Some(address) = row.properties.address else {
         return Err(Refusal::new(Code::NodeBeingCreated, "The specified node is being created.").with("NodeId", &row.id));
     };
     let fields = Fields::new(None, &[])

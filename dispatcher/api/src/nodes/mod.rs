@@ -106,7 +106,7 @@ impl Resource for NodeRow {
         let faults = self.faults.iter();
         let errors: Vec<_> =
             faults.map(|fault| NodeError { code: &fault.code, message: &fault.message, error_details: details(&fault.details) }).collect();
-        let agent = self.agent_version.as_deref();
+        let agent = self.properties.agent_version.as_deref();
         fields
             .add("id", self.id.as_str())
             .add("url", &self.url(place))
@@ -115,7 +115,7 @@ impl Resource for NodeRow {
             .add("stateTransitionTime", &Iso(self.state_at))
             .add_some("lastBootTime", self.booted_at.map(Iso))
             .add("allocationTime", &Iso(self.allocated_at))
-            .add_some("ipAddress", self.address.as_deref())
+            .plain(&self.properties)
             .add("affinityId", &Text(format_args!("TVM:{}", self.id)))
             .add_some("vmSize", place.machine.vm_size.as_deref())
             .add("totalTasksRun", &self.tasks_run)

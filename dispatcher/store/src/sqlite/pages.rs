@@ -37,20 +37,24 @@ FROM pools WHERE 1"
 );
 
 /// Nodes of a pool. The first parameter is the [`activity`] that the rows do not show yet: it replaces what is older.
-const NODES: &str = "
+const NODES: &str = concat!(
+    "
 WITH active AS MATERIALIZED (
     SELECT value ->> '$.id' AS node, value ->> '$.state' AS state, value ->> '$.state_at' AS state_at, value ->> '$.tasks_run' AS tasks_run,
         value ->> '$.tasks_succeeded' AS tasks_succeeded, value -> '$.recent' AS recent
     FROM json_each(?)
 )
 SELECT * FROM (
-    SELECT pool, id, COALESCE(a.state, n.state) AS state, COALESCE(a.state_at, n.state_at) AS state_at, scheduling, address, allocated_at,
-        booted_at, is_dedicated, COALESCE(a.tasks_run, n.tasks_run) AS tasks_run,
-        COALESCE(a.tasks_succeeded, n.tasks_succeeded) AS tasks_succeeded, start_task, faults, agent_version,
-        COALESCE(a.recent, n.recent) AS recent, booted_with
+    SELECT pool, id, COALESCE(a.state, n.state) AS state, COALESCE(a.state_at, n.state_at) AS state_at, scheduling, allocated_at, booted_at,
+        is_dedicated, COALESCE(a.tasks_run, n.tasks_run) AS tasks_run,
+        COALESCE(a.tasks_succeeded, n.tasks_succeeded) AS tasks_succeeded, start_task, faults,
+        COALESCE(a.recent, n.recent) AS recent, booted_with, ",
+    pools::node_properties_columns!(),
+    "
     FROM nodes n LEFT JOIN active a ON n.id = a.node AND a.state_at >= n.state_at AND a.tasks_run >= n.tasks_run
     WHERE pool = ?
-) WHERE 1";
+) WHERE 1"
+);
 
 /// Running tasks and their slots by node; only tasks of jobs that are not completed are visited.
 const LOAD: &str = "
@@ -242,7 +246,7 @@ fn node_row(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         state: cells.word("state", NodeState::parse)?,
         state_at: cells.time("state_at")?,
         scheduling: cells.word("scheduling", SchedulingState::parse)?,
-        address: cells.get("address")?,
+        properties: pools::node_properties(cells)?,
         allocated_at: cells.time("allocated_at")?,
         booted_at: cells.time_if("booted_at")?,
         is_dedicated: cells.flag("is_dedicated")?,
@@ -252,7 +256,6 @@ fn node_row(row: &Row<'_>) -> Result<NodeRow, StoreError> {
         running_slots: 0,
         start_task: cells.json_if("start_task")?,
         faults: cells.list("faults")?,
-        agent_version: cells.get("agent_version")?,
         recent: cells.list("recent")?,
         booted_with: cells.json_if("booted_with")?,
     })

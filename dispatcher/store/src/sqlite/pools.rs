@@ -7,6 +7,7 @@ use contract::{
 };
 use model::{
     health::Unreadable,
+    node::NodeProperties,
     pool::{JobOrder, PoolSettings},
 };
 use rand::RngExt;
@@ -28,6 +29,14 @@ macro_rules! settings_columns {
     };
 }
 pub(super) use settings_columns;
+
+/// The columns of a node's plain properties, which [`node_properties`] reads.
+macro_rules! node_properties_columns {
+    () => {
+        "address, agent_version, cores"
+    };
+}
+pub(super) use node_properties_columns;
 
 const PUT_POOL: &str = "
 INSERT INTO pools (id, version, state, state_at, allocation, allocation_at, target_dedicated, target_low_priority,
@@ -55,8 +64,11 @@ FROM pools ORDER BY id";
 /// The columns that [`node`] reads.
 macro_rules! node_columns {
     () => {
-        "id, token, epoch, state, state_at, scheduling, drain, is_drained, address, allocated_at, booted_at, is_dedicated,
-    rank, tasks_run, tasks_succeeded, start_task, faults, agent_version, turn, recent, booted_with, cores"
+        concat!(
+            "id, token, epoch, state, state_at, scheduling, drain, is_drained, allocated_at, booted_at, is_dedicated, rank,
+    tasks_run, tasks_succeeded, start_task, faults, turn, recent, booted_with, ",
+            node_properties_columns!()
+        )
     };
 }
 
@@ -121,7 +133,7 @@ pub(super) fn put_node(connection: &Connection, pool: &PoolId, node: &NodeRecord
         node.scheduling.as_str(),
         node.drain.map(DeallocationOption::as_str),
         node.is_drained,
-        node.address,
+        node.properties.address,
         node.allocated_at.0,
         node.booted_at.map(|at| at.0),
         node.is_dedicated,
@@ -130,11 +142,11 @@ pub(super) fn put_node(connection: &Connection, pool: &PoolId, node: &NodeRecord
         node.tasks_succeeded.cast_signed(),
         node.start_task.as_ref().map(cells::json),
         cells::list(&node.faults),
-        node.agent_version,
+        node.properties.agent_version,
         node.action.as_ref().map(cells::json),
         cells::list(&node.recent),
         node.booted_with.as_ref().map(cells::json),
-        node.cores,
+        node.properties.cores,
     ])?;
     Ok(())
 }
@@ -187,7 +199,7 @@ fn salvage(row: &Row<'_>) -> Option<NodeRecord> {
         drain: None,
         is_drained: false,
         action: None,
-        address: None,
+        properties: NodeProperties::default(),
         allocated_at: Timestamp(0),
         booted_at: None,
         is_dedicated: true,
@@ -198,8 +210,6 @@ fn salvage(row: &Row<'_>) -> Option<NodeRecord> {
         booted_with: None,
         start_task: None,
         faults: vec![],
-        agent_version: None,
-        cores: 0,
     })
 }
 
@@ -236,6 +246,11 @@ pub(super) fn pool(cells: &Cells<'_>) -> Result<PoolRecord, StoreError> {
     })
 }
 
+/// Reads a node's plain properties.
+pub(super) fn node_properties(cells: &Cells<'_>) -> Result<NodeProperties, StoreError> {
+    Ok(NodeProperties { address: cells.get("address")?, agent_version: cells.get("agent_version")?, cores: cells.small("cores")? })
+}
+
 /// A node from the columns of [`NODE_SLICE`].
 pub(super) fn node(cells: &Cells<'_>) -> Result<NodeRecord, StoreError> {
     Ok(NodeRecord {
@@ -247,7 +262,7 @@ pub(super) fn node(cells: &Cells<'_>) -> Result<NodeRecord, StoreError> {
         scheduling: cells.word("scheduling", SchedulingState::parse)?,
         drain: cells.word_if("drain", DeallocationOption::parse)?,
         is_drained: cells.flag("is_drained")?,
-        address: cells.get("address")?,
+        properties: node_properties(cells)?,
         allocated_at: cells.time("allocated_at")?,
         booted_at: cells.time_if("booted_at")?,
         is_dedicated: cells.flag("is_dedicated")?,
@@ -256,10 +271,8 @@ pub(super) fn node(cells: &Cells<'_>) -> Result<NodeRecord, StoreError> {
         tasks_succeeded: cells.number("tasks_succeeded")?,
         start_task: cells.json_if("start_task")?,
         faults: cells.list("faults")?,
-        agent_version: cells.get("agent_version")?,
         action: cells.json_if("turn")?,
         recent: cells.list("recent")?,
         booted_with: cells.json_if("booted_with")?,
-        cores: cells.small("cores")?,
     })
 }

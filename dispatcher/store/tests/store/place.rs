@@ -12,6 +12,7 @@ use contract::{
 use model::{
     auto_pool::JobPool,
     job::NewJob,
+    node::NodeProperties,
     pool::{JobOrder, NewPool},
     schedule::{ScheduleRow, Timetable},
     task::RequeueCause,
@@ -116,7 +117,7 @@ pub fn node(name: &str) -> NodeRecord {
         drain: None,
         is_drained: false,
         action: None,
-        address: None,
+        properties: NodeProperties::default(),
         allocated_at: at(2),
         booted_at: None,
         is_dedicated: true,
@@ -127,8 +128,6 @@ pub fn node(name: &str) -> NodeRecord {
         booted_with: None,
         start_task: None,
         faults: Vec::new(),
-        agent_version: None,
-        cores: 0,
     }
 }
 

@@ -10,7 +10,7 @@ use contract::{
 };
 use model::{
     auto_pool::{AutoPool, JobPool, Lifetime, Tie},
-    node::NodeAction,
+    node::{NodeAction, NodeProperties},
     pool::{JobOrder, PoolSettings},
     schedule::{ScheduleRow, Timetable},
 };
@@ -66,7 +66,7 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
         drain: Some(DeallocationOption::TaskCompletion),
         is_drained: true,
         action: Some(NodeAction::Reimage { option: DeallocationOption::Terminate, since: Epoch(3) }),
-        address: Some("10.0.0.4".to_owned()),
+        properties: NodeProperties { address: Some("10.0.0.4".to_owned()), agent_version: Some("0.1.0".to_owned()), cores: 12 },
         booted_at: Some(at(5)),
         is_dedicated: false,
         rank: 6,
@@ -82,8 +82,6 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
             retried_at: Some(at(2)),
         }),
         faults: vec![fault("StartTaskFailed")],
-        agent_version: Some("0.1.0".to_owned()),
-        cores: 12,
         ..node("n1")
     };
     let plain = node("N0");
@@ -96,10 +94,10 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
     assert_eq!(loaded.pools, [(pool("p"), vec![plain, record.clone()])]);
     let row = wait(bench.read.node(&id("P"), &id("N1"), &[])).unwrap().unwrap();
     assert_eq!((row.pool.as_str(), row.id.as_str(), row.state, row.scheduling), ("p", "n1", record.state, record.scheduling));
-    assert_eq!((row.address, row.booted_at, row.is_dedicated), (record.address, record.booted_at, false));
+    assert_eq!((row.properties, row.booted_at, row.is_dedicated), (record.properties, record.booted_at, false));
     assert_eq!((row.tasks_run, row.tasks_succeeded, row.running_tasks, row.running_slots), (7, 8, 0, 0));
     assert_eq!((row.recent, row.booted_with), (record.recent, record.booted_with));
-    assert_eq!((row.start_task, row.faults, row.agent_version), (record.start_task, record.faults, record.agent_version));
+    assert_eq!((row.start_task, row.faults), (record.start_task, record.faults));
 }
 
 pub fn every_field_of_a_job_survives(place: &dyn Place) {
