@@ -1,6 +1,6 @@
 //! What becomes of running tasks when their job is disabled, moved, managed or told to run a task again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use contract::{
     message::AgentEvent,
@@ -11,7 +11,7 @@ use contract::{
 use engine::{Input, command::Command};
 use model::{
     condition::Condition,
-    job::{DisableOption, JobChange, NewManager},
+    job::{DisableOption, JobChange, NewJob, NewManager},
     refusal::Code,
     task::{ExitConditions, ExitOptions, JobAction},
 };
@@ -20,7 +20,7 @@ use store::{
     rows::{Counts, JobRow},
 };
 
-use crate::{Rig, finished, job, plain, pool, started};
+use crate::{Rig, clock::Hands, finished, job, plain, pool, started};
 
 async fn disable(rig: &mut Rig, option: DisableOption) {
     rig.call(Command::DisableJob(job(), option, Condition::default())).await.unwrap();
@@ -288,5 +288,30 @@ async fn a_schedule_makes_no_job_while_the_disk_is_full_and_makes_it_when_there_
     tell.send_replace(None);
     rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
     assert!(rig.read.job(&made).await.unwrap().is_some());
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_ends_with_its_last_task_has_ten_seconds_to_get_its_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let hands = Arc::<Hands>::default();
+    let mut rig = Rig::open_by(folder.path(), hands.clock());
+    rig.create_pool("pool", 1).await;
+    let empty = NewJob { terminate_when_complete: true, ..Rig::new_job(false, vec![]) };
+    let used = NewJob { id: "used".parse().unwrap(), ..empty.clone() };
+    for new in [empty, used] {
+        rig.call(Command::CreateJob(Box::new(new))).await.unwrap();
+    }
+    rig.call(Command::CreateTasks("used".parse().unwrap(), vec![plain("t")])).await.unwrap();
+    hands.pass(10_000);
+    tick(&mut rig).await;
+    assert_eq!(rig.read.job(&job()).await.unwrap().unwrap().state, JobState::Active);
+    hands.pass(1);
+    for _ in 0..2 {
+        tick(&mut rig).await;
+    }
+    let ended = rig.read.job(&job()).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.terminate_reason.as_deref()), (JobState::Completed, Some("AllTasksComplete")));
+    assert_eq!(rig.read.job(&"used".parse().unwrap()).await.unwrap().unwrap().state, JobState::Active);
     rig.close().await;
 }

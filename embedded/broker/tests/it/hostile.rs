@@ -220,6 +220,7 @@ async fn after_login_every_bad_frame_has_its_code() {
 async fn random_bytes_never_stop_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let broker = start(folder.path()).await;
+    // Always the same seed, so that every run sends the same bytes.
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = move || {
         seed ^= seed << 13;
