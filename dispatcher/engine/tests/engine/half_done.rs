@@ -74,6 +74,7 @@ fn number(command: &Command) -> Option<u32> {
         TerminateTask(..) => 31,
         DeleteTask(..) => 32,
         ForgetStream(..) => 33,
+        Submit(_) => 34,
     })
 }
 
