@@ -185,9 +185,15 @@ impl Rig {
         self.put(Input::Events { batch, tag: Tag { generation: 1, number: self.delivery } }).await;
     }
 
+    /// Asks again, as agents do, when the question was lost with a transaction that was undone.
     async fn request(&mut self, what: RequestKind) -> Reply {
-        self.put(Input::Request(what, back())).await;
-        self.replies.pop().expect("an answer")
+        for _ in 0..100 {
+            self.put(Input::Request(what.clone(), back())).await;
+            if let Some(reply) = self.replies.pop() {
+                return reply;
+            }
+        }
+        panic!("no answer to {what:?}")
     }
 
     async fn create(&mut self, slots: u32, uses_dependencies: bool, environment: Vec<EnvironmentSetting>) {

@@ -220,7 +220,10 @@ mod tests {
     fn our_own_settings_are_kept_and_checked() {
         let with = |piecework: Value| task(json!({"id": "t", "commandLine": "x", "piecework": piecework}));
         let both = with(json!({"freshDirectory": true, "killGrace": "PT1M30S"})).unwrap();
-        assert_eq!(both.spec.piecework, TaskExtensions { fresh_directory: true, kill_grace: Some(Period::from_secs(90)) });
+        assert_eq!(
+            both.spec.piecework,
+            TaskExtensions { fresh_directory: true, kill_grace: Some(Period::from_secs(90)), traceparent: None }
+        );
         assert_eq!(serde_json::to_value(&both.document).unwrap()["piecework"], json!({"freshDirectory": true, "killGrace": "PT1M30S"}));
         assert!(!with(json!({})).unwrap().document.text().contains("piecework"));
         for wrong in [json!({"freshDirectory": "maybe"}), json!({"killGrace": "PT11M"}), json!({"killGrace": 2}), json!(true)] {

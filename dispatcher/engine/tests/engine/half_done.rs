@@ -18,6 +18,7 @@ use model::{
     pool::PoolChange,
     refusal::Refusal,
     schedule::{NewSchedule, ScheduleChange, Timetable},
+    submission::{MessageKey, NewSubmission, Target},
     task::StreamName,
 };
 use scaling::formula::Formula;
@@ -123,6 +124,22 @@ fn with_interval(id: &str, job: NewJob) -> NewSchedule {
     NewSchedule { id: id.parse().unwrap(), timetable, job, document: "{}".into() }
 }
 
+fn submit(pool: &str, job: Target, tasks: Vec<NewTask>) -> Command {
+    let pool = pool.parse().unwrap();
+    Command::Submit(Box::new(NewSubmission { pool, job, tasks, is_list: true, key: None, reply: None }))
+}
+
+fn standing(pool: &str) -> Target {
+    Target::Standing(Box::new(NewJob { pool: pool.parse::<PoolId>().unwrap().into(), ..named("standing") }))
+}
+
+/// A message that was submitted before with the digest of ones.
+fn submit_as(digest: [u8; 16]) -> Command {
+    let key = Some(MessageKey { id: "known".into(), digest });
+    let (pool, job, tasks) = (pool(), Target::Named(job()), vec![plain("known")]);
+    Command::Submit(Box::new(NewSubmission { pool, job, tasks, is_list: false, key, reply: None }))
+}
+
 /// Refusals of every command, with their codes.
 fn refused() -> Vec<(Command, Code)> {
     use Code::*;
@@ -202,6 +219,19 @@ fn refused() -> Vec<(Command, Code)> {
         (ActivatePackage(app.clone(), version(), upload()), OperationInvalidForCurrentState),
         (DeletePackage(app, "9".parse().unwrap()), ResourceNotFound),
         (CreateTasks(no_job, vec![plain("new")]), JobNotFound),
+        (submit("nowhere", Target::Named(job()), vec![plain("new")]), PoolNotFound),
+        (submit("going", standing("going"), vec![plain("new")]), PoolBeingDeleted),
+        (submit("pool", Target::Named("none".parse().unwrap()), vec![plain("new")]), JobNotFound),
+        (submit("other", Target::Named(job()), vec![plain("new")]), InvalidPropertyValue),
+        (submit("pool", standing("pool"), vec![plain("new"), plain("NEW")]), TaskExists),
+        (submit("pool", standing("pool"), vec![plain("new"), packed()]), InvalidApplicationPackageReferences),
+        (
+            submit("pool", standing("pool"), vec![plain("new"), task("after", TaskSpec::default(), &["new"])]),
+            TaskDependenciesNotSpecifiedOnJob,
+        ),
+        (submit("pool", Target::Named(job()), vec![plain("new"), plain("waiting")]), TaskExists),
+        (submit("pool", Target::Named("completed".parse().unwrap()), vec![plain("new")]), JobCompleted),
+        (submit_as([2; 16]), OperationInvalidForCurrentState),
         (UpdateTask(job(), ended.clone(), TaskConstraints::default(), any()), TaskCompleted),
         (UpdateTask(job(), waiting.clone(), TaskConstraints::default(), unmet()), ConditionNotMet),
         (ReactivateTask(job(), ended.clone(), any()), TaskSucceeded),
@@ -249,6 +279,7 @@ async fn furnish(rig: &mut Rig, folder: &Path) {
     let change = ApplicationChange { may_create: true, display_name: None, allow_updates: None, default_version: None };
     must(rig, Command::PutApplication("app".parse().unwrap(), Box::new(change), any())).await;
     must(rig, Command::BeginPackage("app".parse().unwrap(), "1".parse().unwrap(), "key".into())).await;
+    must(rig, submit_as([1; 16])).await;
     tick(rig).await;
     vandalise(folder, "UPDATE jobs SET priority = 'x' WHERE id = 'unreadable'");
     assert_eq!(rig.read.pool(&"going".parse().unwrap()).await.unwrap().unwrap().state, PoolState::Deleting);
@@ -268,7 +299,7 @@ async fn a_refused_command_writes_nothing() {
         assert_eq!(refusal.code, code, "{what}: {refusal}");
         assert_eq!(faults.written(), written, "{what} wrote something though it was refused");
     }
-    assert_eq!(seen, (0..34).collect(), "every command that may be refused is refused at least once");
+    assert_eq!(seen, (0..35).collect(), "every command that may be refused is refused at least once");
     assert_eq!(self::boot(&mut rig).await, boot, "no transaction was undone");
     rig.close().await;
 }
