@@ -24,6 +24,8 @@ use tracing::{debug, warn};
 
 use crate::submissions::parts::Parts;
 
+/// Names for direct reply-to begin with this: they stand for a channel, and are no queues.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to.";
 /// Batches of answers under way at most.
 const BATCHES_MAX: usize = 8;
 
@@ -46,7 +48,8 @@ pub(super) fn outgoing(reply: &Reply, kind: &str, body: &Value) -> Result<Outgoi
     let format = if reply.is_json { Format::Json } else { Format::MessagePack };
     let mut outgoing = Outgoing::raw("", reply.queue.clone(), format.write(body)?, format).of_kind(kind);
     outgoing.correlation_id = reply.correlation_id.clone();
-    Ok(outgoing)
+    // RabbitMQ gives back every mandatory message to such a name as one that no queue takes, and delivers it all the same.
+    Ok(if reply.queue.starts_with(DIRECT_REPLY_TO) { outgoing.optional() } else { outgoing })
 }
 
 async fn send(parts: Parts, publisher: Publisher, answers: Vec<(u64, Answer)>) {
