@@ -10,7 +10,7 @@ fi
 sbin=$(ls -d /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin | tail -1)
 scratch=$(mktemp -d)
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-port=$(free_port); dist=$(free_port); epmd=$(free_port)
+port=$(free_port); dist=$(free_port); epmd=$(free_port); admin=$(free_port)
 
 home=$HOME; export HOME="$scratch/home"; mkdir -p "$HOME" "$scratch/data" "$scratch/log"
 export RABBITMQ_NODENAME="piecework-$$@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT=$port RABBITMQ_DIST_PORT=$dist
@@ -18,8 +18,8 @@ export RABBITMQ_MNESIA_BASE="$scratch/data" RABBITMQ_LOG_BASE="$scratch/log" RAB
 export RABBITMQ_CONF_ENV_FILE="$scratch/env.conf" RABBITMQ_CONFIG_FILE="$scratch/rabbitmq" RABBITMQ_ENABLED_PLUGINS_FILE="$scratch/plugins"
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-setcookie piecework-test -kernel inet_dist_use_interface {127,0,0,1}" RABBITMQ_CTL_ERL_ARGS="-setcookie piecework-test"
 export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd
-: > "$RABBITMQ_CONF_ENV_FILE"; echo '[].' > "$RABBITMQ_ENABLED_PLUGINS_FILE"
-printf 'loopback_users = none\nvm_memory_high_watermark.relative = 0.3\ndisk_free_limit.absolute = 200MB\n' > "$scratch/rabbitmq.conf"
+: > "$RABBITMQ_CONF_ENV_FILE"; echo '[rabbitmq_management].' > "$RABBITMQ_ENABLED_PLUGINS_FILE"
+printf 'loopback_users = none\nvm_memory_high_watermark.relative = 0.3\ndisk_free_limit.absolute = 200MB\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %s\n' "$admin" > "$scratch/rabbitmq.conf"
 
 "$sbin/rabbitmq-server" > "$scratch/log/out" 2>&1 &
 server=$!
@@ -51,6 +51,8 @@ export HOME=$home
 HOME="$scratch/home" "$sbin/rabbitmqctl" -q eval "[begin rabbit_vhost:add(list_to_binary(\"it-\" ++ integer_to_list(N)), <<\"test\">>), rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, list_to_binary(\"it-\" ++ integer_to_list(N)), <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>) end || N <- lists:seq(1, 100)], ok."
 
 export PIECEWORK_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
+# The cases about users make them by the management API.
+export PIECEWORK_TEST_AMQP_ADMIN_URL="http://guest:guest@127.0.0.1:$admin"
 cargo test --test it
 cargo test -p embedded-broker --test conformance
 cargo test -p embedded-broker --test clients

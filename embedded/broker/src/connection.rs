@@ -18,6 +18,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, ConsumerId, IdMap, QueueId},
     outbox::{Flush, Outbox},
     refusal::{Outcome, Refusal},
+    users::Account,
     wire::Wire,
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Connection {
     pub wake: Rc<Notify>,
     pub outbox: Outbox,
     pub phase: Phase,
+    /// Absent before the login.
+    pub user: Option<Rc<Account>>,
     is_broken_off: bool,
     pub channels: HashMap<ChannelId, Channel>,
     pub incarnations: u32,
@@ -80,6 +83,7 @@ impl Connection {
             wake: Rc::new(Notify::new()),
             outbox: Outbox::default(),
             phase: Phase::Header,
+            user: None,
             is_broken_off: false,
             channels: HashMap::new(),
             incarnations: 0,

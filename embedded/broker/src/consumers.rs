@@ -12,6 +12,7 @@ use crate::{
     codec::short,
     core::Core,
     ids::{ChannelId, ConnectionId, ConsumerId, Name, QueueId},
+    permissions::Right,
     queue::ConsumerOrder,
     refusal::{Outcome, Refusal},
     replyto::REPLY_QUEUE,
@@ -39,7 +40,7 @@ impl Core {
         if consume.queue.as_str() == REPLY_QUEUE {
             return self.consume_replies(connection, channel, &consume);
         }
-        let queue_id = self.find_queue(connection, channel, consume.queue.as_str())?;
+        let queue_id = self.permitted_queue(connection, channel, consume.queue.as_str(), Right::Read)?;
         let queue = &self.queues[&queue_id];
         let arguments = ConsumerArguments::parse(&queue.name, queue.rules.is_quorum, &consume.arguments)?;
         let ack_timeout = arguments.timeout.or(queue.rules.consumer_timeout);

@@ -22,6 +22,7 @@ use crate::{
     replyto::ReplyAddresses,
     settings::Settings,
     timers::Timers,
+    users::Table,
 };
 
 /// Rounds of flushing and refilling in one turn before other work is done.
@@ -30,6 +31,7 @@ const REFILL_ROUNDS_MAX: usize = 4;
 /// The state of the server.
 pub(crate) struct Core {
     pub settings: Arc<Settings>,
+    pub users: Table,
     pub connections: Connections,
     pub exchanges: HashMap<Name, Exchange>,
     pub queues: IdMap<QueueId, Queue>,
@@ -60,7 +62,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub fn new(settings: Arc<Settings>, journal: Journal, turn: Rc<Notify>) -> Core {
+    pub fn new(settings: Arc<Settings>, users: Table, journal: Journal, turn: Rc<Notify>) -> Core {
         let mut exchanges = HashMap::new();
         for (name, kind) in [
             ("", Kind::Direct),
@@ -75,6 +77,7 @@ impl Core {
         Core {
             pager: Pager::new(settings.data.clone()),
             settings,
+            users,
             connections: Connections::default(),
             exchanges,
             queues: IdMap::default(),

@@ -16,6 +16,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, QueueId},
     lapse::AckDeadline,
     message::{Entry, Message, now_ms},
+    permissions::Right,
     queue::Queue,
     refusal::Outcome,
 };
@@ -114,7 +115,7 @@ impl Core {
     }
 
     pub(crate) fn on_get(&mut self, connection: ConnectionId, number: ChannelId, name: &str, no_ack: bool) -> Outcome {
-        let id = self.find_queue(connection, number, name)?;
+        let id = self.permitted_queue(connection, number, name, Right::Read)?;
         self.drop_expired(id);
         if self.queues.get(&id).and_then(Queue::head).is_some_and(|head| head.content.is_none()) {
             self.load_ahead(id);

@@ -39,6 +39,13 @@ pub enum Error {
         /// Newest format that this version can read.
         known: u32,
     },
+    /// The file of users is damaged or of another version; without it, who may log in is not known.
+    #[error("the users in {} cannot be read: {reason}", path.display())]
+    Users {
+        /// The file.
+        path: PathBuf,
+        reason: String,
+    },
     /// The certificate or the key is not PEM.
     #[error("certificate or key is not valid PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),

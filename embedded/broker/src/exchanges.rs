@@ -9,6 +9,7 @@ use crate::{
     exchange::{Exchange, Kind, Target},
     ids::{ChannelId, ConnectionId, Name},
     journal::Op,
+    permissions::Right,
     refusal::{NOT_FOUND, Outcome, Refusal},
 };
 
@@ -26,11 +27,15 @@ impl Core {
                 (Method::DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
             Method::Bind(bind) => {
+                self.check_exchange(id, Right::Write, bind.destination.as_str())?;
+                self.check_source(id, bind.source.as_str(), bind.routing_key.as_str())?;
                 let target = self.target_exchange(bind.destination.as_str())?;
                 self.bind(id, bind.source.as_str(), bind.routing_key.as_str(), target, bind.arguments)?;
                 (Method::BindOk(exchange::BindOk {}), bind.nowait)
             }
             Method::Unbind(unbind) => {
+                self.check_exchange(id, Right::Write, unbind.destination.as_str())?;
+                self.check_source(id, unbind.source.as_str(), unbind.routing_key.as_str())?;
                 match self.target_exchange(unbind.destination.as_str()) {
                     Ok(target) => self.unbind(id, unbind.source.as_str(), unbind.routing_key.as_str(), &target, &unbind.arguments)?,
                     Err(refusal) if refusal.code == NOT_FOUND => {}
@@ -68,6 +73,7 @@ impl Core {
         let Some(kind) = Kind::parse(declare.kind.as_str()) else {
             return Err(Refusal::command_invalid(format!("unknown exchange type '{}'", declare.kind)));
         };
+        self.check_exchange(id, Right::Configure, name)?;
         if let Some(old) = self.exchanges.get(name) {
             return require_same_exchange(old, &declare);
         }
@@ -78,6 +84,10 @@ impl Core {
         new.is_auto_delete = declare.auto_delete;
         new.is_internal = declare.internal;
         new.alternate = alternate_exchange(&declare.arguments)?.map(Name::from);
+        if let Some(alternate) = &new.alternate {
+            self.check_exchange(id, Right::Read, name)?;
+            self.check_exchange(id, Right::Write, alternate)?;
+        }
         new.arguments = declare.arguments;
         let name: Name = name.into();
         if new.is_durable {
@@ -93,6 +103,7 @@ impl Core {
         if name.is_empty() || name.starts_with("amq.") {
             return Err(Refusal::access_refused(format!("exchange '{name}' cannot be deleted")));
         }
+        self.check_exchange(id, Right::Configure, name)?;
         let Some(exchange) = self.exchanges.get(name) else { return Ok(()) };
         if delete.if_unused && !exchange.bindings.is_empty() {
             return Err(Refusal::precondition_failed(format!("exchange '{name}' in vhost '/' in use")));

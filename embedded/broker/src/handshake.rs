@@ -75,15 +75,15 @@ impl Core {
                 return Err(Refusal::not_allowed(format!("unknown login mechanism '{other}'")));
             }
         };
-        let is_known = login.is_some_and(|(user, password)| {
-            same(&user, self.settings.user.as_bytes()) & same(&password, self.settings.password.as_bytes())
-        });
+        let user = login.and_then(|(name, password)| self.users.login(&name, &password));
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         if let Some(AMQPValue::FieldTable(wanted)) = ok.client_properties.inner().get("capabilities") {
             let has = |name: &str| wanted.inner().get(name) == Some(&AMQPValue::Boolean(true));
             connection.wants_cancel_notice = has("consumer_cancel_notify");
             connection.wants_blocked_notice = has("connection.blocked");
         }
+        let is_known = user.is_some();
+        connection.user = user;
         if !is_known {
             return Err(Refusal::access_refused(format!("Login was refused using authentication mechanism {}", ok.mechanism)));
         }
@@ -170,9 +170,4 @@ fn amqplain(response: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         }
     }
     Some((user?, password?))
-}
-
-/// Compares in constant time.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

@@ -2,6 +2,8 @@
 //! `server` owns the threads, `connection` the sockets, `core` all state; `journal` stores everything that survives a restart.
 //! One thread holds the state, so messages need no lock; a second one writes and syncs the journal.
 
+mod access;
+mod administration;
 mod alarms;
 mod arguments;
 mod channel;
@@ -28,6 +30,7 @@ mod message;
 mod methods;
 mod outbox;
 mod pager;
+mod permissions;
 mod publish;
 mod queue;
 mod queues;
@@ -41,9 +44,15 @@ mod terms;
 mod timers;
 mod tls;
 mod topic;
+mod user_error;
+mod users;
 mod wire;
 
+pub use administration::Users;
 pub use error::Error;
+pub use permissions::{Permissions, TopicPermission};
 pub use server::Broker;
 pub use settings::Settings;
 pub use tls::Tls;
+pub use user_error::UserError;
+pub use users::User;

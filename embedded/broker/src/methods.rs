@@ -11,6 +11,7 @@ use crate::{
     core::Core,
     frame::{Frame, Kind, next_frame},
     ids::{ChannelId, ConnectionId},
+    permissions::Right,
     refusal::{Outcome, Refusal},
 };
 
@@ -255,7 +256,9 @@ impl Core {
         if fields.immediate {
             return Err(Refusal::not_implemented("immediate=true"));
         }
+        self.check_exchange(id, Right::Write, fields.exchange)?;
         let exchange = self.intern_exchange(fields.exchange)?;
+        self.check_key(id, Right::Write, fields.exchange, fields.routing_key)?;
         // A queue's messages share its name as their key.
         let routing_key = match self.queue_names.get_key_value(fields.routing_key) {
             Some((name, _)) => name.clone(),
@@ -275,6 +278,7 @@ impl Core {
 
     fn on_header(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Outcome {
         let most = self.settings.message_max_bytes;
+        let user = self.connections.get_mut(id).and_then(|connection| connection.user.clone());
         let state = self.connections.channel_mut(id, frame.channel)?;
         if state.is_closing {
             return Ok(());
@@ -282,7 +286,7 @@ impl Core {
         let Some(incoming) = state.incoming.as_mut().filter(|incoming| incoming.header.is_none()) else {
             return Err(Refusal::unexpected_frame("content header without a publish"));
         };
-        let header = read_header(frame.payload, &self.settings.user)?;
+        let header = read_header(frame.payload, user.as_ref().map_or("", |user| &user.name))?;
         if header.body_bytes > most {
             return Err(Refusal::precondition_failed(format!(
                 "message size {} is larger than configured max size {most}",

@@ -15,6 +15,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, Name, QueueId},
     journal,
     message::{ConfirmKey, Entry, Message, Stored, now_ms},
+    permissions::Right,
     refusal::{Outcome, Refusal},
     replyto::REPLY_PREFIX,
 };
@@ -40,6 +41,9 @@ impl Core {
         let Some(mut header) = incoming.header else { return Ok(()) };
         if header.asks_reply {
             header.properties = self.rewrite_reply_to(id, number, &header.properties)?;
+        }
+        for key in &header.more_keys {
+            self.check_key(id, Right::Write, &incoming.exchange, key)?;
         }
         let channel = self.connections.channel_mut(id, number)?;
         let incarnation = channel.incarnation;

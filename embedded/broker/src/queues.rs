@@ -14,6 +14,7 @@ use crate::{
     ids::{ChannelId, ConnectionId, Name, QueueId},
     journal::Op,
     message::now_ms,
+    permissions::Right,
     queue::Queue,
     refusal::{NOT_FOUND, Outcome, Refusal},
     replyto::{REPLY_PREFIX, REPLY_QUEUE},
@@ -28,12 +29,18 @@ impl Core {
                 (Method::DeclareOk(self.declare_queue(id, number, declare)?), nowait)
             }
             Method::Bind(bind) => {
-                let queue = self.find_queue(id, number, bind.queue.as_str())?;
+                let name = self.queue_name(id, number, bind.queue.as_str())?;
+                self.check_queue(id, Right::Write, &name)?;
+                self.check_source(id, bind.exchange.as_str(), bind.routing_key.as_str())?;
+                let queue = self.find_queue(id, &name)?;
                 self.bind(id, bind.exchange.as_str(), bind.routing_key.as_str(), Target::Queue(queue), bind.arguments)?;
                 (Method::BindOk(queue::BindOk {}), bind.nowait)
             }
             Method::Unbind(unbind) => {
-                match self.find_queue(id, number, unbind.queue.as_str()) {
+                let name = self.queue_name(id, number, unbind.queue.as_str())?;
+                self.check_queue(id, Right::Write, &name)?;
+                self.check_source(id, unbind.exchange.as_str(), unbind.routing_key.as_str())?;
+                match self.find_queue(id, &name) {
                     Ok(queue) => {
                         self.unbind(id, unbind.exchange.as_str(), unbind.routing_key.as_str(), &Target::Queue(queue), &unbind.arguments)?
                     }
@@ -44,7 +51,7 @@ impl Core {
                 (Method::UnbindOk(queue::UnbindOk {}), false)
             }
             Method::Purge(purge) => {
-                let queue = self.find_queue(id, number, purge.queue.as_str())?;
+                let queue = self.permitted_queue(id, number, purge.queue.as_str(), Right::Read)?;
                 let message_count = self.purge(queue) as u32;
                 (Method::PurgeOk(queue::PurgeOk { message_count }), purge.nowait)
             }
@@ -60,11 +67,21 @@ impl Core {
         Ok(())
     }
 
-    /// Finds the queue of a method; an empty name means the one last declared on the channel.
-    pub(crate) fn find_queue(&mut self, id: ConnectionId, number: ChannelId, name: &str) -> Outcome<QueueId> {
-        let channel = self.connections.channel_mut(id, number)?;
-        let last = channel.last_queue.clone();
-        let name = if name.is_empty() { last.as_deref().ok_or_else(|| Refusal::not_found("no previously declared queue"))? } else { name };
+    /// The name of a method's queue; an empty one means the queue last declared on the channel.
+    fn queue_name(&mut self, id: ConnectionId, number: ChannelId, name: &str) -> Outcome<Name> {
+        let last = self.connections.channel_mut(id, number)?.last_queue.clone();
+        if name.is_empty() { last.ok_or_else(|| Refusal::not_found("no previously declared queue")) } else { Ok(name.into()) }
+    }
+
+    /// Finds the queue of a method that needs a right to it.
+    pub(crate) fn permitted_queue(&mut self, id: ConnectionId, number: ChannelId, name: &str, right: Right) -> Outcome<QueueId> {
+        let name = self.queue_name(id, number, name)?;
+        self.check_queue(id, right, &name)?;
+        self.find_queue(id, &name)
+    }
+
+    /// Finds a queue that no other connection has for itself.
+    fn find_queue(&mut self, id: ConnectionId, name: &str) -> Outcome<QueueId> {
         let Some(queue_id) = self.queue_names.get(name) else {
             return Err(Refusal::not_found(format!("no queue '{name}' in vhost '/'")));
         };
@@ -91,8 +108,11 @@ impl Core {
         if wanted.starts_with("amq.") && !declare.passive {
             return Err(Refusal::access_refused(format!("queue name '{wanted}' contains reserved prefix 'amq.*'")));
         }
+        if !declare.passive {
+            self.check_queue(id, Right::Configure, &name)?;
+        }
         if declare.passive || self.queue_names.contains_key(name.as_str()) {
-            let queue_id = self.find_queue(id, number, &name)?;
+            let queue_id = self.find_queue(id, &name)?;
             let queue = self.queues.get_mut(&queue_id).expect("named queues exist");
             if !declare.passive {
                 require_same_queue(queue, &declare, id)?;
@@ -106,6 +126,12 @@ impl Core {
         let rules = QueueArguments::parse(&name, &declare.arguments)?;
         if rules.is_quorum {
             check_quorum(&name, &declare)?;
+        }
+        if let Some(exchange) = &rules.dead_letter_exchange {
+            self.check_queue(id, Right::Read, &name)?;
+            self.check_exchange(id, Right::Write, exchange)?;
+            // Dead letters must not go where their queue's owner could not publish.
+            self.check_key(id, Right::Write, exchange, rules.dead_letter_key.as_deref().unwrap_or(&name))?;
         }
         let shared: Name = name.as_str().into();
         let expires = rules.expires_ms;
@@ -205,10 +231,12 @@ impl Core {
 
     fn on_delete_queue(&mut self, id: ConnectionId, number: ChannelId, delete: &queue::Delete) -> Outcome<u32> {
         // Deleting a missing queue is no error, as in RabbitMQ.
+        let name = self.queue_name(id, number, delete.queue.as_str())?;
+        self.check_queue(id, Right::Configure, &name)?;
         if !delete.queue.as_str().is_empty() && !self.queue_names.contains_key(delete.queue.as_str()) {
             return Ok(0);
         }
-        let queue_id = self.find_queue(id, number, delete.queue.as_str())?;
+        let queue_id = self.find_queue(id, &name)?;
         let queue = &self.queues[&queue_id];
         if delete.if_unused && !queue.consumers.is_empty() {
             return Err(Refusal::precondition_failed(format!("queue '{}' in vhost '/' in use", queue.name)));

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    administration::{self, Command, Users, administer},
     codec::short,
     connection::{self as sockets, Phase},
     core::Core,
@@ -32,6 +33,7 @@ use crate::{
     message::now_ms,
     refusal::Refusal,
     settings::Settings,
+    users::Table,
     wire::Wire,
 };
 
@@ -57,6 +59,7 @@ pub struct Broker {
     address: SocketAddr,
     url: String,
     disk_free_min: Arc<AtomicU64>,
+    users: Users,
     stop: Option<oneshot::Sender<()>>,
     /// The reason for an unplanned end; closed without a reason when the thread panicked.
     ended: watch::Receiver<Option<String>>,
@@ -74,10 +77,11 @@ impl Broker {
         let disk_free_min = Arc::new(AtomicU64::new(settings.disk_free_min_bytes));
         let limit = disk_free_min.clone();
         let (report, ended) = watch::channel(None);
+        let (users, commands) = administration::channel();
         let thread = std::thread::Builder::new()
             .name("amqp".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || drop(report.send_replace(run(settings, limit, ready, stopped))))
+            .spawn(move || drop(report.send_replace(run(settings, limit, commands, ready, stopped))))
             .map_err(Error::data(data))?;
         let address = is_ready.await.map_err(|_| Error::ThreadEnded)??;
         let host = match address {
@@ -86,7 +90,7 @@ impl Broker {
             SocketAddr::V4(v4) => v4.ip().to_string(),
         };
         let url = format!("{scheme}://{}:{}@{host}:{}/%2f", percent(&user), percent(&password), address.port());
-        Ok(Broker { address, url, disk_free_min, stop: Some(stop), ended, thread: Some(thread) })
+        Ok(Broker { address, url, disk_free_min, users, stop: Some(stop), ended, thread: Some(thread) })
     }
 
     /// The bound address.
@@ -102,6 +106,11 @@ impl Broker {
     /// Changes the free bytes on the data disk below which publishers are blocked; applies from the next second on.
     pub fn set_disk_free_min(&self, bytes: u64) {
         self.disk_free_min.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds, changes and removes users while the server runs. They are kept in the data folder.
+    pub fn users(&self) -> Users {
+        self.users.clone()
     }
 
     /// Waits for an unplanned end of the server and returns its reason; clients are not served any more then.
@@ -141,6 +150,7 @@ fn percent(text: &str) -> String {
 fn run(
     settings: Settings,
     disk_free_min: Arc<AtomicU64>,
+    commands: mpsc::Receiver<Command>,
     ready: oneshot::Sender<Result<SocketAddr, Error>>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<String> {
@@ -169,7 +179,7 @@ fn run(
                     }
                 };
                 drop(ready.send(Ok(address)));
-                serve(started.core, started.committed, listener, stopped).await
+                serve(started.core, started.committed, commands, listener, stopped).await
             });
             // The tasks of sockets hold the state, and with it the journal's sender.
             drop(local);
@@ -206,6 +216,7 @@ fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, E
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
 
+    let users = Table::open(&data, &settings.user, &settings.password)?;
     remove_spilled(&data).map_err(Error::data(&data))?;
     let replayed = replay(&data, settings.resident_max_bytes)?;
     let segment = replayed.segments.keys().next_back().copied().unwrap_or(0) + 1;
@@ -223,7 +234,7 @@ fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, E
         })
         .map_err(Error::data(&data))?;
     let journal = Journal::new(batches, segment, settings.segment_max_bytes, &replayed.segments);
-    let mut core = Core::new(Arc::new(settings), journal, Rc::new(Notify::new()));
+    let mut core = Core::new(Arc::new(settings), users, journal, Rc::new(Notify::new()));
     core.alarms.disk_free_min = disk_free_min;
     core.restore(replayed);
     for op in core.topology() {
@@ -238,6 +249,7 @@ fn start(settings: Settings, disk_free_min: Arc<AtomicU64>) -> Result<Started, E
 async fn serve(
     core: Rc<RefCell<Core>>,
     committed: mpsc::Receiver<Committed>,
+    commands: mpsc::Receiver<Command>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
 ) -> Option<String> {
@@ -247,6 +259,7 @@ async fn serve(
     tasks.spawn_local(flush_lazily(core.clone(), lazy));
     tasks.spawn_local(keep_time(core.clone()));
     tasks.spawn_local(tick(core.clone()));
+    tasks.spawn_local(administer(core.clone(), commands));
     let accepting = tasks.spawn_local(accept(core.clone(), listener));
     let reason = tokio::select! {
         // A dropped handle stops the server too.
@@ -434,7 +447,7 @@ mod tests {
             drop(gone);
             let (_stop, stopped) = oneshot::channel();
             let listener = TcpListener::from_std(started.listener).unwrap();
-            serve(started.core, committed, listener, stopped).await
+            serve(started.core, committed, administration::channel().1, listener, stopped).await
         });
         assert!(reason.unwrap().contains("journal"));
     }

@@ -11,7 +11,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Folder for the journal; created when missing.
     pub data: PathBuf,
-    /// The only user.
+    /// The user who may do everything and cannot be removed; further ones are added by `Broker::users`.
     pub user: String,
     /// The user's password.
     pub password: String,

@@ -2,6 +2,7 @@
 //! Each case has names of its own, so that cases share a real broker without meeting.
 
 mod acks;
+mod administration;
 mod arguments;
 mod channels;
 mod closes;
@@ -18,6 +19,7 @@ mod queues;
 mod replies;
 mod stage;
 mod times;
+mod users;
 #[path = "../wire/mod.rs"]
 #[allow(dead_code, reason = "two suites share it, and neither needs all of it")]
 mod wire;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use embedded_broker::{Broker, Settings};
+use embedded_broker::{Broker, Settings, Users};
 use futures::{FutureExt, StreamExt};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind, Queue,
@@ -49,6 +49,11 @@ pub async fn stage(case: impl AsyncFnOnce(&Stage)) {
 impl Stage {
     pub async fn connect(&self) -> Connection {
         Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap()
+    }
+
+    /// The users of the embedded broker; nothing on another one.
+    pub fn users(&self) -> Option<Users> {
+        self.broker.as_ref().map(Broker::users)
     }
 
     /// A channel in confirm mode on a connection of its own.

@@ -8,4 +8,5 @@ mod paging;
 mod scale;
 mod smoke;
 mod tls;
+mod users;
 mod world;
