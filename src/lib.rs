@@ -5,6 +5,7 @@
 mod access;
 mod bench;
 mod blob_events;
+mod broker_admin;
 mod cli;
 mod client;
 mod command_line;

@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::JoinSet};
 use self::parts::{Part, Parts};
 use crate::{
     access::scheme,
-    blob_events,
+    blob_events, broker_admin,
     client::{Client, ClientError},
     data_folder::{DataFolder, Ports, Secrets, loopback},
     full_disk,
@@ -53,6 +53,8 @@ pub(crate) struct StackSettings {
     pub(crate) key: Option<String>,
     /// A broker to use instead of the embedded one.
     pub(crate) broker: Option<String>,
+    /// The administrator of that broker.
+    pub(crate) broker_admin: Option<Secret>,
     /// A blob store to use instead of the embedded one.
     pub(crate) blobs: Option<BlobSettings>,
     /// The dispatcher's folder, when it is not in the data folder.
@@ -219,6 +221,10 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
     let nodes = Arc::new(Process::open(process_settings(data, &broker_url, &blob_settings, given.task_umask)?).await?);
     parts.nodes = Some(nodes.clone());
     let (progress, mut seen) = watch::channel(Progress::default());
+    let broker_users = match &parts.broker {
+        Some(broker) => Some(broker_admin::of_embedded(broker.users())),
+        None => broker_admin::of_rabbitmq(given.broker_admin.as_ref(), &broker_url)?,
+    };
     let settings = dispatcher::Settings {
         listen: given.listen.unwrap_or_else(|| loopback(0)),
         metrics_listen: given.metrics_listen,
@@ -227,6 +233,7 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
         account: secrets.account.clone(),
         keys: vec![Secret::new(secrets.key.clone())],
         broker: named(&broker_url, "piecework dispatcher"),
+        broker_users,
         blobs: blob_settings.clone(),
         join_secret: None,
         timers: Default::default(),

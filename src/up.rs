@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     access::AccessArgs,
+    broker_admin::BrokerAdminArgs,
     exit_codes::Failure,
     output::Output,
     settings::{ServiceArgs, parse_s3},
@@ -38,6 +39,8 @@ pub(crate) struct UpArgs {
     key: Option<String>,
     #[command(flatten)]
     services: ServiceArgs,
+    #[command(flatten)]
+    broker_admin: BrokerAdminArgs,
     /// Where the dispatcher keeps its state, as sqlite:DIR; in the data folder when absent
     #[arg(long, value_name = "URL", env = "PIECEWORK_STORE")]
     store: Option<String>,
@@ -61,6 +64,7 @@ pub(crate) async fn run(args: UpArgs, out: &dyn Output) -> anyhow::Result<u8> {
         account: args.account,
         key: args.access.first_key()?.or(args.key),
         broker: args.services.given_broker()?,
+        broker_admin: args.broker_admin.given()?,
         blobs: args.services.given_s3()?.as_deref().map(parse_s3).transpose()?,
         store: args.store.as_deref().map(parse_store).transpose()?,
         ready_file: args.ready_file,

@@ -42,8 +42,15 @@ pub struct AgentSecrets {
 }
 
 /// Variables that hold secrets. They are read once and then leave the environment, so that no child inherits them.
-pub const SECRET_VARIABLES: [&str; 6] =
-    ["PIECEWORK_KEY", "PIECEWORK_BROKER", "PIECEWORK_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+pub const SECRET_VARIABLES: [&str; 7] = [
+    "PIECEWORK_KEY",
+    "PIECEWORK_BROKER",
+    "PIECEWORK_BROKER_ADMIN",
+    "PIECEWORK_S3",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+];
 
 /// The address of the broker; the URL contains the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{ApiState, Gate, Key, Keys, KeysError, Oidc, OidcSettings, TlsError, TlsFiles};
+use api::{ApiState, Gate, Key, Keys, KeysError, Oidc, OidcSettings, Publishers, TlsError, TlsFiles};
 use broker_config::{
     metrics::install,
     private,
@@ -18,6 +18,7 @@ use broker_config::{
 use clients::{
     amqp::{Acker, AmqpError, Link, LinkState},
     blobs::{BlobError, Blobs},
+    broker_users::BrokerUsers,
 };
 use contract::clock::Clock;
 use engine::{
@@ -76,6 +77,8 @@ pub struct Settings {
     /// The account's keys in base64; each of them is accepted.
     pub keys: Vec<Secret>,
     pub broker: BrokerSettings,
+    /// Administers the users of the broker; absent where only its own administrator may.
+    pub broker_users: Option<Arc<dyn BrokerUsers>>,
     pub blobs: BlobSettings,
     /// Allows an agent to join without a requested node.
     pub join_secret: Option<Secret>,
@@ -288,6 +291,7 @@ pub async fn run(
         read,
         files,
         queues: Queues::new(link.clone()),
+        publishers: Publishers { users: settings.broker_users, broker: settings.broker.url },
         blobs,
         health: seen.clone(),
         metrics,

@@ -6,6 +6,7 @@ mod job;
 mod node;
 mod parts;
 mod pool;
+mod publisher;
 mod queue;
 mod run;
 mod task;
@@ -63,6 +64,9 @@ enum Command {
     /// Queues of the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Users of the broker that may add work
+    #[command(subcommand)]
+    Publisher(publisher::PublisherCommand),
     /// Tasks of a job
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -150,6 +154,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Job(command) => job::run(command, out).await,
         Command::App(command) => app::run(command, out).await,
         Command::Queue(command) => queue::run(command, out).await,
+        Command::Publisher(command) => publisher::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,
         Command::File(command) => file::run(command, out).await,
         Command::Agent(args) => parts::agent(args).await,

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     access::{AccessArgs, scheme},
+    broker_admin::{self, BrokerAdminArgs},
     exit_codes::{Failure, OK},
     metrics_page, secrets,
     settings::{ServiceArgs, parse_s3},
@@ -107,6 +108,8 @@ pub(crate) struct DispatcherArgs {
     key: Vec<String>,
     #[command(flatten)]
     services: ServiceArgs,
+    #[command(flatten)]
+    broker_admin: BrokerAdminArgs,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -225,6 +228,7 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
     secrets::conceal()?;
     node_agent::raise_limits();
     umask::for_owner_only();
+    let broker = args.services.broker()?;
     let settings =
         dispatcher::Settings {
             listen: args.listen,
@@ -233,7 +237,8 @@ pub(crate) async fn dispatcher(args: DispatcherArgs) -> anyhow::Result<u8> {
             data: args.data,
             account: args.account,
             keys: args.key.into_iter().map(Secret::new).collect(),
-            broker: named(&args.services.broker()?, "piecework dispatcher"),
+            broker: named(&broker, "piecework dispatcher"),
+            broker_users: broker_admin::of_rabbitmq(args.broker_admin.given()?.as_ref(), &broker)?,
             blobs: parse_s3(&args.services.s3()?.ok_or_else(|| {
                 Failure::usage("no blob store is given: --s3-file, --s3, their variables, or `s3` in the settings file")
             })?)?,

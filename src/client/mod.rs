@@ -168,6 +168,11 @@ impl Client {
         self.change(Method::DELETE, path, None).await.map(drop)
     }
 
+    /// Deletes something whose end has an answer.
+    pub(crate) async fn delete_for(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.change(Method::DELETE, path, None).await
+    }
+
     async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
         let body = body.map(|body| Bytes::from(body.to_string()));
         Ok(self.send(method, &self.target(path, &[]), body, None).await?.body)

@@ -19,6 +19,7 @@ mod nodes;
 mod older_store;
 mod packages;
 mod private_files;
+mod publishers;
 mod queues;
 mod quickstart;
 mod random_requests;

@@ -185,6 +185,10 @@ fn launch_by(mut command: Command, folder: &Path, broker: Option<&str>, authorit
     command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data")).arg("--ready-file").arg(&file);
     if let Some(broker) = broker {
         command.args(["--broker", broker]);
+        // The broker's administrator, where the tests have one.
+        if let Ok(admin) = std::env::var("PIECEWORK_TEST_AMQP_ADMIN_URL") {
+            command.env("PIECEWORK_BROKER_ADMIN", admin);
+        }
     }
     if let Some(authority) = authority {
         command.env("SSL_CERT_FILE", authority);

@@ -4,7 +4,7 @@ use model::refusal::Refusal;
 
 use crate::{
     account, answer::Answer, applications, call::Call, document, explain, health, images, jobs, metrics_page, nodes, operation::Operation,
-    pools, queues, retired_operations, schedules, state::ApiState, tasks, unreadable,
+    pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, unreadable,
 };
 
 /// Runs the handler of an operation.
@@ -106,6 +106,9 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::QueueGet => queues::get(api, call).await,
         Operation::QueuePeek => queues::peek(api, call).await,
         Operation::QueuePurge => queues::purge(api, call).await,
+        Operation::PublisherAdd => publishers::add(api, call).await,
+        Operation::PublisherList => publishers::all(api, call).await,
+        Operation::PublisherRemove => publishers::remove(api, call).await,
         Operation::OpenApi => document::get(api, call).await,
     }
 }

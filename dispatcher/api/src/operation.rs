@@ -99,5 +99,8 @@ pub enum Operation {
     QueueGet,
     QueuePeek,
     QueuePurge,
+    PublisherAdd,
+    PublisherList,
+    PublisherRemove,
     OpenApi,
 }

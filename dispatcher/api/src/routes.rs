@@ -172,6 +172,9 @@ table! {
     "piecework.get_queue" GET "/piecework/queues/{queue}" NONE Nothing Yes(Operation::QueueGet);
     "piecework.peek_queue" GET "/piecework/queues/{queue}/messages" COUNT Nothing Yes(Operation::QueuePeek);
     "piecework.purge_queue" POST "/piecework/queues/{queue}/purge" NONE Nothing Yes(Operation::QueuePurge);
+    "piecework.add_publisher" POST "/piecework/publishers" NONE Nothing Yes(Operation::PublisherAdd);
+    "piecework.list_publishers" GET "/piecework/publishers" NONE Nothing Yes(Operation::PublisherList);
+    "piecework.remove_publisher" DELETE "/piecework/publishers/{publisher}" NONE Nothing Yes(Operation::PublisherRemove);
     "piecework.openapi" GET "/piecework/openapi.json" NONE Nothing Yes(Operation::OpenApi);
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use clients::blobs::Blobs;
+use broker_config::settings::Secret;
+use clients::{blobs::Blobs, broker_users::BrokerUsers};
 use contract::time::Timestamp;
 use engine::{
     Engine,
@@ -22,6 +23,14 @@ use crate::auth;
 /// Renders the metrics page for a request.
 pub type MetricsPage = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
 
+/// The broker whose users publishers are.
+pub struct Publishers {
+    /// Administers the users; absent where only the broker's own administrator may.
+    pub users: Option<Arc<dyn BrokerUsers>>,
+    /// The broker's URL, with the credentials of the dispatcher.
+    pub broker: Secret,
+}
+
 /// Services for handlers; shared by all requests.
 pub struct ApiState {
     /// Credentials that are accepted.
@@ -34,6 +43,8 @@ pub struct ApiState {
     pub files: Files,
     /// Queues of the broker.
     pub queues: Queues,
+    /// Publishers, as users of the broker.
+    pub publishers: Publishers,
     /// Streams of ended tasks, and large files.
     pub blobs: Blobs,
     /// Health of the whole system.

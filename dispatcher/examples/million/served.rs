@@ -41,6 +41,7 @@ async fn live(folder: PathBuf, open: oneshot::Sender<SocketAddr>, stop: oneshot:
         account: "acct".into(),
         keys: vec![Secret::new(KEY)],
         broker: BrokerSettings { url: Secret::new(broker.url()), name: "million".into() },
+        broker_users: None,
         blobs: BlobSettings {
             endpoint: blobs.endpoint(),
             region: "us-east-1".into(),

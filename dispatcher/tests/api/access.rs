@@ -225,6 +225,7 @@ fn refused(listen: &str, access: Access) -> String {
         account: "acct".into(),
         keys: vec![Secret::new(KEY)],
         broker: BrokerSettings { url: Secret::new(format!("amqp://{}", nowhere())), name: "door".into() },
+        broker_users: None,
         blobs: BlobSettings {
             endpoint: format!("http://{}", nowhere()),
             region: "us-east-1".into(),

@@ -57,6 +57,7 @@ async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: 
         account: "acct".into(),
         keys: vec![Secret::new("b2xka2V5"), Secret::new(KEY)],
         broker: broker.clone(),
+        broker_users: None,
         blobs: blobs.clone(),
         join_secret: Some(Secret::new("join")),
         timers: Timers::default(),

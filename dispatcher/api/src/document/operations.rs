@@ -177,6 +177,9 @@ pub const OPERATIONS: &[Operation] = &[
     row("piecework.get_queue", 200, "", One("QueueView"), Whole, "Shows a queue"),
     row("piecework.peek_queue", 200, "", Page("MessageView"), Whole, "Shows the first messages, which stay in the queue"),
     row("piecework.purge_queue", 200, "", One("PurgeResult"), Whole, "Removes what waits; the dispatcher releases tasks again"),
+    row("piecework.add_publisher", 201, "PublisherParameter!", One("PublisherView"), Whole, "Adds a user of the broker who may publish work for a pool; its URL is in this answer alone"),
+    row("piecework.list_publishers", 200, "", Page("PublisherView"), Whole, "Lists publishers"),
+    row("piecework.remove_publisher", 200, "", One("PublisherRemoved"), Whole, "Removes a publisher and closes its connections"),
     row("piecework.openapi", 200, "", One("OpenApi"), Whole, "This document"),
 ];
 

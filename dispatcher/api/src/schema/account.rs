@@ -121,6 +121,24 @@ MessageView:
 PurgeResult:
   purged! int
 
+PublisherParameter:
+  name! text(1..64)
+  poolId! id
+  submit flag
+  functions [text(1..64)](0..24)
+
+PublisherView:
+  name! text
+  poolId! text
+  submit! flag
+  functions [text]
+  answers text
+  url text
+  commands [text]
+
+PublisherRemoved:
+  commands [text]
+
 UnreadableView:
   table! text
   row! text
