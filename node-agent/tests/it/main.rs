@@ -7,6 +7,7 @@ mod hostile;
 mod job_tasks;
 mod packages;
 mod processes;
+mod rights;
 mod roles;
 mod stage;
 mod survival;

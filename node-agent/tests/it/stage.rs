@@ -188,8 +188,13 @@ impl Stage {
     }
 
     pub fn start_agent(&mut self) {
+        self.start_agent_at(&self.url());
+    }
+
+    /// Starts an agent that knows the broker by this URL.
+    pub fn start_agent_at(&mut self, url: &str) {
         let settings = Settings {
-            broker: broker_settings(&self.url()),
+            broker: broker_settings(url),
             blobs: self.blob_settings.clone(),
             pool: pool(),
             node: node(),
