@@ -345,8 +345,11 @@ impl Retention {
     }
 
     fn task_folders(&self) -> impl Iterator<Item = PathBuf> + use<> {
-        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries(self.root.path().join("workitems")).flat_map(entries).flat_map(entries)
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        // A link that a task made in the place of a job's folder leads to folders that are not this node's.
+        let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let folders = move |folder: PathBuf| entries(folder).filter(is_folder).map(|entry| entry.path());
+        folders(self.root.path().join("workitems")).flat_map(folders).flat_map(entries).map(|entry| entry.path())
     }
 }
 
@@ -461,6 +464,20 @@ mod tests {
         assert_eq!(node.left(), "a");
         node.sweep_after(6 * HOUR_MS);
         assert_eq!(node.left(), "");
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_jobs_folder_leads_to_nothing_that_is_removed() {
+        let (mut node, victim) = (Node::new().await, tempfile::tempdir().unwrap());
+        let workitems = node.folder.path().join("workitems");
+        fs::create_dir_all(victim.path().join("job-1/t")).unwrap();
+        fs::create_dir(workitems.join("k")).unwrap();
+        std::os::unix::fs::symlink(victim.path(), workitems.join("j")).unwrap();
+        std::os::unix::fs::symlink(victim.path().join("job-1"), workitems.join("k/job-1")).unwrap();
+        node.restart();
+        assert!(node.retention.task_folders().next().is_none());
+        node.sweep_after(24 * 365 * HOUR_MS);
+        assert!(victim.path().join("job-1/t").exists());
     }
 
     #[tokio::test]
