@@ -178,6 +178,7 @@ impl<P: NodeProvider> Scaler<P> {
             self.begin(Work::Pool(pool.pool.clone()), async move { executor.execute(&id, decision, reported).await });
         }
         self.reported.retain(|id, _| pools.iter().any(|pool| pool.pool == *id));
+        self.executor.keep(|id| pools.iter().any(|pool| pool.pool == *id));
         if let Some(listed) = listed {
             self.delete_orphans(&listed, &pools, &busy);
         }
@@ -185,6 +186,7 @@ impl<P: NodeProvider> Scaler<P> {
     }
 
     fn delete_orphans(&mut self, listed: &[Instance], pools: &[PoolSnapshot], busy: &HashSet<Work>) {
+        self.executor.keep_orphans(listed);
         let mut places = ORPHANS_MAX - self.names.values().filter(|work| work.pool().is_none()).count();
         if places == 0 {
             return;

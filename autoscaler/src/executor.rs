@@ -5,7 +5,7 @@
 //! provider are bounded: [`PER_POOL`] for one pool, the first on a permit of the pool's own and the others on the
 //! [`SHARED`] permits of all pools. So calls that hang, however many, leave every other pool its own permit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use broker_config::{metrics::NODES_ASKED, topology::REQUESTS};
 use clients::amqp::Caller;
@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use providers::{Instance, NodeProvider, ProviderError};
 use tokio::{sync::Semaphore, time::Duration};
 
-use crate::{decide::Decision, error::Error};
+use crate::{decide::Decision, error::Error, repeats::Repeats};
 
 /// Routing key of the autoscaler's requests.
 const KEY: &str = "scale";
@@ -42,6 +42,10 @@ pub(crate) struct Executor<P> {
     caller: Caller,
     pub(crate) provider: P,
     shared: Semaphore,
+    /// Pools of which a step fails.
+    failing: Repeats<PoolId>,
+    /// Orphans that cannot be deleted.
+    undeleted: Repeats<(PoolId, NodeId)>,
 }
 
 /// One pool and its own permit for a call of the provider.
@@ -52,7 +56,7 @@ struct Target<'a> {
 
 impl<P: NodeProvider> Executor<P> {
     pub(crate) fn new(caller: Caller, provider: P) -> Arc<Executor<P>> {
-        Arc::new(Executor { caller, provider, shared: Semaphore::new(SHARED) })
+        Arc::new(Executor { caller, provider, shared: Semaphore::new(SHARED), failing: Repeats::default(), undeleted: Repeats::default() })
     }
 
     /// Carries out the decision for a pool; returns the report that the dispatcher has now.
@@ -65,22 +69,69 @@ impl<P: NodeProvider> Executor<P> {
             self.remove(&target, &decision).await,
             self.power(&target, &decision).await,
         ];
-        for result in results {
-            if let Err(error) = result {
-                tracing::warn!(%pool, error = error.fault().message, "a step of scaling the pool failed; it is tried again if the next decision still needs it");
-                found.get_or_insert_with(|| error.fault());
-            }
+        for error in results.into_iter().filter_map(Result::err) {
+            found.get_or_insert_with(|| error.fault());
         }
+        self.log(pool, found.as_ref());
         // An error of this step says more than the decision's own fault.
         let fault = found.or_else(|| decision.fault.clone());
         self.report(pool, decision, fault, reported).await
     }
 
+    /// Logs that a step for the pool fails, in growing intervals while it lasts, and once when all steps work again.
+    fn log(&self, pool: &PoolId, fault: Option<&Fault>) {
+        match fault {
+            Some(fault) => {
+                if let Some(lasting) = self.failing.failed(pool.clone(), &fault.message, Instant::now()) {
+                    tracing::warn!(
+                        %pool,
+                        error = fault.message,
+                        tries = lasting.count,
+                        for_s = lasting.seconds,
+                        "a step of scaling the pool failed; it is tried again as long as decisions need it, and logged less often"
+                    );
+                }
+            }
+            None => {
+                if let Some(lasting) = self.failing.works(pool, Instant::now()) {
+                    tracing::info!(%pool, tries = lasting.count, for_s = lasting.seconds, "the steps of scaling the pool work again");
+                }
+            }
+        }
+    }
+
+    /// Forgets the failures of pools that are gone.
+    pub(crate) fn keep(&self, is_there: impl Fn(&PoolId) -> bool) {
+        self.failing.retain(is_there);
+    }
+
+    /// Forgets the failures of orphans that are gone.
+    pub(crate) fn keep_orphans(&self, listed: &[Instance]) {
+        self.undeleted.retain(|(pool, node)| listed.iter().any(|one| one.pool == *pool && one.node == *node));
+    }
+
     /// Deletes an instance that belongs to no pool.
     pub(crate) async fn delete_orphan(&self, orphan: &Instance) {
-        tracing::info!(pool = %orphan.pool, node = %orphan.node, "deleting an instance that has no row in any pool");
-        if let Err(error) = recorded("delete", self.provider.delete(&orphan.pool, &orphan.node)).await {
-            tracing::warn!(pool = %orphan.pool, node = %orphan.node, error = error.fault().message, "cannot delete an instance that has no row in any pool; the next sweep tries again");
+        let key = (orphan.pool.clone(), orphan.node.clone());
+        tracing::debug!(pool = %orphan.pool, node = %orphan.node, "deleting an instance that has no row in any pool");
+        match recorded("delete", self.provider.delete(&orphan.pool, &orphan.node)).await {
+            Ok(()) => {
+                let tries = self.undeleted.works(&key, Instant::now()).map_or(0, |lasting| lasting.count);
+                tracing::info!(pool = %orphan.pool, node = %orphan.node, tries, "deleted an instance that has no row in any pool");
+            }
+            Err(error) => {
+                let message = error.fault().message;
+                if let Some(lasting) = self.undeleted.failed(key, &message, Instant::now()) {
+                    tracing::warn!(
+                        pool = %orphan.pool,
+                        node = %orphan.node,
+                        error = message,
+                        tries = lasting.count,
+                        for_s = lasting.seconds,
+                        "cannot delete an instance that has no row in any pool; the next sweep tries again"
+                    );
+                }
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod act;
 mod decide;
 mod error;
 mod executor;
+mod repeats;
 mod settings;
 mod sweep;
 
