@@ -35,8 +35,6 @@ use crate::{
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the parts of an interrupted start to end.
 const INTERRUPTED_STOP_MAX: Duration = Duration::from_secs(5);
-/// Time for all parts to end on a full disk: the broker takes no messages, so waiting longer has no use.
-const FULL_DISK_STOP_MAX: Duration = Duration::from_secs(8);
 /// Between two tries to write a ready file for which there was no room.
 const READY_FILE_RETRY: Duration = Duration::from_secs(1);
 const BROKER_USER: &str = "piecework";
@@ -153,10 +151,7 @@ impl Stack {
             return self.stop_parts(patience).await;
         }
         tracing::warn!("the disk is full, so nothing can be given back: running tasks are ended, and run again after the next start");
-        if tokio::time::timeout(FULL_DISK_STOP_MAX, self.stop_parts(Duration::ZERO)).await.is_err() {
-            // The agents' stdin closes with this process, and their guardians kill their tasks.
-            tracing::warn!("some parts did not end in time; ending without them");
-        }
+        self.stop_parts(Duration::ZERO).await;
     }
 
     async fn stop_parts(mut self, patience: Duration) {

@@ -16,8 +16,8 @@ use crate::{
     umask,
 };
 
-/// Time that agents get to return their tasks to the queue.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Time that agents get to return their tasks to the queue; the whole stop takes less than ten seconds.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Starts everything on this machine and keeps it until Ctrl-C
 #[derive(Debug, Args)]

@@ -59,8 +59,12 @@ const LOOKS_PER_BLOB_CHECK: u32 = 15;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events that are not stored after this long are reported as a problem.
 const UNSETTLED_MAX: Duration = Duration::from_secs(15);
-/// Time limit for the engine to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a whole stop, whatever hangs.
+const STOP_MAX: Duration = Duration::from_secs(8);
+/// Of it, the time that requests under way have.
+const REQUESTS_STOP_MAX: Duration = Duration::from_secs(2);
+/// Of it, the time until the engine has ended.
+const ENGINE_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Settings of a dispatcher.
 #[derive(Debug, Clone)]
@@ -318,22 +322,29 @@ pub async fn run(
         () = announce => Ok(()),
         _ = loops.join_next() => Err(DispatcherError::Engine),
     };
+    let stopping = tokio::time::Instant::now();
     stop.send_replace(true);
-    if tokio::time::timeout(STOP_TIMEOUT, serve).await.is_err() {
+    if tokio::time::timeout_at(stopping + REQUESTS_STOP_MAX, serve).await.is_err() {
         warn!("requests were still under way at the end");
     }
-    if engine.put(Input::Stop).await.is_ok() {
-        let ended = tokio::task::spawn_blocking(move || thread.join());
-        if !matches!(tokio::time::timeout(STOP_TIMEOUT, ended).await, Ok(Ok(Ok(())))) {
-            warn!("the engine did not end cleanly; the store recovers by itself");
+    // A busy engine takes the order late.
+    let ended = async {
+        if engine.put(Input::Stop).await.is_err() {
+            return true;
         }
+        matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(())))
+    };
+    if !tokio::time::timeout_at(stopping + ENGINE_STOP_MAX, ended).await.unwrap_or(false) {
+        warn!("the engine did not end cleanly; the store recovers by itself");
     }
-    // The engine's last outputs are still sent, such as queues to delete.
-    let rest = async { while loops.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_TIMEOUT, rest).await.is_err() {
+    // What the engine said last still goes out, such as queues to be deleted.
+    let rest = async {
+        while loops.join_next().await.is_some() {}
+        link.close().await;
+    };
+    if tokio::time::timeout_at(stopping + STOP_MAX, rest).await.is_err() {
         warn!("messages were still on their way at the end; agents ask for what they miss");
     }
-    link.close().await;
     info!("dispatcher ended");
     result
 }

@@ -4,12 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use providers::Process;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::exit_codes::{Failure, PART_ENDED};
 
-/// Longest wait for the end of each part.
-const STOP_MAX: Duration = Duration::from_secs(15);
+/// Time of a whole stop, whatever hangs: the later a part stops, the later its own deadline, so that one which does not
+/// end takes no time from those that follow.
+pub(super) const STOP_MAX: Duration = Duration::from_millis(9_600);
+/// By then the autoscaler has stopped.
+const AUTOSCALER_BY: Duration = Duration::from_secs(1);
+/// By then the agents have returned their tasks; the stdin of those that have not ended is closed then.
+const DRAINED_BY: Duration = Duration::from_secs(5);
+/// By then agents whose stdin was closed have ended, as they wait for three seconds at most.
+const NODES_BY: Duration = Duration::from_millis(8_200);
+/// By then the dispatcher has stored what the agents told, and stopped.
+const DISPATCHER_BY: Duration = Duration::from_millis(8_900);
+/// By then the blob store has finished its requests; the rest is the broker's.
+const BLOBS_BY: Duration = Duration::from_millis(9_300);
 
 /// What has been started so far.
 #[derive(Default)]
@@ -49,23 +60,34 @@ impl Parts {
         }
     }
 
-    /// Stops everything; agents get `patience` to return their tasks to the queue.
+    /// Stops everything within [`STOP_MAX`]; agents get `patience`, as far as there is time, to return their tasks to the
+    /// queue.
     pub(super) async fn stop(self, patience: Duration) {
-        stop(self.autoscaler).await;
+        let began = Instant::now();
+        stop(self.autoscaler, began + AUTOSCALER_BY).await;
         if let Some(nodes) = self.nodes {
-            nodes.stop(patience).await;
+            let patience = patience.min((began + DRAINED_BY).saturating_duration_since(Instant::now()));
+            // Agents that are left end with this process: their stdin closes, and their guardians kill their tasks.
+            within("agents", began + NODES_BY, nodes.stop(patience)).await;
         }
-        stop(self.dispatcher).await;
+        stop(self.dispatcher, began + DISPATCHER_BY).await;
         let stop_blobs = async {
             if let Some(blobs) = self.blobs {
-                blobs.stop().await;
+                within("embedded blob store", began + BLOBS_BY, blobs.stop()).await;
             }
         };
         // The relay ends after the store's last event.
-        tokio::join!(stop_blobs, stop(self.blob_events));
+        tokio::join!(stop_blobs, stop(self.blob_events, began + BLOBS_BY));
         if let Some(broker) = self.broker {
-            broker.stop().await;
+            within("embedded broker", began + STOP_MAX, broker.stop()).await;
         }
+    }
+}
+
+/// Waits for the end of something until a deadline.
+async fn within(part: &str, deadline: Instant, stop: impl Future<Output = ()>) {
+    if tokio::time::timeout_at(deadline, stop).await.is_err() {
+        tracing::warn!(part, "a part of the stack does not end in time; ending without it");
     }
 }
 
@@ -99,11 +121,11 @@ impl Part {
         ended_by_itself(self.name, reason)
     }
 
-    async fn stop(self) {
+    async fn stop(self, deadline: Instant) {
         self.stop.send_replace(true);
         let Some(task) = self.task else { return };
         let abort = task.abort_handle();
-        match tokio::time::timeout(STOP_MAX, task).await {
+        match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(part = self.name, error = format!("{error:#}"), "a part of the stack ended with an error"),
             Ok(Err(error)) => tracing::warn!(part = self.name, %error, "a part of the stack failed inside the program"),
@@ -123,9 +145,9 @@ async fn ended(part: &mut Option<Part>) -> anyhow::Error {
     }
 }
 
-async fn stop(part: Option<Part>) {
+async fn stop(part: Option<Part>, deadline: Instant) {
     if let Some(part) = part {
-        part.stop().await;
+        part.stop(deadline).await;
     }
 }
 
@@ -142,5 +164,25 @@ impl Stop {
         if self.0.wait_for(|stop| *stop).await.is_err() {
             tracing::debug!("the stack that owns this part is gone; stopping the part");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_that_do_not_end_share_one_deadline() {
+        let hangs = |name| Some(Part::start(name, |_| std::future::pending()));
+        let parts = Parts {
+            blob_events: hangs("blob events"),
+            dispatcher: hangs("dispatcher"),
+            autoscaler: hangs("autoscaler"),
+            ..Parts::default()
+        };
+        let began = Instant::now();
+        parts.stop(Duration::from_secs(3_600)).await;
+        // Twice the promise, and half of what one such wait after the other would take.
+        assert!(began.elapsed() < STOP_MAX * 2, "{:?}", began.elapsed());
     }
 }
