@@ -24,14 +24,48 @@ const NEITHER_LINK_NOR_WAIT: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
 const OTHERS: u32 = 0o077;
 
 /// Creates a folder if it is missing. One that others may read is closed to them, with the files directly in it.
+///
+/// A link in its place is followed if this user or root made it and it leads to a folder of theirs that can be closed to
+/// others; any other is an error.
 pub fn folder(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => close(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(path)?;
+            if found.is_symlink() {
+                return follow(path, &found);
+            }
+            if found.is_dir() { close(path) } else { Err(error) }
+        }
         other => other,
     }
+}
+
+/// Checks a link in the place of a folder, and closes what it leads to.
+fn follow(path: &Path, link: &Metadata) -> io::Result<()> {
+    let target = fs::read_link(path)?;
+    let refused = |kind, reason: String| Err(io::Error::new(kind, format!("it is a link to {}, and {reason}", target.display())));
+    let is_ours = |metadata: &Metadata| [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    if !is_ours(link) {
+        let reason = format!("user {} made it: links of other users are not followed; remove it, or make it yourself", link.uid());
+        return refused(io::ErrorKind::PermissionDenied, reason);
+    }
+    let folder = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => return refused(io::ErrorKind::NotADirectory, "that is no folder; make one there, or remove the link".to_owned()),
+        Err(error) => return refused(error.kind(), format!("that cannot be used ({error}); make a folder there, or remove the link")),
+    };
+    if !is_ours(&folder) {
+        let reason = format!("that folder belongs to user {}; give it to the user that runs this", folder.uid());
+        return refused(io::ErrorKind::PermissionDenied, reason);
+    }
+    close(path)?;
+    if fs::metadata(path)?.permissions().mode() & OTHERS != 0 {
+        return refused(io::ErrorKind::PermissionDenied, "other users may read that folder; set its mode to 0700".to_owned());
+    }
+    Ok(())
 }
 
 /// Options for a file that only its owner may read; the mode counts when the file is created. A link in its place is an
@@ -164,6 +198,31 @@ mod tests {
         assert_eq!(read(&old.join("journal")).unwrap(), b"x");
         assert_eq!(mode(&old.join("journal")), 0o600);
         assert!(folder(&old.join("journal")).is_err(), "a file is no folder");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_is_followed_only_to_what_is_ours_and_closed_to_others() {
+        use std::os::unix::fs::{chown, lchown, symlink};
+        let scratch = tempfile::tempdir().unwrap();
+        let (disk, link) = (scratch.path().join("disk"), scratch.path().join("blobs"));
+        symlink(&disk, &link).unwrap();
+        let reason = folder(&link).unwrap_err().to_string();
+        assert!(reason.contains("disk") && reason.contains("make a folder there"), "{reason}");
+        fs::write(&disk, "").unwrap();
+        assert_eq!(folder(&link).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        fs::remove_file(&disk).unwrap();
+        fs::create_dir(&disk).unwrap();
+        fs::set_permissions(&disk, Permissions::from_mode(0o755)).unwrap();
+        folder(&link).unwrap();
+        assert_eq!(mode(&disk), 0o700);
+        // Only root can give things away.
+        if rustix::process::geteuid().is_root() {
+            chown(&disk, Some(65_534), None).unwrap();
+            assert!(folder(&link).unwrap_err().to_string().contains("belongs to user 65534"));
+            chown(&disk, Some(0), None).unwrap();
+            lchown(&link, Some(65_534), None).unwrap();
+            assert!(folder(&link).unwrap_err().to_string().contains("user 65534 made it"));
+        }
     }
 
     #[test]

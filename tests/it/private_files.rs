@@ -1,8 +1,8 @@
 //! What a stack keeps is for its user alone, and its log tells no secret.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use crate::stack::{Stack, text};
+use crate::stack::{PIECEWORK, Stack, text};
 
 /// Everything below a folder that others have any permission for; below `workitems` the files are the tasks' own.
 fn open_to_others(folder: &Path, found: &mut Vec<String>) {
@@ -44,4 +44,28 @@ fn the_data_folder_is_for_its_owner_only_and_the_key_is_told_nowhere() {
         assert!(!log.contains(secrets[name].as_str().unwrap()), "{name} stands in the log");
     }
     stack.stop();
+}
+
+#[test]
+fn a_part_may_be_on_another_disk_by_a_link_whose_target_is_closed_to_others() {
+    let disk = tempfile::tempdir().unwrap();
+    fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let stack = Stack::start_after(|data| {
+        fs::create_dir_all(data).unwrap();
+        std::os::unix::fs::symlink(disk.path(), data.join("blobs")).unwrap();
+    });
+    assert!(disk.path().join("catalog.sqlite").exists());
+    assert_eq!(fs::metadata(disk.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    stack.stop();
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("unmounted"), data.join("dispatcher")).unwrap();
+    let out = Command::new(PIECEWORK).args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().unwrap();
+    let (_, reason) = text(&out);
+    assert!(!out.status.success() && reason.contains("unmounted") && reason.contains("make a folder there"), "{reason}");
 }
