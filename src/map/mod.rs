@@ -81,6 +81,7 @@ pub(crate) async fn run(args: MapArgs, out: &dyn Output) -> anyhow::Result<u8> {
         return Err(Failure::usage("with --stdout the result is what the command prints; {out} names a file of its own").into());
     }
     plan::check(&args.command, args.out.is_some(), args.stdout)?;
+    plan::check_name(&args.name)?;
     // Mistakes in the command line are reported before anything is started.
     let local = inputs::local(&args.inputs)?;
     let mut interrupts = Interrupts::listen()?;
@@ -128,6 +129,8 @@ async fn prepare(args: &MapArgs, blobs: &Blobs, bucket: String, mut inputs: Vec<
     let job = work::new_name("map");
     let plan = Plan { job, bucket, command: args.command.clone(), target, keeps_stdout: args.stdout };
     let (mut items, refused) = plan.items(inputs, &args.name)?;
+    let sources = items.iter().chain(refused.iter().map(|(item, _)| item)).map(|item| &item.source);
+    plan.target.spare(sources, &items)?;
     let all = items.len();
     if args.resume {
         items = missing(&plan, blobs, items).await?;

@@ -142,6 +142,24 @@ pub(crate) fn check(command: &[String], has_out: bool, keeps_stdout: bool) -> Re
     Err(Failure::new(USAGE, what, hint))
 }
 
+/// Parts of an input's name that a template may hold.
+const NAME_PARTS: [&str; 3] = ["{name}", "{stem}", "{ext}"];
+
+/// Refuses a template for outputs' names with a placeholder that nothing fills in.
+pub(crate) fn check_name(template: &str) -> Result<(), Failure> {
+    let mut rest = template;
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((word, behind)) = after.split_once('}') else { break };
+        let placeholder = format!("{{{word}}}");
+        if !NAME_PARTS.contains(&placeholder.as_str()) {
+            let what = format!("--name {template:?} holds {placeholder}, which is not known");
+            return Err(Failure::new(USAGE, what, "the parts of an input's name are {name}, {stem} and {ext}"));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
 /// The command with its placeholders filled in; a command that names no part of the input gets it as its last word.
 fn substitute(command: &[String], files: &[(&str, &str)], name: &str) -> Vec<String> {
     let (file, stem, ext) = parts(name);
@@ -242,6 +260,13 @@ mod tests {
     fn outputs_keep_folders_and_stay_below_the_target() {
         assert_eq!(output_name("a/b.mov", "{stem}.mp4").unwrap(), "a/b.mp4");
         assert_eq!(output_name(".hidden", "{stem}.{ext}x").unwrap(), ".hidden.x");
+        for template in ["{stem}.mp4", "{name}", "x", "a{b", "{ext}}"] {
+            check_name(template).unwrap();
+        }
+        for (template, unknown) in [("{stem}.{bogus}", "{bogus}"), ("{}", "{}"), ("{in}.txt", "{in}"), ("{Stem}", "{Stem}")] {
+            let failure = check_name(template).unwrap_err().to_string();
+            assert!(failure.contains(&format!("holds {unknown},")) && failure.contains("{name}, {stem} and {ext}"), "{failure}");
+        }
         for template in ["", "../{name}", "/etc/{name}", "x/"] {
             assert!(output_name("b.mov", template).is_err(), "{template}");
         }

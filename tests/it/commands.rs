@@ -118,7 +118,16 @@ fn map_refuses_what_would_be_lost_and_fails_only_the_inputs_that_cannot_be_used(
     let (_, err) = text(&lost);
     assert_eq!(lost.status.code(), Some(2), "{err}");
     assert!(err.contains("{stem}") && err.contains("{out}") && err.contains("--stdout"), "{err}");
+    for (place, flags, reason) in [
+        (&out, ["--name", "{stem}.{bogus}"], "holds {bogus}, which is not known"),
+        (&input, ["--name", "{name}"], "would overwrite the input"),
+    ] {
+        let refused = map(place.as_os_str(), &flags, &["cp", "{in}", "{out}"]);
+        let (_, err) = text(&refused);
+        assert!(refused.status.code() == Some(2) && err.contains(reason) && err.contains("{stem}"), "{err}");
+    }
     assert!(!out.exists(), "nothing was begun");
+    assert_eq!(fs::read_to_string(input.join("a.txt")).unwrap(), "one");
 
     // Without a result: nothing printed, nothing named.
     let filtered = map(out.as_os_str(), &[], &["cat", "{in}"]);
