@@ -63,8 +63,7 @@ pub(crate) async fn run(args: BenchArgs, out: &dyn Output) -> anyhow::Result<u8>
     let Some(session) = opened else { return Ok(INTERRUPTED) };
     let made = Made::default();
     let result = interrupts.unless(measure(&session.client, &args, &made)).await;
-    // A second signal ends even this.
-    let cleaned = interrupts.unless(made.remove(&session.client)).await;
+    let cleaned = interrupts.finish(|| made.names(), made.remove(&session.client)).await;
     session.close().await;
     let (Some(rows), Some(cleaned)) = (result, cleaned) else { return Ok(INTERRUPTED) };
     let rows = rows?;
@@ -91,6 +90,13 @@ impl Made {
         let job = work::new_name("bench");
         self.jobs.borrow_mut().push(job.clone());
         job
+    }
+
+    /// What is to be removed.
+    fn names(&self) -> String {
+        let jobs = self.jobs.borrow().iter().map(|job| format!("job {job}")).collect::<Vec<_>>();
+        let pools = self.pools.borrow().iter().map(|pool| format!("pool {pool}")).collect::<Vec<_>>();
+        if jobs.len() + pools.len() == 0 { "nothing".to_owned() } else { [jobs, pools].concat().join(", ") }
     }
 
     /// Waits for the removal of pools, because their queues must be gone before the broker is left.

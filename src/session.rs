@@ -62,8 +62,9 @@ impl Session {
         let stack = match Stack::start(settings, interrupts.wait()).await {
             Ok(Some(stack)) => stack,
             other => {
-                // A second signal ends even this.
-                interrupts.unless(remove(given_broker.filter(|_| cleans_broker), folder)).await;
+                let path = folder.path().to_owned();
+                let made = || format!("the temporary folder {}, and queues on a broker that was given", path.display());
+                interrupts.finish(made, remove(given_broker.filter(|_| cleans_broker), folder)).await;
                 return other.map(|_| None);
             }
         };

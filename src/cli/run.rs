@@ -45,8 +45,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
             eprintln!("job {job} is kept");
             Some(Ok(()))
         }
-        // A second signal ends even this.
-        false => interrupts.unless(delete(&session.client, &job)).await,
+        false => interrupts.finish(|| format!("job {job}"), delete(&session.client, &job)).await,
     };
     session.close().await;
     let (Some(result), Some(cleaned)) = (result, cleaned) else { return Ok(INTERRUPTED) };

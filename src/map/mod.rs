@@ -165,8 +165,8 @@ async fn work_on(
     };
     let result = interrupts.unless(work).await;
     bar.finish_and_clear();
-    // A second signal ends even this.
-    let cleaned = interrupts.unless(clean_up(client, plan, blobs)).await;
+    let made = || format!("job {}, and blobs below s3://{}/{}", plan.job, plan.bucket, plan.prefix());
+    let cleaned = interrupts.finish(made, clean_up(client, plan, blobs)).await;
     match (result, cleaned) {
         (Some(Err(error)), _) => Err(error),
         (None, _) | (_, None) => Ok(INTERRUPTED),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
@@ -108,5 +109,57 @@ fn a_map_is_interrupted_while_a_silent_store_lists_its_inputs() {
     let child = map.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let _connection = connected();
     interrupt(child);
+    stack.stop();
+}
+
+/// Reads what a command says until a line holds a text.
+fn says(stderr: &mut impl BufRead, text: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended without a word of {text:?}");
+    }
+    line
+}
+
+#[test]
+fn a_second_interrupt_lets_the_removal_go_on_and_a_third_ends_it_and_names_what_is_left() {
+    let stack = Stack::start();
+    let input = stack.scratch().join("input.txt");
+    fs::write(&input, "x").unwrap();
+    let jobs = || -> Vec<serde_json::Value> {
+        let out = stack.command().args(["--json", "job", "list"]).output().unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    };
+    let server = Pid::from_raw(stack.pid().cast_signed()).unwrap();
+    let begin = || {
+        let mut map = stack.command();
+        map.arg("map").arg("--in").arg(&input).args(["--", "sleep", "1000"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = map.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let job = wait_for(WAIT_MAX, || jobs().first().map(|job| job["id"].as_str().unwrap().to_owned())).expect("its job");
+        // A server that stands still for a while holds up the removal until both signals have come.
+        kill_process(server, Signal::STOP).unwrap();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        (child, stderr, job)
+    };
+
+    let (mut child, mut stderr, job) = begin();
+    assert!(says(&mut stderr, "interrupted; removing").contains(&job));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(says(&mut stderr, "still removing").contains(&job));
+    kill_process(server, Signal::CONT).unwrap();
+    let rest: Vec<String> = stderr.lines().map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(jobs().is_empty() && !rest.iter().any(|line| line.contains("may be left")), "{rest:?}");
+
+    let (mut child, mut stderr, job) = begin();
+    says(&mut stderr, "interrupted; removing");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    says(&mut stderr, "still removing");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(says(&mut stderr, "may be left").contains(&job));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    kill_process(server, Signal::CONT).unwrap();
     stack.stop();
 }
