@@ -299,6 +299,7 @@ pub async fn run(
         blobs,
         health: seen.clone(),
         metrics,
+        named: Default::default(),
         is_tls: tls.is_some(),
     };
     let mut well = seen;

@@ -5,6 +5,10 @@ mod trust;
 
 use std::{
     error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -72,6 +76,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     key: SharedKey,
+    /// Whether it was said that lists lack rows.
+    has_warned: Arc<AtomicBool>,
 }
 
 /// A path below the server's root; segments are encoded as they are added.
@@ -97,7 +103,7 @@ impl Client {
             .no_proxy()
             .tls_certs_merge(trusted()?)
             .build()?;
-        Ok(Client { http, base, key })
+        Ok(Client { http, base, key, has_warned: Arc::default() })
     }
 
     /// The server's root.
@@ -267,6 +273,12 @@ impl Client {
         let response = request.send().await.map_err(|error| unreachable(reason(&error)))?;
         let status = response.status();
         let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(rows) = response.headers().get("piecework-unreadable")
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            let rows = String::from_utf8_lossy(rows.as_bytes());
+            tracing::warn!(%rows, "the server cannot read some rows and leaves them out; `piecework doctor` says what to do about them");
+        }
         let body = response.bytes().await.map_err(|error| unreachable(reason(&error)))?;
         if status.is_success() { Ok(Answer { body, length }) } else { Err(refusal(status, &body)) }
     }

@@ -80,11 +80,11 @@ impl StateCounts {
 
 impl ApiState {
     /// All nodes of a pool, read page by page.
-    pub async fn all_nodes(&self, pool: &PoolId, active: &[NodeActivity]) -> Result<Vec<NodeRow>, Refusal> {
+    pub async fn all_nodes(&self, call: &Call, pool: &PoolId, active: &[NodeActivity]) -> Result<Vec<NodeRow>, Refusal> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
-            let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: None };
+            let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: None, left_out: call.left_out.clone() };
             let rows = self.read.nodes(pool, page, active).await.map_err(store_failed)?;
             let is_last = rows.len() < ROWS_MAX;
             after = rows.last().map(|row| row.id.to_string());
@@ -114,7 +114,7 @@ pub async fn node_counts(api: &ApiState, call: &Call) -> Result<Answer, Refusal>
     let mut counted = Vec::with_capacity(pools.len());
     let active = api.engine.node_activity(pools.iter().map(|pool| pool.id.clone()).collect()).await;
     for pool in pools {
-        let nodes = api.all_nodes(&pool.id, active.get(&pool.id).map_or(&[], Vec::as_slice)).await?;
+        let nodes = api.all_nodes(call, &pool.id, active.get(&pool.id).map_or(&[], Vec::as_slice)).await?;
         counted.push((pool, nodes));
     }
     let lacks = call.version.lacks("NodeCounts");

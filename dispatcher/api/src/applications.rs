@@ -18,7 +18,6 @@ use model::{
     refusal::{Code, Refusal},
 };
 use serde::Serialize;
-use store::read::Page;
 
 use crate::{
     answer::{Answer, Iso},
@@ -140,8 +139,7 @@ async fn find(api: &ApiState, application: &ApplicationId) -> Result<Application
 
 async fn page(api: &ApiState, call: &Call, kind: &str, show: fn(&ApplicationRow) -> Vec<u8>) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, ROWS_MAX)?;
-    let wanted = Page { after: paging.after.clone(), rows_max: paging.rows_max + 1, filter: None };
-    let rows = api.read.applications(wanted).await.map_err(store_failed)?;
+    let rows = api.read.applications(paging.all()).await.map_err(store_failed)?;
     Ok(paging.answer(call, kind, &rows, |row| row.id.as_str(), show))
 }
 

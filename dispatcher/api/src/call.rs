@@ -11,6 +11,7 @@ use model::{
     refusal::{Code, Refusal},
 };
 use serde_json::{Map, Value};
+use store::left_out::LeftOut;
 
 use crate::{
     body::Body,
@@ -45,6 +46,8 @@ pub struct Call {
     pub is_strict: bool,
     /// Unknown properties of its body; set once the body was read.
     pub unknown: OnceLock<Unknown>,
+    /// Rows that were left out of the answer because they cannot be read.
+    pub left_out: LeftOut,
     /// How long the handler may take for the client.
     pub patience: Duration,
     /// Containers of the blob store that its body may name.

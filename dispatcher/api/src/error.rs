@@ -5,8 +5,9 @@ use std::fmt;
 use contract::time::Timestamp;
 use model::refusal::{Code, Refusal};
 use serde::Serialize;
+use store::StoreError;
 
-use crate::answer::Answer;
+use crate::{answer::Answer, left_out::advice};
 
 /// A request's id, in answers, logs and error messages.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,14 @@ pub fn answer(refusal: &Refusal, base: &str, request: RequestId) -> Answer {
 }
 
 /// The refusal for a failure of the store; the log has the details.
-pub fn store_failed(error: impl fmt::Display) -> Refusal {
+pub fn store_failed(error: StoreError) -> Refusal {
+    if let StoreError::Corrupt { table, column } = error {
+        tracing::error!(table, column, advice = advice(table), "a row that was asked for cannot be read");
+        return Refusal::new(Code::InternalError, "The resource is stored in a form that the server cannot read.")
+            .with("Table", table)
+            .with("Column", column)
+            .hint(&format!("`piecework doctor` names the row. What to do: {}.", advice(table)));
+    }
     tracing::error!(%error, "the store failed a read");
     Refusal::new(Code::InternalError, "Server encountered an internal error. Please try again after some time.")
         .hint("The dispatcher's log names the cause; look for this request's id.")

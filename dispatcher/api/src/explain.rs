@@ -47,12 +47,12 @@ struct PoolView<'a> {
 }
 
 /// Sums the tasks and slots of all jobs of a pool.
-async fn work(api: &ApiState, pool: &PoolId) -> Result<(Counts, Counts), Refusal> {
+async fn work(api: &ApiState, call: &Call, pool: &PoolId) -> Result<(Counts, Counts), Refusal> {
     let (mut tasks, mut slots) = (Counts::default(), Counts::default());
     let mut after = None;
     loop {
         let filter = Filter::Compare(Field::Pool, Operator::Eq, Value::Text(pool.to_string()));
-        let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: Some(filter) };
+        let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: Some(filter), left_out: call.left_out.clone() };
         let jobs = api.read.jobs(page).await.map_err(store_failed)?;
         for job in &jobs {
             tasks.active += job.tasks.active;
@@ -70,8 +70,8 @@ async fn work(api: &ApiState, pool: &PoolId) -> Result<(Counts, Counts), Refusal
 /// The whole view.
 pub async fn pool(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = api.pool(&call.pool()?).await?;
-    let nodes = api.all_nodes(&row.id, &api.activity(&row.id).await).await?;
-    let (tasks, slots) = work(api, &row.id).await?;
+    let nodes = api.all_nodes(call, &row.id, &api.activity(&row.id).await).await?;
+    let (tasks, slots) = work(api, call, &row.id).await?;
     let view = PoolView {
         id: row.id.as_str(),
         state: row.state.as_str(),

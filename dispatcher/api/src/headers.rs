@@ -7,6 +7,8 @@ use crate::listen::HEADER_BYTES_MAX;
 
 /// In answers: the properties of the request's body that were ignored as unknown.
 pub const IGNORED: HeaderName = HeaderName::from_static("piecework-ignored");
+/// In answers to lists: the rows that they lack because they cannot be read.
+pub const UNREADABLE: HeaderName = HeaderName::from_static("piecework-unreadable");
 /// In requests: `true` refuses unknown properties.
 const STRICT: HeaderName = HeaderName::from_static("piecework-strict");
 

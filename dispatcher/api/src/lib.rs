@@ -22,6 +22,7 @@ mod health;
 mod images;
 mod jobs;
 mod json;
+mod left_out;
 mod listen;
 mod lists;
 mod metrics_page;

@@ -4,7 +4,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::refusal::Refusal;
-use store::read::Page;
+use store::{left_out::LeftOut, read::Page};
 
 use crate::{answer::Answer, call::Call, filter::Compiled, odata::Select, query::wrong, schema};
 
@@ -22,20 +22,23 @@ pub struct Paging {
     pub rows_max: usize,
     /// Only rows after this one.
     pub after: Option<String>,
+    /// Told of the rows that cannot be read.
+    left_out: LeftOut,
 }
 
 impl Paging {
     /// Reads `maxresults` and `$skiptoken`.
     pub fn read(call: &Call, most: usize) -> Result<Paging, Refusal> {
         let rows_max = call.query.number("maxresults", 1, most as i64)?.map_or(most, |rows| rows as usize);
-        let Some(token) = call.query.text("$skiptoken")? else { return Ok(Paging { rows_max, after: None }) };
+        let left_out = call.left_out.clone();
+        let Some(token) = call.query.text("$skiptoken")? else { return Ok(Paging { rows_max, after: None, left_out }) };
         let after = Some(token)
             .filter(|token| token.len() <= TOKEN_BYTES_MAX)
             .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok())
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .and_then(|text| text.strip_prefix(TOKEN_VERSION).map(str::to_owned))
             .ok_or_else(|| wrong("$skiptoken", token, "The token was not made by this server.").hint("List again from the start."))?;
-        Ok(Paging { rows_max, after: Some(after) })
+        Ok(Paging { rows_max, after: Some(after), left_out })
     }
 
     /// The page to read from the store, with one row more to see whether others follow; `None` when no row can pass the
@@ -46,7 +49,12 @@ impl Paging {
             Compiled::Constant(true) => None,
             Compiled::Store(filter) => Some(filter),
         };
-        Some(Page { after: self.after.clone(), rows_max: self.rows_max + 1, filter })
+        Some(Page { filter, ..self.all() })
+    }
+
+    /// The same of rows that no filter narrows.
+    pub fn all(&self) -> Page {
+        Page { after: self.after.clone(), rows_max: self.rows_max + 1, filter: None, left_out: self.left_out.clone() }
     }
 
     /// The rows to show, and the last of them when more follow.

@@ -20,7 +20,7 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use model::refusal::{Code, Refusal};
-use store::rows::TaskRow;
+use store::{left_out::LeftOut, rows::TaskRow};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,7 +31,8 @@ use crate::{
     dispatch::dispatch,
     document::unknown::Unknown,
     error::{self, RequestId},
-    headers::{self, IGNORED},
+    headers::{self, IGNORED, UNREADABLE},
+    left_out,
     query::Query,
     routes::{self, Refused, Route, Served},
     state::ApiState,
@@ -162,6 +163,10 @@ impl ApiState {
                 Err(Refusal::new(Code::OperationTimedOut, "The operation could not be completed within the permitted time."))
             })
             .map_err(plain);
+        let acted = match left_out::header(&self.named, &call.left_out) {
+            Some(rows) => acted.map(|answer| answer.with(UNREADABLE, &rows)),
+            None => acted,
+        };
         match call.unknown.get().and_then(Unknown::header) {
             Some(names) => acted
                 .map(|answer| answer.with(IGNORED, &names))
@@ -230,6 +235,7 @@ impl ApiState {
                 operation: route.name,
                 is_strict,
                 unknown: OnceLock::new(),
+                left_out: LeftOut::default(),
                 blobs: self.blobs.clone(),
             },
         ))

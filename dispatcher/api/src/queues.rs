@@ -10,7 +10,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use model::refusal::{Code, Refusal};
 use serde::Serialize;
 use serde_json::Value;
-use store::read::Page;
 
 use crate::{
     answer::Answer,
@@ -162,8 +161,7 @@ fn only_for_people(queue: &Named) -> Result<(), Refusal> {
 /// All queues with their depths.
 pub async fn all(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, POOLS_MAX)?;
-    let wanted = Page { after: paging.after.clone(), rows_max: paging.rows_max + 1, filter: None };
-    let pools = api.read.pools(wanted).await.map_err(store_failed)?;
+    let pools = api.read.pools(paging.all()).await.map_err(store_failed)?;
     let (shown, last) = paging.shown(&pools);
     let mut queues = if paging.after.is_none() { base() } else { Vec::new() };
     queues.extend(shown.iter().flat_map(|pool| of_pool(&pool.id)));

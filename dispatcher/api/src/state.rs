@@ -18,7 +18,7 @@ use model::{
 use store::read::Read;
 use tokio::sync::watch;
 
-use crate::auth;
+use crate::{auth, left_out::Named};
 
 /// Renders the metrics page for a request.
 pub type MetricsPage = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
@@ -51,6 +51,8 @@ pub struct ApiState {
     pub health: watch::Receiver<Health>,
     /// The metrics page; `None` when it has an address of its own.
     pub metrics: Option<MetricsPage>,
+    /// Unreadable rows that the log has named already.
+    pub named: Named,
     /// Whether clients reach the API by https.
     pub is_tls: bool,
 }

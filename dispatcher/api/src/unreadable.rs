@@ -9,6 +9,7 @@ use crate::{
     answer::Answer,
     call::Call,
     error::store_failed,
+    left_out::advice,
     lists::{Paging, list},
     query::wrong,
     state::ApiState,
@@ -23,25 +24,6 @@ struct View<'a> {
     row: &'a str,
     column: &'a str,
     advice: &'a str,
-}
-
-/// What an operator can do about a row of a table.
-fn advice(table: &str) -> &'static str {
-    match table {
-        "tasks" | "task_texts" => {
-            "delete the task and add it again: the first try ends it as failed, the second deletes it; one without a readable id goes with its job"
-        }
-        "jobs" | "job_texts" | "job_chores" => "delete the job, and add it again",
-        "sites" => "nothing: the node is prepared for the job again; the row goes with the job",
-        "pools" => "add a pool with the same id: that replaces the row",
-        "nodes" => "nothing: the row is written anew when the node is heard, and removed when its lease ends",
-        "job_schedules" => "add a job schedule with the same id: that replaces the row",
-        "applications" => "put the application again: that replaces the row; then upload its packages",
-        "dependencies" => "delete the tasks of the job that wait for others without end",
-        "errands" => "nothing runs it: look for queues, folders or blobs that nobody uses any more, and remove them",
-        "task_sums" | "job_sums" | "pool_sums" | "pool_usage" => "nothing: statistics lack it",
-        _ => "restore the store from a backup",
-    }
 }
 
 fn from(token: &str) -> Option<ScanFrom> {

@@ -43,7 +43,7 @@ impl Health {
 }
 
 /// A row that this build cannot read; other rows are not affected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Unreadable {
     pub table: &'static str,
     pub row: String,

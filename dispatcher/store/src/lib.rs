@@ -6,6 +6,7 @@
 
 pub mod errands;
 pub mod filter;
+pub mod left_out;
 pub mod read;
 pub mod records;
 pub mod rows;

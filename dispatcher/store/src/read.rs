@@ -17,6 +17,7 @@ use model::{
 use crate::{
     StoreError,
     filter::Filter,
+    left_out::LeftOut,
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
     usage::UsagePage,
 };
@@ -29,6 +30,8 @@ pub struct Page {
     pub rows_max: usize,
     /// Only rows that pass the filter.
     pub filter: Option<Filter>,
+    /// Told of the rows that cannot be read; they are left out of the page.
+    pub left_out: LeftOut,
 }
 
 /// The columns that a page of tasks reads besides names, states with times, modification times and nodes. Others stay

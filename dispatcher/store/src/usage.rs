@@ -2,10 +2,10 @@
 
 use contract::time::Timestamp;
 
-use crate::filter::Filter;
+use crate::{filter::Filter, left_out::LeftOut};
 
 /// A page of usage, ordered by interval and pool.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct UsagePage {
     /// Only intervals that start here or later.
     pub from: Timestamp,
@@ -16,4 +16,6 @@ pub struct UsagePage {
     pub rows_max: usize,
     /// Only rows that pass the filter.
     pub filter: Option<Filter>,
+    /// Told of the rows that cannot be read; they are left out of the page.
+    pub left_out: LeftOut,
 }

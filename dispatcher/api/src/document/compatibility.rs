@@ -93,6 +93,7 @@ fn effects(page: &mut String) {
     page.push_str("\n## Fields that nobody knows\n\nA property that the operation does not have, a misspelt one, is not read.\n");
     page.push_str("The answer names such properties in its header `piecework-ignored`: their paths, divided by commas, percent-encoded where a header needs it, sixteen at most and how many more there are; a refusal has them among its `values`, as `IgnoredProperties`.\n");
     page.push_str("A request with the header `piecework-strict: true` is refused instead, with 400 `UnsupportedProperty`, and changes nothing; a collection with one such task is refused as a whole.\n");
+    page.push_str("\n## Rows that cannot be read\n\nA list leaves out rows that the store cannot read any more, and names them in the header `piecework-unreadable`: table, key and column, sixteen at most and how many more there are; `piecework doctor` says what to do about each.\n");
 }
 
 /// Differences between API versions.

@@ -65,7 +65,7 @@ pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let rows = match paging.page(compile(call, "PoolUsageMetrics")?) {
         None => Vec::new(),
         Some(page) => {
-            let page = UsagePage { from, until, after, rows_max: page.rows_max, filter: page.filter };
+            let page = UsagePage { from, until, after, rows_max: page.rows_max, filter: page.filter, left_out: page.left_out };
             api.read.usage(page).await.map_err(store_failed)?
         }
     };

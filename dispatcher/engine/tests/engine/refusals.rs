@@ -210,7 +210,14 @@ async fn an_event_that_can_never_be_stored_takes_no_other_of_its_delivery_along(
 
 /// Core time of the pool, as it is stored.
 async fn core_ms(rig: &Rig) -> u64 {
-    let all = UsagePage { from: Timestamp(0), until: Timestamp(i64::MAX), after: None, filter: None, rows_max: 1_000 };
+    let all = UsagePage {
+        from: Timestamp(0),
+        until: Timestamp(i64::MAX),
+        after: None,
+        filter: None,
+        rows_max: 1_000,
+        left_out: Default::default(),
+    };
     rig.read.usage(all).await.unwrap().iter().map(|row| row.core_ms).sum()
 }
 

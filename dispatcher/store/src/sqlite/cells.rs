@@ -16,7 +16,10 @@ use rusqlite::{
     Row, Rows,
     types::{FromSql, ValueRef},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::StoreError;
 
@@ -147,6 +150,13 @@ impl<'r> Cells<'r> {
             None => Ok(None),
             Some(text) => serde_json::from_str(text).map(Some).map_err(|_| self.corrupt(column)),
         }
+    }
+
+    /// An object kept as JSON, as its text; the empty text stands for one that was not asked for.
+    pub(super) fn document(&self, column: &'static str) -> Result<String, StoreError> {
+        let text = self.text(column)?.ok_or_else(|| self.corrupt(column))?;
+        let is_object = text.starts_with('{') && text.ends_with('}') && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        if text.is_empty() || is_object { Ok(text.to_owned()) } else { Err(self.corrupt(column)) }
     }
 
     /// A list kept as JSON; nothing is an empty one.

@@ -54,20 +54,22 @@ fn column(list: List, field: Field) -> Column {
         (List::Nodes, Field::AllocatedAt) => Number("allocated_at"),
         (List::Nodes, Field::BootedAt) => Number("booted_at"),
         (List::Jobs, Field::Pool) => Text("pool"),
-        (List::Pools, Field::VmSize) => Text("json_extract(document, '$.vmSize')"),
+        (List::Pools, Field::VmSize) => Text("json_extract(CASE WHEN json_valid(document) THEN document END, '$.vmSize')"),
         (List::Pools, Field::Scales) => Number("(scaling IS NOT NULL)"),
-        (List::Pools, Field::InterNode) => Number("json_extract(document, '$.enableInterNodeCommunication')"),
+        (List::Pools, Field::InterNode) => {
+            Number("json_extract(CASE WHEN json_valid(document) THEN document END, '$.enableInterNodeCommunication')")
+        }
         (List::Nodes, Field::StartState) => {
             Text("(CASE WHEN start_task IS NOT NULL THEN 'completed' WHEN booted_with IS NOT NULL THEN 'running' END)")
         }
-        (List::Nodes, Field::StartedAt) => {
-            Number("COALESCE(json_extract(start_task, '$.started_at'), CASE WHEN booted_with IS NOT NULL THEN booted_at END)")
-        }
-        (List::Nodes, Field::EndedAt) => Number("json_extract(start_task, '$.ended_at')"),
-        (List::Nodes, Field::ExitCode) => Number("json_extract(start_task, '$.outcome.code')"),
+        (List::Nodes, Field::StartedAt) => Number(
+            "COALESCE(json_extract(CASE WHEN json_valid(start_task) THEN start_task END, '$.started_at'), CASE WHEN booted_with IS NOT NULL THEN booted_at END)",
+        ),
+        (List::Nodes, Field::EndedAt) => Number("json_extract(CASE WHEN json_valid(start_task) THEN start_task END, '$.ended_at')"),
+        (List::Nodes, Field::ExitCode) => Number("json_extract(CASE WHEN json_valid(start_task) THEN start_task END, '$.outcome.code')"),
         (List::Nodes, Field::HasSucceeded) => Number(
             "(CASE WHEN start_task IS NOT NULL THEN \
-             json_extract(start_task, '$.outcome.kind') = 'exit' AND json_extract(start_task, '$.outcome.code') = 0 END)",
+             json_extract(CASE WHEN json_valid(start_task) THEN start_task END, '$.outcome.kind') = 'exit' AND json_extract(CASE WHEN json_valid(start_task) THEN start_task END, '$.outcome.code') = 0 END)",
         ),
         (List::Tasks, Field::StartedAt) => Number("started_at"),
         (List::Schedules, Field::NotUntil) => Number("not_until"),
@@ -89,17 +91,21 @@ fn part_of(part: JobTaskPart, job_task: &'static str) -> Column {
         (JobTaskPart::State, _) => Text("(CASE WHEN release IS NOT NULL THEN 'completed' WHEN release_at IS NOT NULL THEN 'running' END)"),
         (JobTaskPart::StartedAt, "preparation") => Number("preparation_at"),
         (JobTaskPart::StartedAt, _) => Number("release_at"),
-        (JobTaskPart::EndedAt, "preparation") => Number("json_extract(preparation, '$.ended_at')"),
-        (JobTaskPart::EndedAt, _) => Number("json_extract(release, '$.ended_at')"),
-        (JobTaskPart::ExitCode, "preparation") => Number("json_extract(preparation, '$.outcome.code')"),
-        (JobTaskPart::ExitCode, _) => Number("json_extract(release, '$.outcome.code')"),
+        (JobTaskPart::EndedAt, "preparation") => {
+            Number("json_extract(CASE WHEN json_valid(preparation) THEN preparation END, '$.ended_at')")
+        }
+        (JobTaskPart::EndedAt, _) => Number("json_extract(CASE WHEN json_valid(release) THEN release END, '$.ended_at')"),
+        (JobTaskPart::ExitCode, "preparation") => {
+            Number("json_extract(CASE WHEN json_valid(preparation) THEN preparation END, '$.outcome.code')")
+        }
+        (JobTaskPart::ExitCode, _) => Number("json_extract(CASE WHEN json_valid(release) THEN release END, '$.outcome.code')"),
         (JobTaskPart::HasSucceeded, "preparation") => Number(
             "(CASE WHEN preparation IS NOT NULL THEN \
-             json_extract(preparation, '$.outcome.kind') = 'exit' AND json_extract(preparation, '$.outcome.code') = 0 END)",
+             json_extract(CASE WHEN json_valid(preparation) THEN preparation END, '$.outcome.kind') = 'exit' AND json_extract(CASE WHEN json_valid(preparation) THEN preparation END, '$.outcome.code') = 0 END)",
         ),
         (JobTaskPart::HasSucceeded, _) => Number(
             "(CASE WHEN release IS NOT NULL THEN \
-             json_extract(release, '$.outcome.kind') = 'exit' AND json_extract(release, '$.outcome.code') = 0 END)",
+             json_extract(CASE WHEN json_valid(release) THEN release END, '$.outcome.kind') = 'exit' AND json_extract(CASE WHEN json_valid(release) THEN release END, '$.outcome.code') = 0 END)",
         ),
     }
 }

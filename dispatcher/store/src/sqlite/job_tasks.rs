@@ -40,7 +40,9 @@ UPDATE sites SET preparation = ?4, preparation_at = COALESCE(?5, preparation_at)
 const END_RELEASE: &str = "
 UPDATE sites SET release = ?4, release_at = COALESCE(?5, release_at) WHERE job = ?1 AND pool = ?2 AND node = ?3";
 
-const PAGE: &str = "SELECT pool, node, preparation_at, preparation, release_at, release FROM sites WHERE job = ?";
+const PAGE: &str = "
+SELECT 'job ' || job || ' on ' || pool || '/' || node, pool, node, preparation_at, preparation, release_at, release
+FROM sites WHERE job = ?";
 
 /// Stores a job's preparation and release tasks.
 pub(super) fn put(connection: &Connection, job: JobUid, job_tasks: &JobTasks) -> Result<(), StoreError> {
@@ -161,7 +163,7 @@ pub(super) fn page(connection: &Connection, job: &JobId, wanted: Page) -> Result
         condition.filter(List::JobsOnNodes, filter);
     }
     condition.push(" ORDER BY node, pool LIMIT ?", [paging::limit(wanted.rows_max)]);
-    paging::rows(connection, condition, wanted.rows_max, job_on_node_row).map(Some)
+    paging::rows(connection, condition, (wanted.rows_max, &wanted.left_out), job_on_node_row).map(Some)
 }
 
 fn job_on_node_row(row: &Row<'_>) -> Result<JobOnNodeRow, StoreError> {

@@ -45,7 +45,7 @@ WITH active AS MATERIALIZED (
     FROM json_each(?)
 )
 SELECT * FROM (
-    SELECT pool, id, COALESCE(a.state, n.state) AS state, COALESCE(a.state_at, n.state_at) AS state_at, scheduling, allocated_at, booted_at,
+    SELECT pool || '/' || id AS row_key, pool, id, COALESCE(a.state, n.state) AS state, COALESCE(a.state_at, n.state_at) AS state_at, scheduling, allocated_at, booted_at,
         is_dedicated, COALESCE(a.tasks_run, n.tasks_run) AS tasks_run,
         COALESCE(a.tasks_succeeded, n.tasks_succeeded) AS tasks_succeeded, start_task, faults,
         COALESCE(a.recent, n.recent) AS recent, booted_with, ",
@@ -58,7 +58,7 @@ SELECT * FROM (
 
 /// Running tasks and their slots by node; only tasks of jobs that are not completed are visited.
 const LOAD: &str = "
-SELECT t.node, count(*) AS live, sum(t.slots) AS slots FROM jobs j CROSS JOIN tasks t
+SELECT t.node, count(*) AS live, sum(min(t.slots, 4294967295)) AS slots FROM jobs j CROSS JOIN tasks t
 WHERE j.pool = ?1 AND j.state <> 'completed' AND t.job = j.uid AND t.state IN (1, 2) AND t.node IS NOT NULL
 GROUP BY t.node";
 
@@ -217,7 +217,7 @@ fn pool_row(row: &Row<'_>) -> Result<PoolRow, StoreError> {
     let cells = &Cells::new(row, "pools");
     Ok(PoolRow {
         id: cells.name("id")?,
-        document: cells.get("document")?,
+        document: cells.document("document")?,
         version: cells.number("version")?,
         state: cells.word("state", PoolState::parse)?,
         state_at: cells.time("state_at")?,
@@ -262,11 +262,14 @@ fn node_row(row: &Row<'_>) -> Result<NodeRow, StoreError> {
 }
 
 fn job_row(row: &Row<'_>) -> Result<JobRow, StoreError> {
-    let cells = &Cells::new(row, "jobs");
+    let (cells, texts) = (&Cells::new(row, "jobs"), &Cells::new(row, "job_texts"));
     Ok(JobRow {
         uid: JobUid(cells.number("uid")?),
         id: cells.name("id")?,
-        document: cells.get::<Option<String>>("document")?.unwrap_or_else(|| "{}".to_owned()),
+        document: match texts.get::<Option<String>>("document")? {
+            Some(_) => texts.document("document")?,
+            None => "{}".to_owned(),
+        },
         version: cells.number("version")?,
         state: cells.word("state", JobState::parse)?,
         state_at: cells.time("state_at")?,
@@ -308,7 +311,7 @@ pub(super) fn task_head(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         modified_at: cells.time("modified_at")?,
         node: cells.name_if("node")?,
         pool: cells.name_if("pool")?,
-        document: cells.get("document")?,
+        document: Cells::new(row, "task_texts").document("document")?,
         attempt: 0,
         started_at: None,
         ended_at: None,

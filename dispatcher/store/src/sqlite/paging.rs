@@ -4,12 +4,16 @@ use rusqlite::{Connection, Row, params_from_iter, types::Value as Bound};
 
 use crate::{
     StoreError,
+    left_out::LeftOut,
     read::Page,
-    sqlite::conditions::{Condition, List},
+    sqlite::{
+        cells,
+        conditions::{Condition, List},
+    },
 };
 
-/// Unreadable rows that a page skips before it becomes shorter than requested.
-const SKIPPED_MAX: usize = 100;
+/// Rows of one page that may be left out; with more of them the page fails, as a shorter one would look like the last.
+const SKIPPED_MAX: usize = 10_000;
 
 /// Converts a row to a value.
 pub(super) type Shape<T> = fn(&Row<'_>) -> Result<T, StoreError>;
@@ -50,7 +54,7 @@ pub(super) fn page<T>(
         condition.filter(list, filter);
     }
     condition.push(" ORDER BY id LIMIT ?", [limit(page.rows_max)]);
-    rows(connection, condition, page.rows_max, shape)
+    rows(connection, condition, (page.rows_max, &page.left_out), shape)
 }
 
 /// LIMIT of a query, so that the page is full although some rows cannot be read.
@@ -58,19 +62,27 @@ pub(super) fn limit(rows_max: usize) -> Bound {
     ((rows_max + SKIPPED_MAX).cast_signed() as i64).into()
 }
 
-/// The first rows of a query, `most` at most, without unreadable ones.
-pub(super) fn rows<T>(connection: &Connection, condition: Condition, most: usize, shape: Shape<T>) -> Result<Vec<T>, StoreError> {
+/// The first rows of a query, so many at most; those that cannot be read are noted by their first column and left out,
+/// as they harm no other.
+pub(super) fn rows<T>(
+    connection: &Connection,
+    condition: Condition,
+    (most, left_out): (usize, &LeftOut),
+    shape: Shape<T>,
+) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare_cached(&condition.sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;
-    let mut found = Vec::with_capacity(most);
+    let (mut found, mut noted) = (Vec::with_capacity(most), Vec::new());
     while found.len() < most
         && let Some(row) = rows.next()?
     {
-        match shape(row) {
-            Ok(row) => found.push(row),
-            Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a row is left out of a list"),
-            Err(error) => return Err(error),
+        found.extend(cells::or_note(row, shape(row), &mut noted)?);
+        if noted.len() >= SKIPPED_MAX
+            && let Some(last) = noted.last()
+        {
+            return Err(StoreError::Corrupt { table: last.table, column: last.column });
         }
     }
+    left_out.note(noted);
     Ok(found)
 }

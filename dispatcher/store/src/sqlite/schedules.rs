@@ -97,7 +97,7 @@ pub(super) fn row(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
         next_number: cells.number("next_number")?,
         recent: cells.name_if("recent")?,
         job: cells.json_if("job")?.ok_or_else(|| corrupt("job"))?,
-        document: cells.get("document")?,
+        document: cells.document("document")?,
         auto_pool: cells.name_if("auto_pool")?,
     })
 }

@@ -84,7 +84,11 @@ fn one(connection: &Connection, select: &str, owner: impl Params) -> Result<Sums
     let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query(owner)?;
     let Some(row) = rows.next()? else { return Ok(Sums::default()) };
-    let cells = &Cells::new(row, "sums");
+    // Statistics lack what cannot be read; `piecework doctor` names the row.
+    Ok(read(&Cells::new(row, "sums")).unwrap_or_default())
+}
+
+fn read(cells: &Cells<'_>) -> Result<Sums, StoreError> {
     Ok(Sums {
         work: Work {
             user_ms: cells.number("user_ms")?,
@@ -115,7 +119,7 @@ pub(super) fn of_pools(connection: &Connection, pools: &[PoolId]) -> Result<Vec<
     let mut statement = connection.prepare_cached(OF_POOL)?;
     let mut of_pool = |pool: &PoolId| -> Result<u64, StoreError> {
         let mut rows = statement.query([pool.as_str()])?;
-        rows.next()?.map_or(Ok(0), |row| Cells::new(row, "pool_sums").number("dedicated_core_ms"))
+        Ok(rows.next()?.and_then(|row| Cells::new(row, "pool_sums").number("dedicated_core_ms").ok()).unwrap_or(0))
     };
     pools.iter().map(&mut of_pool).collect()
 }

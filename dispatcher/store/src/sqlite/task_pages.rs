@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row};
 use crate::{
     StoreError,
     filter::{Field, Filter, Operator, Value},
+    left_out::LeftOut,
     read::{Detail, Page, TaskName, TaskPage},
     sqlite::{
         cells::Cells,
@@ -22,7 +23,7 @@ use crate::{
 pub(super) const SCAN_MAX: usize = 10_000;
 
 /// Columns of [`TaskName`].
-const NAMES: &str = "t.id, t.state";
+const NAMES: &str = "t.uid, t.id, t.state";
 
 /// The index that returns a page's rows in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +137,7 @@ fn flatten<'f>(filter: &'f Filter, parts: &mut Vec<&'f Filter>) {
 fn stop(connection: &Connection, reach: &Reach, job: i64) -> Result<Option<String>, StoreError> {
     let mut condition = reach.select("t.id", "", job);
     condition.push(" ORDER BY t.id LIMIT ? OFFSET ?", [paging::limit(1), (SCAN_MAX.cast_signed() as i64 - 1).into()]);
-    let first = paging::rows(connection, condition, 1, |row| Cells::new(row, "tasks").get("id"))?;
+    let first = paging::rows(connection, condition, (1, &LeftOut::default()), |row| Cells::new(row, "tasks").get("id"))?;
     Ok(first.into_iter().next())
 }
 
@@ -185,7 +186,7 @@ fn page<R>(
         reach.to = Some((id.clone(), true));
     }
     let condition = page_condition(&reach, wanted, source, number);
-    let rows = paging::rows(connection, condition, wanted.rows_max, shape)?;
+    let rows = paging::rows(connection, condition, (wanted.rows_max, &wanted.left_out), shape)?;
     if rows.len() >= wanted.rows_max {
         stopped_at = None;
     }
@@ -243,7 +244,7 @@ mod tests {
             (Some(failed()), "tasks_failed (job=? AND id>?"),
             (Some(Filter::And(vec![state("completed", Operator::Eq), failed()])), "tasks_failed (job=? AND id>?"),
         ] {
-            let page = Page { after: Some("a".to_owned()), rows_max: 10, filter };
+            let page = Page { after: Some("a".to_owned()), rows_max: 10, filter, ..Page::default() };
             let (columns, join) = columns(Detail::WHOLE);
             let plan = plan(&page, (&columns, join));
             assert!(plan.contains(index) && !plan.contains("TEMP"), "{page:?}: {plan}");
@@ -252,14 +253,16 @@ mod tests {
 
     #[test]
     fn names_and_states_come_from_the_index_alone() {
-        let page = Page { after: None, rows_max: 10, filter: Some(state("completed", Operator::Eq)) };
+        let page = Page { rows_max: 10, filter: Some(state("completed", Operator::Eq)), ..Page::default() };
         let plan = plan(&page, (NAMES, ""));
         assert!(plan.contains("COVERING INDEX tasks_state"), "{plan}");
     }
 
     #[test]
     fn the_narrowest_range_of_ids_counts() {
-        let reach = |after: Option<&str>, filter| Reach::of(&Page { after: after.map(str::to_owned), rows_max: 10, filter: Some(filter) });
+        let reach = |after: Option<&str>, filter| {
+            Reach::of(&Page { after: after.map(str::to_owned), rows_max: 10, filter: Some(filter), ..Page::default() })
+        };
         let both = Filter::And(vec![id(Operator::Ge, "B"), Filter::And(vec![id(Operator::Lt, "x"), id(Operator::Le, "X")])]);
         let found = reach(Some("a"), both);
         assert_eq!((found.from, found.to, found.is_all), (Some(("B".into(), true)), Some(("x".into(), false)), true));

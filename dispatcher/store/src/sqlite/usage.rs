@@ -19,7 +19,7 @@ INSERT INTO pool_usage (interval, pool, vm_size, core_ms)
 SELECT ?1, id, COALESCE(json_extract(document, '$.vmSize'), ''), ?3 FROM pools WHERE id = ?2
 ON CONFLICT (interval, pool) DO UPDATE SET core_ms = core_ms + excluded.core_ms, vm_size = excluded.vm_size";
 
-const PAGE: &str = "SELECT interval, pool, vm_size, core_ms FROM pool_usage WHERE interval >= ? AND interval <= ?";
+const PAGE: &str = "SELECT pool || ' ' || interval, interval, pool, vm_size, core_ms FROM pool_usage WHERE interval >= ? AND interval <= ?";
 
 /// Adds core time to a pool's interval.
 pub(super) fn charge(connection: &Connection, pool: &PoolId, charge: &Charge) -> Result<(), StoreError> {
@@ -45,7 +45,7 @@ pub(super) fn page(connection: &Connection, wanted: UsagePage) -> Result<Vec<Usa
         condition.filter(List::Usage, filter);
     }
     condition.push(" ORDER BY interval, pool LIMIT ?", [paging::limit(wanted.rows_max)]);
-    paging::rows(connection, condition, wanted.rows_max, row)
+    paging::rows(connection, condition, (wanted.rows_max, &wanted.left_out), row)
 }
 
 fn row(row: &Row<'_>) -> Result<UsageRow, StoreError> {

@@ -22,7 +22,7 @@ fn number(field: Field, operator: Operator, value: i64) -> Filter {
 }
 
 fn only(filter: Filter) -> Page {
-    Page { rows_max: 100, filter: Some(filter), after: None }
+    Page { rows_max: 100, filter: Some(filter), ..Page::default() }
 }
 
 /// Tasks `active`, `running`, `good` (0), `bad` (3) and `killed` (no code).
@@ -53,7 +53,7 @@ pub fn pages_follow_each_other_without_case_and_without_gaps(place: &dyn Place) 
     assert_eq!(bench.listed(first(100)), expected);
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
-        let page = bench.listed(Page { after, rows_max: 2, filter: None });
+        let page = bench.listed(Page { after, rows_max: 2, ..Page::default() });
         after = page.last().map(|id| id.to_ascii_uppercase());
         if page.is_empty() {
             break;
@@ -62,7 +62,7 @@ pub fn pages_follow_each_other_without_case_and_without_gaps(place: &dyn Place) 
         pages.extend(page);
     }
     assert_eq!(pages, expected);
-    let pools = wait(bench.read.pools(Page { after: Some("B".to_owned()), rows_max: 2, filter: None })).unwrap();
+    let pools = wait(bench.read.pools(Page { after: Some("B".to_owned()), rows_max: 2, ..Page::default() })).unwrap();
     assert_eq!(pools.iter().map(|pool| pool.id.as_str()).collect::<Vec<_>>(), ["B2", "c"]);
     assert!(bench.listed(first(0)).is_empty());
 }
@@ -187,7 +187,7 @@ pub fn hostile_text_in_filters_is_only_text(place: &dyn Place) {
             assert!(bench.listed(only(filter.clone())).is_empty(), "{filter:?}");
         }
         assert_eq!(bench.listed(only(text(Field::Id, Operator::Ne, hostile))).len(), 5);
-        wait(bench.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, filter: None })).unwrap();
+        wait(bench.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, ..Page::default() })).unwrap();
         wait(bench.read.pools(only(text(Field::Allocation, Operator::Gt, hostile)))).unwrap();
     }
     bench.add("still-there");
@@ -266,7 +266,7 @@ pub fn nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows(pl
     assert_eq!(listed("running", &activity), ["a"]);
     assert_eq!(listed("idle", &activity), ["b", "c"]);
     assert_eq!(listed("idle", &[]), ["a", "b", "c"]);
-    let page = wait(bench.read.nodes(&id("p"), Page { after: Some("A".to_owned()), rows_max: 1, filter: None }, &activity)).unwrap();
+    let page = wait(bench.read.nodes(&id("p"), Page { after: Some("A".to_owned()), rows_max: 1, ..Page::default() }, &activity)).unwrap();
     assert_eq!(page.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
@@ -279,8 +279,8 @@ pub fn filters_and_pages_work_together(place: &dyn Place) {
         }
     }
     let running = || Some(text(Field::State, Operator::Eq, "running"));
-    let page = bench.listed(Page { after: None, rows_max: 4, filter: running() });
+    let page = bench.listed(Page { rows_max: 4, filter: running(), ..Page::default() });
     assert_eq!(page, ["t00", "t03", "t06", "t09"]);
-    let page = bench.listed(Page { after: Some("T09".to_owned()), rows_max: 4, filter: running() });
+    let page = bench.listed(Page { after: Some("T09".to_owned()), rows_max: 4, filter: running(), ..Page::default() });
     assert_eq!(page, ["t12", "t15", "t18", "t21"]);
 }

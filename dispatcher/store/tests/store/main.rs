@@ -225,6 +225,24 @@ fn an_unreadable_row_is_named_and_harms_no_other() {
 }
 
 #[test]
+fn a_page_is_full_although_more_rows_than_it_holds_cannot_be_read() {
+    let place = SqlitePlace::new();
+    let mut bench = place::Bench::new(&place);
+    for number in 0..150 {
+        bench.add(&format!("bad-{number:03}"));
+    }
+    for name in ["good-1", "good-2", "good-3"] {
+        bench.add(name);
+    }
+    rusqlite::Connection::open(place.path()).unwrap().execute("UPDATE tasks SET state = 77 WHERE id < 'c'", []).unwrap();
+    let wanted = place::first(2);
+    let left_out = wanted.left_out.clone();
+    assert_eq!(bench.listed(wanted), ["good-1", "good-2"]);
+    let (named, count) = left_out.rows();
+    assert_eq!((named.len(), count, named[0].row.as_str()), (100, 150, "1"));
+}
+
+#[test]
 fn a_file_that_is_no_database_is_refused() {
     let place = SqlitePlace::new();
     std::fs::write(place.path(), "no database, but long enough to be looked at".repeat(100)).unwrap();

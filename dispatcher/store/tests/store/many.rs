@@ -40,14 +40,14 @@ fn stage(place: &dyn Place) -> Bench {
 }
 
 fn first(bench: &Bench, filter: Filter, detail: Detail) -> TaskPage {
-    wait(bench.read.tasks(&id("job"), Page { after: None, rows_max: PAGE, filter: Some(filter) }, detail)).unwrap().unwrap()
+    wait(bench.read.tasks(&id("job"), Page { rows_max: PAGE, filter: Some(filter), ..Page::default() }, detail)).unwrap().unwrap()
 }
 
 /// All names of a list, read page by page with `between` called after each, and the number of pages.
 fn walk(bench: &mut Bench, filter: Option<Filter>, mut between: impl FnMut(&mut Bench)) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut after) = (Vec::new(), 0, None);
     loop {
-        let wanted = Page { after: after.take(), rows_max: PAGE, filter: filter.clone() };
+        let wanted = Page { after: after.take(), rows_max: PAGE, filter: filter.clone(), ..Page::default() };
         let found = wait(bench.read.task_names(&id("job"), wanted)).unwrap().unwrap();
         names.extend(found.rows.iter().map(|row| row.id.as_str().to_owned()));
         pages += 1;
@@ -118,7 +118,7 @@ pub fn a_page_holds_what_was_wanted_of_its_tasks(place: &dyn Place) {
     assert_eq!((head.document.as_str(), head.exit_code, head.version, &head.node), ("", None, whole.version, &whole.node));
     let shown = first(Detail { runs: false, ..Detail::WHOLE });
     assert_eq!((shown.document, shown.exit_code), (whole.document, None));
-    let page = Page { after: None, rows_max: 1, filter: Some(completed(Operator::Eq)) };
+    let page = Page { rows_max: 1, filter: Some(completed(Operator::Eq)), ..Page::default() };
     let named = wait(bench.read.task_names(&id("job"), page)).unwrap().unwrap().rows.remove(0);
     assert_eq!((named.id, named.state), (whole.id, whole.state));
 }

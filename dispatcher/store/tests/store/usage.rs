@@ -14,7 +14,7 @@ fn half_hour(number: i64) -> Timestamp {
 }
 
 fn page(from: i64, until: i64) -> UsagePage {
-    UsagePage { from: half_hour(from), until: half_hour(until), after: None, rows_max: 100, filter: None }
+    UsagePage { from: half_hour(from), until: half_hour(until), after: None, rows_max: 100, filter: None, left_out: Default::default() }
 }
 
 fn seen(bench: &Bench, page: UsagePage) -> Vec<(i64, String, u64)> {
