@@ -3,6 +3,7 @@
 //! `cli` has one file for each noun and verb; `stack` runs all parts in one process; `client` talks to a server.
 
 mod access;
+mod archive;
 mod bench;
 mod blob_events;
 mod broker_admin;

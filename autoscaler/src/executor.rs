@@ -255,6 +255,7 @@ pub(crate) fn unexpected(requested: &'static str, reply: &Reply) -> Error {
         Reply::Joined(_) => "Joined",
         Reply::Answer(_) => "Answer",
         Reply::MayPublish { .. } => "MayPublish",
+        Reply::Functions(_) => "Functions",
         Reply::Snapshot { .. } => "Snapshot",
         Reply::Nodes { .. } => "Nodes",
         Reply::Done => "Done",

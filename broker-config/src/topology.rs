@@ -48,6 +48,10 @@ pub const HEARTBEATS_MAX: u32 = 100_000;
 /// Far above any regular number of redeliveries; retries are counted elsewhere.
 pub const DELIVERY_LIMIT: u32 = 1_000;
 
+/// Longest waits of a failed invocation before its first, second and later retries. Each has a queue of its own, because
+/// a queue lets messages expire only at its head.
+pub const RETRY_PAUSES_MS: [u32; 3] = [1_000, 10_000, 60_000];
+
 /// The kind of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeKind {
@@ -137,7 +141,7 @@ pub fn base() -> Topology {
     }
 }
 
-/// The two queues of a pool.
+/// The two queues of a pool, and those in which its failed invocations wait.
 pub fn pool(pool: &PoolId, kind: QueueKind) -> Topology {
     let queue = |name: String, key: String, invoke: bool| {
         let mut arguments = vec![("x-dead-letter-exchange", Argument::Text(DEAD.to_owned()))];
@@ -151,10 +155,32 @@ pub fn pool(pool: &PoolId, kind: QueueKind) -> Topology {
         }
         Queue { name, arguments, bindings }
     };
-    Topology {
-        exchanges: vec![],
-        queues: vec![queue(pool_queue(pool), pool_key(pool), true), queue(wide_queue(pool), wide_key(pool), false)],
+    let mut queues = vec![queue(pool_queue(pool), pool_key(pool), true), queue(wide_queue(pool), wide_key(pool), false)];
+    queues.extend(RETRY_PAUSES_MS.iter().map(|pause_ms| retry(pool, kind, *pause_ms)));
+    Topology { exchanges: vec![], queues }
+}
+
+/// A queue that nobody consumes: what expires in it comes back to the pool's queue as an invocation.
+fn retry(pool: &PoolId, kind: QueueKind, pause_ms: u32) -> Queue {
+    let text = |text: &str| Argument::Text(text.to_owned());
+    let mut arguments = vec![("x-dead-letter-exchange", text(INVOKE)), ("x-dead-letter-routing-key", Argument::Text(pool_key(pool)))];
+    if kind == QueueKind::Quorum {
+        arguments.push(("x-queue-type", text("quorum")));
+        arguments.push(("x-dead-letter-strategy", text("at-least-once")));
+        arguments.push(("x-overflow", text("reject-publish")));
     }
+    Queue { name: retry_queue(pool, pause_ms), arguments, bindings: vec![] }
+}
+
+/// The queue in which failed invocations wait for at most this long; a message's own expiration says how long.
+pub fn retry_queue(pool: &PoolId, pause_ms: u32) -> String {
+    format!("{}.retry.{}s", pool_queue(pool), pause_ms / 1000)
+}
+
+/// The queue for an invocation that failed `failed` times, from 1, and the time that it waits there at most.
+pub fn retry_after(pool: &PoolId, failed: u32) -> (String, u32) {
+    let at = (failed.max(1) as usize - 1).min(RETRY_PAUSES_MS.len() - 1);
+    (retry_queue(pool, RETRY_PAUSES_MS[at]), RETRY_PAUSES_MS[at])
 }
 
 /// The queue for tasks of one slot.
@@ -210,6 +236,7 @@ mod tests {
         let pool: PoolId = "Some-Pool".parse().unwrap();
         assert_eq!(pools(&pool_queue(&pool)), ["some-pool"]);
         assert_eq!(pools(&wide_queue(&pool)), ["some-pool"], "a pool's name has no dot");
+        assert_eq!(pools(&retry_queue(&pool, RETRY_PAUSES_MS[0])), [] as [&str; 0]);
         assert_eq!(pools(EVENT_QUEUE), [] as [&str; 0]);
         assert_eq!(pools("piecework.pool."), [] as [&str; 0]);
     }
@@ -219,6 +246,6 @@ mod tests {
         let topology = pool(&"p".parse().unwrap(), QueueKind::Quorum);
         let sources: Vec<_> =
             topology.queues.iter().map(|queue| queue.bindings.iter().map(|(exchange, _)| *exchange).collect::<Vec<_>>()).collect();
-        assert_eq!(sources, vec![vec![TASKS, INVOKE], vec![TASKS]]);
+        assert_eq!(sources, vec![vec![TASKS, INVOKE], vec![TASKS], vec![], vec![], vec![]]);
     }
 }

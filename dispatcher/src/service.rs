@@ -23,7 +23,7 @@ use clients::{
 use contract::clock::Clock;
 use engine::{
     Engine, Identity, Input,
-    messaging::{self, Files, Queues, Running},
+    messaging::{self, Files, Invocations, Queues, Running},
     task_token::TaskTokens,
 };
 use model::health::{Health, Problem};
@@ -263,6 +263,7 @@ pub async fn run(
     submissions::run(&mut loops, parts, answers, stopped.clone()).await?;
     loops.spawn(disk_space::watch(settings.data.clone(), tell_shortage, stopped.clone()));
     let files = Files::open(&link).await?;
+    let invocations = Invocations::open(&link).await?;
     let (health, seen) = watch::channel(Health::problem("start", "the dispatcher is starting"));
     let sources =
         Sources { engine: engine.clone(), read: read.clone(), events: events.clone(), health: seen.clone(), data: settings.data.clone() };
@@ -296,6 +297,7 @@ pub async fn run(
         files,
         queues: Queues::new(link.clone()),
         publishers: Publishers { users: settings.broker_users, broker: settings.broker.url },
+        invocations,
         blobs,
         health: seen.clone(),
         metrics,

@@ -32,6 +32,8 @@ use crate::{
 const PREPARATIONS_MAX: usize = 64;
 /// Job releases whose processes run at the same time, however many jobs end together.
 const RELEASES_MAX: usize = 16;
+/// Programs of functions that live at the same time; the slots bound them before this does.
+const FUNCTION_PROGRAMS_MAX: usize = 4_096;
 /// File requests that are answered at the same time.
 const FILE_REQUESTS_MAX: usize = 8;
 /// Files that are uploaded on request at the same time.
@@ -55,6 +57,7 @@ pub struct NodeContext {
     pub threads: Threads,
     pub preparation_threads: Threads,
     pub release_threads: Threads,
+    pub function_threads: Threads,
     pub disk: DiskWatch,
     /// Finds and ends processes that outlive their runs.
     pub orphans: Orphans,
@@ -85,6 +88,7 @@ impl NodeContext {
     ) -> Arc<NodeContext> {
         let retention = Retention::new(root.clone());
         let (preparation_threads, release_threads) = (threads.beside(PREPARATIONS_MAX), threads.beside(RELEASES_MAX));
+        let function_threads = threads.beside(FUNCTION_PROGRAMS_MAX);
         Arc::new(NodeContext {
             disk: DiskWatch::new(facts.disk_limits.clone(), orphans.clone()),
             root,
@@ -94,6 +98,7 @@ impl NodeContext {
             threads,
             preparation_threads,
             release_threads,
+            function_threads,
             orphans,
             epoch: AtomicU64::new(epoch.0),
             retention,

@@ -194,6 +194,7 @@ async fn execute_all(
         command_line: spec.command_line.clone(),
         environment: environment.clone(),
         folder: folder.clone(),
+        directory: None,
         leftovers: Leftovers::End,
     };
     let RunControl { stop, eviction, streams, group, .. } = run_control.clone();

@@ -161,6 +161,7 @@ mod tests {
                 job_tasks,
                 report: None,
                 sets_aside: None,
+                invocations: 0,
             };
             heartbeat_thread.show(Shown { heartbeat, reply_to: Some("answers".into()) });
             // One `show` leads to several heartbeats.

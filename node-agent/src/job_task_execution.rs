@@ -79,6 +79,7 @@ async fn run_tries(context: Arc<NodeContext>, job_task: JobTask, run_control: Ru
                     command_line: spec.command_line.clone(),
                     environment: environment.clone(),
                     folder: folder.clone(),
+                    directory: None,
                     leftovers: leftovers.clone(),
                 };
                 execution::process(&context, threads, launch, &run_control, limit, Some(run.run.to_string()), None).await.outcome

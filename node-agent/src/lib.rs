@@ -7,6 +7,7 @@ mod agent;
 mod beneath;
 mod capacity;
 mod cleanup;
+mod conclusion;
 mod consumer_pause;
 mod context;
 mod disk_blame;
@@ -21,6 +22,7 @@ mod files;
 mod folder_bytes;
 mod folders;
 mod free_space;
+mod functions;
 mod glob;
 mod guardian;
 mod heartbeat;
@@ -49,6 +51,7 @@ mod shortage;
 mod silence;
 mod staging;
 mod streams;
+mod warm;
 
 use std::{
     future::Future,
@@ -140,6 +143,7 @@ async fn begin(settings: Settings, root: Root) -> Result<Parts, AgentError> {
         reimage::empty(&root).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
     }
     packages::clear_incoming(root.path()).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
+    warm::clear(root.path()).map_err(|source| AgentError::Root { path: root.path().to_path_buf(), source })?;
     let facts = NodeFacts {
         pool: settings.pool.clone(),
         node: settings.node.clone(),

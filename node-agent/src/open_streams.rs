@@ -28,6 +28,16 @@ impl OpenStreams {
         self.lock().iter().filter_map(|(_, file)| file.metadata().ok()).collect()
     }
 
+    /// Empties a stream that has grown beyond this; it goes on from its start, for both are opened for appending.
+    pub fn cut(&self, bytes_max: u64) -> io::Result<()> {
+        for (_, file) in self.lock().iter() {
+            if file.metadata()?.len() > bytes_max {
+                file.set_len(0)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Closes them.
     pub fn close(&self) {
         self.lock().clear();

@@ -3,7 +3,7 @@
 //! ```text
 //! workitems/<job>/job-1/<task>/{stdout.txt,stderr.txt,wd/}   shared/  startup/  applications/  fsmounts/
 //! workitems/<schedule>/job-<n>/<task>/{stdout.txt,stderr.txt,wd/}
-//! volatile/{lock,marker,runs/,trash/,retention/,incoming/}             credential (0600)
+//! volatile/{lock,marker,runs/,trash/,retention/,incoming/,functions/}             credential (0600)
 //! ```
 
 use std::{
@@ -33,7 +33,7 @@ pub const SHARED_MODE: u32 = 0o777;
 /// The folders that users may read.
 pub const PUBLIC: [&str; 5] = ["workitems", "shared", "startup", "applications", "fsmounts"];
 /// The agent's own folders.
-const PRIVATE: [&str; 4] = ["volatile/trash", "volatile/retention", "volatile/runs", "volatile/incoming"];
+const PRIVATE: [&str; 5] = ["volatile/trash", "volatile/retention", "volatile/runs", "volatile/incoming", "volatile/functions"];
 /// Opens a folder and never a link in its place.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::PATH).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Tries to lock the folder while an earlier agent still holds it.

@@ -2,6 +2,7 @@
 
 mod app;
 mod file;
+mod function;
 mod job;
 mod node;
 mod parts;
@@ -61,6 +62,9 @@ enum Command {
     /// Application packages
     #[command(subcommand)]
     App(app::AppCommand),
+    /// Functions of a pool
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
     /// Queues of the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -153,6 +157,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Node(command) => node::run(command, out).await,
         Command::Job(command) => job::run(command, out).await,
         Command::App(command) => app::run(command, out).await,
+        Command::Function(command) => function::run(command, out).await,
         Command::Queue(command) => queue::run(command, out).await,
         Command::Publisher(command) => publisher::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,

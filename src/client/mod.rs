@@ -16,7 +16,7 @@ use broker_config::settings::Secret;
 use bytes::Bytes;
 use contract::time::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -186,7 +186,12 @@ impl Client {
 
     /// Uploads a file to a presigned URL of the blob store.
     pub(crate) async fn upload(&self, url: &str, file: tokio::fs::File, length: u64, patience: Duration) -> Result<(), ClientError> {
-        let request = self.http.put(url).timeout(patience).header("content-length", length).body(reqwest::Body::from(file));
+        self.upload_body(url, reqwest::Body::from(file), length, patience).await
+    }
+
+    /// Uploads a body to a presigned URL of the blob store.
+    pub(crate) async fn upload_body(&self, url: &str, body: reqwest::Body, length: u64, patience: Duration) -> Result<(), ClientError> {
+        let request = self.http.put(url).timeout(patience).header("content-length", length).body(body);
         let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
         let unreachable =
             |error: reqwest::Error| ClientError::Unreachable { url: format!("the blob store at {host}"), reason: reason(&error) };
@@ -200,6 +205,24 @@ impl Client {
             code: "UploadFailed".to_owned(),
             message: format!("the blob store answered {status}"),
         })
+    }
+
+    /// Changes the given properties of something.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Bytes, ClientError> {
+        self.change(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Sends an event as it is, and returns the answer with the headers that describe it.
+    pub(crate) async fn invoke(&self, path: &str, event: Bytes) -> Result<(Bytes, HeaderMap), ClientError> {
+        let answer = self.send(Method::POST, &self.target(path, &[]), Some(event), None).await?;
+        Ok((answer.body, answer.headers))
+    }
+
+    /// Gets what a presigned URL leads to.
+    pub(crate) async fn download(&self, url: &str) -> Result<Bytes, ClientError> {
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable { url: "the blob store".to_owned(), reason: reason(&error) };
+        let response = self.http.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(unreachable)?;
+        response.bytes().await.map_err(unreachable)
     }
 
     /// Length of a file.
@@ -272,21 +295,23 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| unreachable(reason(&error)))?;
         let status = response.status();
-        let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-        if let Some(rows) = response.headers().get("piecework-unreadable")
+        let headers = response.headers().clone();
+        let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(rows) = headers.get("piecework-unreadable")
             && !self.has_warned.swap(true, Ordering::Relaxed)
         {
             let rows = String::from_utf8_lossy(rows.as_bytes());
             tracing::warn!(%rows, "the server cannot read some rows and leaves them out; `piecework doctor` says what to do about them");
         }
         let body = response.bytes().await.map_err(|error| unreachable(reason(&error)))?;
-        if status.is_success() { Ok(Answer { body, length }) } else { Err(refusal(status, &body)) }
+        if status.is_success() { Ok(Answer { body, length, headers }) } else { Err(refusal(status, &body)) }
     }
 }
 
 struct Answer {
     body: Bytes,
     length: Option<u64>,
+    headers: HeaderMap,
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

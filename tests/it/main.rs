@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod examples;
 mod full_disk;
+mod functions;
 mod interrupts;
 mod job_tasks;
 mod locked_store;

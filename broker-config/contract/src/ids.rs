@@ -177,6 +177,11 @@ name!(
     check
 );
 name!(
+    /// The id of a function, unique in its pool; the AMQP `type` of its invocations.
+    FunctionId,
+    check
+);
+name!(
     /// A version of an application package.
     PackageVersion,
     check_version

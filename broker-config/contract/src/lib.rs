@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod body;
 pub mod clock;
+pub mod function;
 pub mod ids;
 pub mod job_task;
 pub mod message;

@@ -112,6 +112,14 @@ table! {
         "Nodes that the provider was asked to create, delete, stop or start, by result: ok or error.";
     Gauges RUNS "piecework_agent_runs" "runs" [] "agent" NONE
         "Runs that the agent has in hand.";
+    Gauges INVOCATIONS_RUNNING "piecework_agent_invocations" "invocations" [] "agent" NONE
+        "Invocations of functions that the agent has in hand.";
+    Counters INVOCATIONS "piecework_agent_invocations_total" "invocations" ["function", "result"] "agent" NONE
+        "Tries of invocations that ended, by function and result: ok, or the code of the failure. A pool has at most 100 functions at a time.";
+    Counters COLD_STARTS "piecework_agent_cold_starts_total" "programs" ["function"] "agent" NONE
+        "Programs of functions that were started for an invocation, by function.";
+    Histograms INVOCATION_SECONDS "piecework_agent_invocation_seconds" "seconds" ["function"] "agent" LONG
+        "Time in a function, by function, without the start of its program.";
     Gauges BUILD "piecework_build_info" "1" ["version"] "all" NONE
         "Always 1; the label has the version.";
     Gauges PROCESS_MEMORY "process_resident_memory_bytes" "bytes" [] "all" NONE

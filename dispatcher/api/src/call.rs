@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use clients::blobs::Blobs;
-use contract::ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId};
+use contract::ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId};
 use http::HeaderMap;
 use model::{
     condition::Condition,
@@ -79,6 +79,11 @@ impl Call {
     /// The node in the path.
     pub fn node(&self) -> Result<NodeId, Refusal> {
         id("NodeId", self.value(1))
+    }
+
+    /// The function in the path.
+    pub fn function(&self) -> Result<FunctionId, Refusal> {
+        id("FunctionId", self.value(1))
     }
 
     /// The job in the path.

@@ -3,8 +3,8 @@
 use model::refusal::Refusal;
 
 use crate::{
-    account, answer::Answer, applications, call::Call, document, explain, health, images, jobs, metrics_page, nodes, operation::Operation,
-    pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, unreadable,
+    account, answer::Answer, applications, call::Call, document, explain, functions, health, images, jobs, metrics_page, nodes,
+    operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, unreadable,
 };
 
 /// Runs the handler of an operation.
@@ -102,6 +102,14 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::PolicyGet => explain::policy(api, call).await,
         Operation::PolicySet => explain::set_policy(api, call).await,
         Operation::PolicyRemove => explain::remove_policy(api, call).await,
+        Operation::FunctionAdd => functions::add(api, call).await,
+        Operation::FunctionList => functions::list(api, call).await,
+        Operation::FunctionGet => functions::get(api, call).await,
+        Operation::FunctionPatch => functions::patch(api, call).await,
+        Operation::FunctionDelete => functions::delete(api, call).await,
+        Operation::FunctionInvoke => functions::invoke(api, call).await,
+        Operation::FunctionInvokeAsync => functions::invoke_async(api, call).await,
+        Operation::FunctionPackageBegin => functions::begin_package(api, call).await,
         Operation::QueueList => queues::all(api, call).await,
         Operation::QueueGet => queues::get(api, call).await,
         Operation::QueuePeek => queues::peek(api, call).await,

@@ -17,6 +17,7 @@ mod error;
 mod explain;
 mod file_answer;
 mod filter;
+mod functions;
 mod headers;
 mod health;
 mod images;

@@ -160,6 +160,14 @@ table! {
     "piecework.get_policy" GET "/piecework/pools/{pool}/policy" NONE Nothing Yes(Operation::PolicyGet);
     "piecework.set_policy" PUT "/piecework/pools/{pool}/policy" NONE Nothing Yes(Operation::PolicySet);
     "piecework.remove_policy" DELETE "/piecework/pools/{pool}/policy" NONE Nothing Yes(Operation::PolicyRemove);
+    "piecework.add_function" POST "/piecework/pools/{pool}/functions" NONE Nothing Yes(Operation::FunctionAdd);
+    "piecework.list_functions" GET "/piecework/pools/{pool}/functions" M Nothing Yes(Operation::FunctionList);
+    "piecework.get_function" GET "/piecework/pools/{pool}/functions/{function}" NONE Nothing Yes(Operation::FunctionGet);
+    "piecework.change_function" PATCH "/piecework/pools/{pool}/functions/{function}" NONE All Yes(Operation::FunctionPatch);
+    "piecework.delete_function" DELETE "/piecework/pools/{pool}/functions/{function}" NONE All Yes(Operation::FunctionDelete);
+    "piecework.invoke_function" POST "/piecework/pools/{pool}/functions/{function}/invoke" NONE Nothing Yes(Operation::FunctionInvoke);
+    "piecework.invoke_function_async" POST "/piecework/pools/{pool}/functions/{function}/invoke-async" NONE Nothing Yes(Operation::FunctionInvokeAsync);
+    "piecework.begin_function_package" PUT "/piecework/functionpackages/{sha256}" NONE Nothing Yes(Operation::FunctionPackageBegin);
     "piecework.list_applications" GET "/piecework/applications" M Nothing Yes(Operation::AppsList);
     "piecework.get_application" GET "/piecework/applications/{application}" NONE Nothing Yes(Operation::AppGet);
     "piecework.put_application" PUT "/piecework/applications/{application}" NONE All Yes(Operation::AppPut);

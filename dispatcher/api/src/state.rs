@@ -8,7 +8,7 @@ use contract::time::Timestamp;
 use engine::{
     Engine,
     command::{Command, Done},
-    messaging::{Files, Queues},
+    messaging::{Files, Invocations, Queues},
 };
 use futures::future::BoxFuture;
 use model::{
@@ -41,6 +41,8 @@ pub struct ApiState {
     pub read: Arc<dyn Read>,
     /// Files of nodes.
     pub files: Files,
+    /// Invocations of functions.
+    pub invocations: Invocations,
     /// Queues of the broker.
     pub queues: Queues,
     /// Publishers, as users of the broker.

@@ -2,7 +2,7 @@
 //! decides whether the present state allows them.
 
 use contract::{
-    ids::{ApplicationId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TaskUid},
     period::Period,
     spec::{QueuePolicy, TaskConstraints},
     state::DeallocationOption,
@@ -12,6 +12,7 @@ use model::{
     application::{ApplicationChange, Upload},
     auto_scale::ScaleRun,
     condition::Condition,
+    function::FunctionChange,
     job::{DisableOption, JobChange, NewJob},
     node::NodeActionKind,
     pool::{NewPool, PoolChange},
@@ -21,6 +22,7 @@ use model::{
     task::{NewTask, StreamName},
 };
 use scaling::formula::Formula;
+use serde_json::{Map, Value};
 
 impl Command {
     /// Whether the command adds rows, and so is refused while the disk is nearly full.
@@ -34,6 +36,8 @@ impl Command {
                 | Submit(_)
                 | CreateSchedule(_)
                 | PutApplication(..)
+                | CreateFunction(..)
+                | ChangeFunction(..)
                 | BeginPackage(..)
                 | ActivatePackage(..)
         )
@@ -131,6 +135,12 @@ pub enum Command {
     DeleteSchedule(ScheduleId, Condition),
     /// Creates or changes an application.
     PutApplication(ApplicationId, Box<ApplicationChange>, Condition),
+    /// Creates a function with these settings.
+    CreateFunction(PoolId, FunctionId, Map<String, Value>),
+    /// Deploys a new version of a function, or activates another one.
+    ChangeFunction(PoolId, FunctionId, FunctionChange, Condition),
+    /// Deletes a function with its versions.
+    DeleteFunction(PoolId, FunctionId, Condition),
     /// Deletes an application with its packages.
     DeleteApplication(ApplicationId, Condition),
     /// Records that an upload of a version begins, with the blob key it goes to.

@@ -21,6 +21,7 @@ mod decided;
 mod errands;
 mod errands_in_hand;
 mod figures;
+mod functions;
 mod gathering;
 mod job_life;
 mod job_tasks;

@@ -44,6 +44,7 @@ impl World {
         }
         let answer = self.question(&pool, now, |core, now, effects| core.heartbeat(heartbeat, now, effects))?;
         if let Some(back) = back {
+            let functions = self.functions_number(&pool);
             let HeartbeatAnswer { verdicts, order, over, releases, keep, set_aside_in_vain } =
                 answer.unwrap_or_else(HeartbeatAnswer::leave);
             let releases = releases.into_iter().filter_map(|key| self.job_task(key)).collect();
@@ -51,7 +52,7 @@ impl World {
                 Some((key, slots)) => self.kept_task(key, slots)?.map(Box::new),
                 None => None,
             };
-            let reply = HeartbeatReply { v: VERSION, boot: self.boot, verdicts, order, releases, over, keep, set_aside_in_vain };
+            let reply = HeartbeatReply { v: VERSION, boot: self.boot, verdicts, order, releases, over, keep, set_aside_in_vain, functions };
             self.outputs.push(Output::HeartbeatAnswered(back, Box::new(reply)));
         }
         Ok(())
@@ -75,6 +76,7 @@ impl World {
                 };
                 Reply::MayPublish { allowed: allowed == Some(true) }
             }
+            RequestKind::Functions { pool, .. } => Reply::Functions(self.functions_of(&pool)),
             RequestKind::Snapshot => Reply::Snapshot { boot: self.boot, pools: self.snapshots() },
             RequestKind::CreateNodes { pool, count } => self.create_nodes(&pool, count, now)?,
             RequestKind::DrainNode { pool, node, option } => {
@@ -217,7 +219,7 @@ impl World {
                     .values()
                     .map(|node| {
                         let facts = entry.core.nodes().get(&node.id);
-                        let runs = facts.map_or(0, |facts| facts.run_count());
+                        let runs = facts.map_or(0, |facts| facts.run_count() + facts.invocations);
                         let idle_ms =
                             facts.filter(|_| runs == 0).map_or(0, |facts| now.since(facts.empty_since.max(facts.state_since)) as u64);
                         NodeSnapshot {

@@ -56,13 +56,14 @@ impl World {
         let ready = (entry.core.jobs().values().map(|job| job.waiting).sum::<u64>() + released).min(tasks.active);
         // Blocked tasks are not counted by slots, so their share of the tasks stands in.
         let active_slots = slots.active.saturating_mul(ready).checked_div(tasks.active).unwrap_or(0);
+        let invocations = entry.core.nodes().values().map(|node| u64::from(node.invocations)).sum();
         let count = |which: fn(&&store::records::NodeRecord) -> bool| entry.nodes.values().filter(which).count() as u32;
         Some(Sample {
             at,
             active: small(ready),
             running: small(tasks.running),
-            active_slots: small(active_slots),
-            running_slots: small(slots.running),
+            active_slots: small(active_slots.saturating_add(entry.waiting_invocations)),
+            running_slots: small(slots.running.saturating_add(invocations)),
             succeeded: small(tasks.succeeded),
             failed: small(tasks.failed),
             dedicated: count(|node| node.is_dedicated && node.state != NodeState::Creating),
@@ -236,7 +237,7 @@ pub(super) fn load(entry: &PoolEntry, now: Moment) -> Load {
     let jobs = entry.core.jobs().values().filter(|job| job.runs);
     let ready = jobs.map(|job| job.waiting.min(u64::try_from(job.max_parallel).unwrap_or(u64::MAX).saturating_sub(u64::from(job.live))));
     Load {
-        waiting_slots: released + ready.sum::<u64>(),
+        waiting_slots: released + ready.sum::<u64>() + entry.waiting_invocations,
         running_slots: entry.core.nodes().values().map(|node| u64::from(node.running_slots())).sum(),
         waiting_for_ms: entry.waiting_since.map_or(0, |since| now.since(since).unsigned_abs()),
         nodes: entry.nodes.values().filter(|node| node.drain.is_none()).count() as u32,

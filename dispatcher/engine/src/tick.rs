@@ -39,6 +39,9 @@ impl World {
                 (entry.record.version, entry.record.modified_at, entry.is_dirty) = (version, now, true);
                 self.version = version;
             }
+            if let Some(depth) = depths.get(&id) {
+                note_invocations(entry, *depth);
+            }
             note_waiting(entry, moment);
             self.tick_meter(&id, false, now)?;
             let is_flushed = self.pools.get(&id).is_some_and(|entry| moment.since(entry.flushed_at) >= FLUSH_MS);
@@ -123,8 +126,16 @@ fn settle(entry: &mut PoolEntry, now: Timestamp, moment: Moment) -> bool {
     true
 }
 
+/// Counts what others than the dispatcher have put into the pool's queues; released tasks that are on their way to a node
+/// are not there any more, so the count may be too low for a moment and never too high.
+fn note_invocations(entry: &mut PoolEntry, depth: u32) {
+    let released = entry.core.live().values().filter(|attempt| attempt.owner().is_none()).count();
+    let others = u64::from(depth).saturating_sub(released as u64);
+    entry.waiting_invocations = if entry.functions.is_empty() { 0 } else { others };
+}
+
 fn note_waiting(entry: &mut PoolEntry, now: Moment) {
     let released = entry.core.live().values().any(|attempt| attempt.owner().is_none());
-    let waiting = released || entry.core.jobs().values().any(|job| job.runs && job.waiting > 0);
+    let waiting = released || entry.waiting_invocations > 0 || entry.core.jobs().values().any(|job| job.runs && job.waiting > 0);
     entry.waiting_since = if waiting { entry.waiting_since.or(Some(now)) } else { None };
 }

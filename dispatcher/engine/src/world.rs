@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use contract::{
     clock::{Moment, Now},
-    ids::{ApplicationId, AttemptKey, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, AttemptKey, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     message::{TaskMessage, VERSION},
     spec::{EnvironmentSetting, TaskSpec},
     state::{JobState, SchedulingState},
     time::Timestamp,
 };
-use model::{application::ApplicationRow, health::Unreadable, job_tasks::JobTasks, refusal::Refusal, schedule::ScheduleRow, usage::Share};
+use model::{
+    application::ApplicationRow, function::FunctionRow, health::Unreadable, job_tasks::JobTasks, refusal::Refusal, schedule::ScheduleRow,
+    usage::Share,
+};
 use scaling::formula::History;
 use scheduler::{Attempt, Core, Effect, Event, Node, Phase, Timers};
 use store::{
@@ -71,6 +74,12 @@ pub(super) struct PoolEntry {
     pub decided: Decided,
     /// Samples that formulas use.
     pub history: History,
+    /// The pool's functions.
+    pub functions: BTreeMap<FunctionId, FunctionRow>,
+    /// Changes whenever one of them does; zero for a pool that has none since the load.
+    pub functions_number: u64,
+    /// Invocations in the pool's queue when the broker was last asked.
+    pub waiting_invocations: u64,
     pub meter: Meter,
     /// The meter at the last commit, for when the transaction is rolled back.
     stored_meter: Meter,
@@ -94,6 +103,9 @@ impl PoolEntry {
             is_touched: true,
             decided: Decided::default(),
             history: History::default(),
+            functions: BTreeMap::new(),
+            functions_number: 0,
+            waiting_invocations: 0,
             meter: Meter::start(now),
             stored_meter: Meter::start(now),
         }
@@ -298,6 +310,7 @@ impl World {
             }
         }
         self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
+        self.load_functions(loaded.functions);
         self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.load_awaiting()?;
         for task in loaded.live {

@@ -7,6 +7,7 @@ pub mod auto_pool;
 pub mod auto_scale;
 pub mod condition;
 pub mod document;
+pub mod function;
 pub mod health;
 pub mod job;
 pub mod job_tasks;

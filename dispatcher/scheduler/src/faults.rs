@@ -242,6 +242,7 @@ mod tests {
                 job_tasks: vec![],
                 report: None,
                 sets_aside: None,
+                invocations: 0,
             };
             self.core.heartbeat(heartbeat, self.now, &mut Vec::new()).order
         }

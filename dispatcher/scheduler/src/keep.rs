@@ -211,6 +211,7 @@ mod tests {
             job_tasks: vec![],
             report: None,
             sets_aside: (name == "b").then_some(KEY),
+            invocations: 0,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Node {
     pub action: Option<NodeAction>,
     /// The number of the last report of its present epoch.
     pub report_number: u64,
+    /// Invocations of functions that it runs, each in a slot, by its last heartbeat.
+    pub invocations: u32,
     pub(super) faults: NodeFaults,
     pub(super) is_enabled: bool,
     pub(super) is_lost: bool,
@@ -61,6 +63,7 @@ impl Node {
             is_drained: false,
             action: None,
             report_number: 0,
+            invocations: 0,
             faults: NodeFaults::default(),
             is_enabled: true,
             is_lost: false,
@@ -101,7 +104,7 @@ impl Node {
             _ if self.is_lost => NodeState::Unknown,
             (_, Some(action)) => action.state(),
             (NodeState::Idle | NodeState::Running, None) if self.faults.is_shown() => NodeState::Unusable,
-            (NodeState::Idle | NodeState::Running, None) if !self.runs.is_empty() => NodeState::Running,
+            (NodeState::Idle | NodeState::Running, None) if !self.is_empty() => NodeState::Running,
             (NodeState::Idle | NodeState::Running, None) if !self.is_enabled => NodeState::Offline,
             (NodeState::Idle | NodeState::Running, None) => NodeState::Idle,
             (other, None) => other,
@@ -123,9 +126,14 @@ impl Node {
         self.runs.len() as u32
     }
 
-    /// Slots of the runs it holds.
+    /// Slots that its runs and invocations take.
     pub fn running_slots(&self) -> u32 {
-        self.runs.values().sum()
+        self.runs.values().sum::<u32>() + self.invocations
+    }
+
+    /// Whether it runs neither a task nor a function.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.invocations == 0
     }
 
     /// Whether an agent has ever joined.
@@ -186,7 +194,7 @@ impl Core {
         node.heartbeat_at = now;
         node.is_lost = false;
         node.is_heard |= self.started_at.is_none_or(|start| now.since(start) >= HEARD_AFTER_MS);
-        if !node.runs.is_empty() {
+        if !node.is_empty() {
             node.empty_since = now;
         }
         let state = node.state();
@@ -217,7 +225,7 @@ impl Core {
         node.empty_since = now;
         if !keeps_runs {
             node.reported = NodeState::Starting;
-            (node.is_drained, node.report_number) = (false, 0);
+            (node.is_drained, node.report_number, node.invocations) = (false, 0, 0);
         }
         if !keeps_runs && !self.has(Bug::RejoinKeepsOldRuns) {
             self.lose_all(&id, effects);
@@ -284,6 +292,10 @@ impl Core {
         };
         let is_known = !matches!(order, NodeOrder::Leave | NodeOrder::Rejoin);
         if is_known {
+            let is_seen = !self.has(Bug::InvocationsUnseen);
+            if let Some(node) = self.nodes.get_mut(&heartbeat.node).filter(|_| is_seen) {
+                node.invocations = heartbeat.invocations;
+            }
             self.alive(&heartbeat.node, now, effects);
         }
         let (mut verdicts, mut unheard) = (Vec::new(), Vec::new());
@@ -361,6 +373,7 @@ impl Core {
             if let Some(node) = self.nodes.get_mut(&id) {
                 // A restarting node is expected to be silent; its runs are lost all the same.
                 let is_away = node.drain.is_none() && node.action.is_some_and(NodeAction::is_restart);
+                node.invocations = 0;
                 node.is_lost = !is_away || now.since(node.heartbeat_at) > RESTART_MS.max(self.timers.lease_ms);
             }
             self.lose_all(&id, effects);

@@ -89,6 +89,8 @@ pub enum Bug {
     UnfitWaits,
     /// Attempts that need more slots than nodes now have stay released.
     UnfitStaysReleased,
+    /// A node that runs nothing but invocations of functions counts as empty.
+    InvocationsUnseen,
 }
 
 impl Bug {
@@ -136,6 +138,7 @@ impl Bug {
         Bug::FaultPauseNeverGrows,
         Bug::UnfitWaits,
         Bug::UnfitStaysReleased,
+        Bug::InvocationsUnseen,
     ];
 }
 

@@ -14,12 +14,13 @@ pub mod sqlite;
 pub mod usage;
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
 use model::{
     application::ApplicationRow,
+    function::FunctionRow,
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
@@ -139,6 +140,10 @@ pub trait Store: Send {
     fn delete_schedule(&mut self, schedule: &ScheduleId) -> Result<(), StoreError>;
     /// Inserts or replaces an application with its packages.
     fn put_application(&mut self, application: &ApplicationRow) -> Result<(), StoreError>;
+    /// Inserts or replaces a function with its versions.
+    fn put_function(&mut self, function: &FunctionRow) -> Result<(), StoreError>;
+    /// Removes a function with its versions.
+    fn delete_function(&mut self, pool: &PoolId, function: &FunctionId) -> Result<(), StoreError>;
     /// Removes an application with its packages.
     fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError>;
     /// Some jobs that a schedule created, including completed ones.

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use contract::{
-    ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     state::TaskState,
 };
 use model::{
     application::ApplicationRow,
+    function::FunctionRow,
     health::Unreadable,
     job_tasks::JobOnNodeRow,
     node::NodeActivity,
@@ -106,6 +107,10 @@ pub trait Read: Send + Sync {
     async fn jobs_on_nodes(&self, job: &JobId, page: Page) -> Result<Option<Vec<JobOnNodeRow>>, StoreError>;
     /// One application.
     async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError>;
+    /// One function of a pool.
+    async fn function(&self, pool: &PoolId, function: &FunctionId) -> Result<Option<FunctionRow>, StoreError>;
+    /// A page of a pool's functions.
+    async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError>;
     /// A page of applications.
     async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError>;
     /// One job schedule.

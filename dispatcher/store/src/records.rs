@@ -13,6 +13,7 @@ use model::{
     application::ApplicationRow,
     auto_pool::Tie,
     auto_scale::Scaling,
+    function::FunctionRow,
     health::Unreadable,
     job_tasks::{JobOnNodeRecord, JobTasks},
     node::{NodeAction, NodeProperties},
@@ -316,6 +317,8 @@ pub struct Loaded {
     pub schedules: Vec<ScheduleRow>,
     /// All applications.
     pub applications: Vec<ApplicationRow>,
+    /// All functions of all pools.
+    pub functions: Vec<FunctionRow>,
     /// All released or running tasks.
     pub live: Vec<LiveTask>,
     /// Released or running tasks whose rows cannot be read.

@@ -116,6 +116,7 @@ impl Puppet {
             job_tasks,
             report: None,
             sets_aside: None,
+            invocations: 0,
         };
         self.runtime.block_on(self.caller.call(topology::HEARTBEATS, "beat".to_owned(), &heartbeat, PATIENCE)).unwrap()
     }

@@ -35,6 +35,9 @@ impl Agent {
         }
         self.capacity.delivered(delivery.slot, tag);
         let held = Held { source: Source::Slot(delivery.slot), tag };
+        if delivery.exchange == topology::INVOKE {
+            return self.on_invocation(delivery, held);
+        }
         let Some(message) = self.read(&delivery, held) else { return };
         let is_question = message.start == Start::Ask || delivery.redelivered || message.spec.is_none() || message.slots > 1;
         let is_ours = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
@@ -50,11 +53,6 @@ impl Agent {
 
     /// Parses a task message. A delivery that is no task message, or cannot be parsed, is settled here.
     pub(super) fn read(&mut self, delivery: &Delivery, held: Held) -> Option<TaskMessage> {
-        if delivery.exchange == topology::INVOKE {
-            let how = self.refuse_invocation(delivery);
-            self.settle(held, how);
-            return None;
-        }
         if delivery.exchange != topology::TASKS {
             tracing::warn!(
                 exchange = delivery.exchange,
@@ -84,6 +82,7 @@ impl Agent {
         self.generation = generation;
         self.capacity.lost_channel();
         self.waiting.retain(|(_, held)| held.source == Source::Wide);
+        self.functions.lost_channel();
     }
 
     fn start_or_wait(&mut self, message: TaskMessage, held: Held) {
@@ -182,6 +181,7 @@ impl Agent {
 
     /// Returns every delivery that has not started to its queue.
     pub(super) fn return_unstarted(&mut self) {
+        self.return_invocations();
         for (_, held) in std::mem::take(&mut self.waiting) {
             self.settle(held, Settlement::Back);
         }

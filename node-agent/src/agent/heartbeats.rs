@@ -1,8 +1,8 @@
 //! Builds heartbeats and acts on the dispatcher's replies.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use broker_config::metrics::{NO_LABELS, RUNS};
+use broker_config::metrics::{INVOCATIONS_RUNNING, NO_LABELS, RUNS};
 use contract::message::{Heartbeat, HeartbeatReply, NodeReport, RUNS_PER_HEARTBEAT_MAX, VERSION};
 
 use crate::{agent::Agent, heartbeat::Shown};
@@ -14,6 +14,7 @@ impl Agent {
     /// Hands the next heartbeat to the thread that sends it.
     pub(super) fn heartbeat(&mut self) {
         RUNS.of(NO_LABELS).set(self.live.len() as f64);
+        INVOCATIONS_RUNNING.of(NO_LABELS).set(self.functions.running() as f64);
         let heartbeat = Heartbeat {
             v: VERSION,
             pool: self.settings.pool.clone(),
@@ -26,6 +27,7 @@ impl Agent {
             job_tasks: self.job_tasks.shown(),
             report: self.outbox.state().map(|state| NodeReport { is_drained: self.is_drain_reported, ..state.clone() }),
             sets_aside: self.sets_aside(),
+            invocations: self.functions.running() as u32,
         };
         self.heartbeat_thread.show(Shown { heartbeat, reply_to: self.control.queue_name().borrow().clone() });
     }
@@ -44,6 +46,9 @@ impl Agent {
         }
         self.on_job_tasks(reply.over, reply.releases);
         self.apply_order(reply.order);
+        if self.functions.differs(reply.functions) {
+            self.ask_functions(Duration::ZERO);
+        }
         if reply.set_aside_in_vain.is_some() && reply.set_aside_in_vain == self.sets_aside() {
             self.drop_wide();
         }

@@ -1,74 +1,156 @@
-//! Refuses messages of `piecework.invoke`, for this build runs no functions: the sender gets an error on `reply_to`.
+//! Invocations of functions: each takes a slot as a task of one slot does, and touches nothing but the broker.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use clients::amqp::{Delivery, Outgoing};
+use broker_config::topology;
+use clients::amqp::{Caller, Delivery};
 use contract::{
-    body::{BodyError, Format},
-    message::{Reply, ReplyMessage, VERSION},
-    outcome::Fault,
+    function::{Function, PoolFunctions},
+    ids::{FunctionId, RunId},
+    message::{Reply, ReplyMessage, Request, RequestKind, VERSION},
 };
-use tokio::time::timeout;
+use tokio::time::sleep;
 
-use crate::agent::{ANSWERS_MAX, Agent, Settlement};
+use crate::{
+    agent::{Agent, Held, Settlement},
+    conclusion::{Concluder, Conclusion},
+    warm::{Event, Failure},
+};
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of a question for the functions of the pool.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a question that was not answered.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// Sends the refusal and returns how to settle the delivery: without a `reply_to` it goes to the dead letters.
-    pub(super) fn refuse_invocation(&mut self, delivery: &Delivery) -> Settlement {
-        let (exchange, function) = (delivery.exchange.as_str(), delivery.kind.as_deref().unwrap_or_default());
-        let Some(reply_to) = delivery.reply_to.clone() else {
-            tracing::warn!(
-                exchange,
-                function,
-                message_id = delivery.message_id.as_deref(),
-                "put an invocation aside: this build serves no functions, and the message has no reply_to"
-            );
-            return Settlement::Dead;
+    /// Handles a delivery of the invoke exchange that is in a slot's hand.
+    pub(super) fn on_invocation(&mut self, delivery: Delivery, held: Held) {
+        if !self.capacity.has_room() {
+            return self.settle(held, Settlement::Back);
+        }
+        let name = delivery.kind.as_deref().unwrap_or_default();
+        let Ok(name) = name.parse::<FunctionId>() else {
+            let message = "the message's type names no function; set it to the name of one".to_owned();
+            return self.fail(delivery, held, Failure::lasting("FunctionNameInvalid", message));
         };
-        let Ok(context) = self.answers.clone().try_acquire_owned() else {
-            tracing::warn!(
-                exchange,
-                function,
-                reply_to,
-                "moved an invocation to the dead letters: {ANSWERS_MAX} refusals are being sent already"
-            );
-            return Settlement::Dead;
-        };
-        let outgoing = match refusal(function, &reply_to, delivery.correlation_id.clone()) {
-            Ok(outgoing) => outgoing,
-            Err(error) => {
-                tracing::error!(%error, reply_to, "moved an invocation to the dead letters: its refusal cannot be serialized");
-                return Settlement::Dead;
+        match self.functions.get(&name) {
+            Some(function) => self.invoke(delivery, held, function),
+            None => {
+                self.functions.wait(delivery, held);
+                self.ask_functions(Duration::ZERO);
             }
-        };
-        tracing::debug!(exchange, function, reply_to, "refusing an invocation: this build serves no functions");
-        let publisher = self.publisher.clone();
-        tokio::spawn(async move {
-            let _room = context;
-            match timeout(ANSWER_TIMEOUT, publisher.publish(outgoing)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, reply_to, "the refusal of an invocation was lost; its sender gets no reply"),
-                Err(_) => {
-                    tracing::warn!(reply_to, "the broker did not confirm the refusal of an invocation in time; its sender may get no reply")
+        }
+    }
+
+    fn invoke(&mut self, delivery: Delivery, held: Held, function: Arc<Function>) {
+        let limit = function.spec.concurrency_per_node.unwrap_or(u32::MAX) as usize;
+        if self.functions.running_of(&function.name) >= limit {
+            return self.conclude(delivery, held, Conclusion::Postponed);
+        }
+        self.capacity.start(held.hand(), 1);
+        let number = self.functions.begin(Some(function.name.clone()), held);
+        let (context, warm, concluder) = (self.context.clone(), self.warm.clone(), self.concluder());
+        let work = tokio::spawn(async move {
+            let conclusion = match Box::pin(warm.invoke(&context, &function, event(&delivery))).await {
+                Ok(answered) => Conclusion::Answered(answered),
+                Err(failure) => Conclusion::Failed(failure),
+            };
+            Box::pin(concluder.conclude(&delivery, Some(&function), conclusion)).await
+        });
+        self.concluding.push(Box::pin(async move { (number, work.await.unwrap_or(false)) }));
+    }
+
+    fn fail(&mut self, delivery: Delivery, held: Held, failure: Failure) {
+        self.conclude(delivery, held, Conclusion::Failed(failure));
+    }
+
+    /// Concludes an invocation that does not run here.
+    fn conclude(&mut self, delivery: Delivery, held: Held, conclusion: Conclusion) {
+        let number = self.functions.begin(None, held);
+        let concluder = self.concluder();
+        let work = tokio::spawn(async move { Box::pin(concluder.conclude(&delivery, None, conclusion)).await });
+        self.concluding.push(Box::pin(async move { (number, work.await.unwrap_or(false)) }));
+    }
+
+    fn concluder(&self) -> Concluder {
+        Concluder { publisher: self.publisher.clone(), blobs: self.context.blobs.clone(), pool: self.settings.pool.clone() }
+    }
+
+    /// The broker has confirmed what follows an invocation, or does not take it.
+    pub(super) fn on_concluded(&mut self, number: u64, is_done: bool) {
+        let Some(invocation) = self.functions.end(number) else { return };
+        if invocation.is_run() {
+            self.capacity.end(invocation.held.hand(), 1);
+        }
+        self.settle(invocation.held, if is_done { Settlement::Done } else { Settlement::Back });
+    }
+
+    /// Asks the dispatcher for the functions of the pool, unless a question is open.
+    pub(super) fn ask_functions(&mut self, after: Duration) {
+        if self.functions.begin_question() {
+            let (pool, node) = (self.settings.pool.clone(), self.settings.node.clone());
+            let what = RequestKind::Functions { pool, node, epoch: self.context.epoch() };
+            self.asking_functions.push(Box::pin(question(self.caller.clone(), what, after)));
+        }
+    }
+
+    pub(super) fn on_functions(&mut self, answer: Option<PoolFunctions>) {
+        let pause = if answer.is_some() { Duration::ZERO } else { PAUSE };
+        let (waited, changed) = self.functions.end_question(answer);
+        if let Some(functions) = changed {
+            tracing::info!(count = functions.len(), "the functions of the pool have changed");
+            self.warm.set_functions(functions);
+        }
+        for (delivery, held) in waited {
+            let name = delivery.kind.as_deref().unwrap_or_default().parse::<FunctionId>().ok();
+            match name.and_then(|name| self.functions.get(&name)) {
+                Some(function) if self.capacity.has_room() => self.invoke(delivery, held, function),
+                Some(_) => self.settle(held, Settlement::Back),
+                None => {
+                    let message = "the pool has no function of this name; deploy it, or send the message to its pool".to_owned();
+                    self.fail(delivery, held, Failure::lasting("FunctionNotFound", message));
                 }
             }
-        });
-        Settlement::Done
+        }
+        if self.functions.has_question() {
+            self.ask_functions(pause);
+        }
+    }
+
+    /// Returns invocations that have not begun to their queue.
+    pub(super) fn return_invocations(&mut self) {
+        for held in self.functions.take_waiting() {
+            self.settle(held, Settlement::Back);
+        }
     }
 }
 
-fn refusal(function: &str, reply_to: &str, correlation: Option<String>) -> Result<Outgoing, BodyError> {
-    let fault = Fault {
-        code: "FunctionsNotServed".to_owned(),
-        message: "this build of the node agent serves no functions; add a task instead".to_owned(),
-        details: vec![("Function".to_owned(), function.chars().take(256).collect())],
-    };
-    let body = Format::Json.write(&ReplyMessage { v: VERSION, what: Reply::Refused(fault) })?;
-    let outgoing = Outgoing::raw("", reply_to, body, Format::Json).transient().optional();
-    Ok(match correlation {
-        Some(correlation) => outgoing.correlation(correlation),
-        None => outgoing,
-    })
+fn event(delivery: &Delivery) -> Event {
+    let plain = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    Event {
+        id: RunId::random().to_string(),
+        message_id: delivery.message_id.clone().filter(|text| plain(text)),
+        body: delivery.body.clone(),
+        content_type: delivery.content_type().filter(|text| plain(text) && !text.is_empty()).map(str::to_owned),
+        traceparent: delivery.header("traceparent").filter(|text| plain(text)),
+    }
+}
+
+/// Asks once; nothing when no answer comes.
+async fn question(caller: Caller, what: RequestKind, after: Duration) -> Option<PoolFunctions> {
+    if !after.is_zero() {
+        sleep(after).await;
+    }
+    let request = Request { v: VERSION, what };
+    match caller.call::<_, ReplyMessage>(topology::REQUESTS, "asks".to_owned(), &request, ANSWER_TIMEOUT).await.map(|reply| reply.what) {
+        Ok(Reply::Functions(functions)) => Some(functions),
+        Ok(other) => {
+            tracing::warn!(?other, "the dispatcher's reply does not hold the functions of the pool; asking again");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "cannot ask the dispatcher for the functions of the pool; asking again");
+            None
+        }
+    }
 }

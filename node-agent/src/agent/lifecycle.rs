@@ -117,8 +117,9 @@ impl Agent {
             self.on_new_channel(generation);
         }
         let job_tasks = self.job_tasks.run_control().filter_map(|run_control| run_control.group.group());
-        self.guard
-            .watch(self.live.values().filter_map(|live| live.run_control.group.group()).chain(job_tasks), self.context.orphans.living());
+        let others = job_tasks.chain(self.warm.groups());
+        self.guard.watch(self.live.values().filter_map(|live| live.run_control.group.group()).chain(others), self.context.orphans.living());
+        self.warm.tidy(&self.context, self.capacity.is_consuming());
         self.outbox.resend(Instant::now(), false);
         self.resend_job_tasks(false);
         if self.outbox.kept_count() > super::heartbeats::KEPT_BEFORE_HEARTBEAT {
@@ -162,6 +163,7 @@ impl Agent {
             live.run_control.group.signal(rustix::process::Signal::KILL);
         }
         self.job_tasks.run_control().for_each(|run_control| run_control.group.signal(rustix::process::Signal::KILL));
+        self.warm.end();
         cleanup::end_processes(&self.context.root);
         self.guard.finish();
         self.heartbeat_thread.finish().await;
@@ -195,6 +197,7 @@ async fn run_start_task(context: std::sync::Arc<NodeContext>, task: StartTask) -
                     command_line: task.command_line.clone(),
                     environment: environment.clone(),
                     folder: folder.clone(),
+                    directory: None,
                     leftovers: Leftovers::Stay(None),
                 };
                 execution::process(&context, &context.threads, launch, &run_control, None, None, None).await.outcome

@@ -29,6 +29,7 @@ use std::{
 use broker_config::topology;
 use clients::amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, Publisher, Tag};
 use contract::{
+    function::PoolFunctions,
     ids::{AttemptKey, JobId, RunId, RunKey},
     message::{Answer, Joined, NodeOrder, StartTaskEnd, TaskMessage},
     outcome::JobTaskEnd,
@@ -36,7 +37,7 @@ use contract::{
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
 
@@ -46,16 +47,16 @@ use crate::{
     context::NodeContext,
     error::AgentError,
     execution::{Ended, RunControl},
+    functions::Functions,
     guardian::Guard,
     heartbeat::{HEARTBEAT_MIN_MS, HeartbeatThread},
     job_tasks::JobTasks,
     outbox::{BatchId, Outbox},
     revoked::Revoked,
     settings::{Ending, Settings},
+    warm::Warm,
 };
 
-/// Refusals of invocations that are sent at the same time at most.
-const ANSWERS_MAX: usize = 64;
 /// Results of runs that the loop has not read yet, at most.
 const ENDS_MAX: usize = 1024;
 /// Deliveries or results that are handled in one step of the loop at most.
@@ -165,7 +166,11 @@ pub(crate) struct Agent {
     outbox: Outbox<Held>,
     publishing: Later<BatchId>,
     revoked: Revoked,
-    answers: Arc<Semaphore>,
+    functions: Functions<Held>,
+    warm: Arc<Warm>,
+    /// Invocations by their number, and whether the broker took what follows them.
+    concluding: Later<(u64, bool)>,
+    asking_functions: Later<Option<PoolFunctions>>,
     order: NodeOrder,
     is_drain_reported: bool,
     is_ready: bool,
@@ -198,6 +203,7 @@ impl Agent {
     pub(crate) fn new(parts: Parts) -> (Agent, mpsc::Receiver<(RunId, Ended)>) {
         let Parts { settings, context, link, caller, joined, guard, control, heartbeat_thread, free_bytes } = parts;
         let (ends, ended) = mpsc::channel(ENDS_MAX);
+        let warm = Warm::new(joined.slots);
         let agent = Agent {
             node_key: topology::node_key(&settings.pool, &settings.node),
             capacity: Capacity::new(joined.slots.max(1)),
@@ -231,7 +237,10 @@ impl Agent {
             outbox: Outbox::default(),
             publishing: Later::new(),
             revoked: Revoked::default(),
-            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            functions: Functions::default(),
+            warm,
+            concluding: Later::new(),
+            asking_functions: Later::new(),
             is_drain_reported: false,
             is_ready: false,
             is_disk_full: false,
@@ -285,6 +294,8 @@ impl Agent {
                     }
                 }
                 Some(end) = self.running_job_tasks.next() => self.on_job_task_ended(end),
+                Some((number, is_done)) = self.concluding.next() => self.on_concluded(number, is_done),
+                Some(answer) = self.asking_functions.next() => self.on_functions(answer),
                 Some(batch) = self.publishing.next() => self.on_confirmed(batch),
                 Some(delivery) = next(&mut self.tasks) => {
                     self.on_delivery(delivery);
@@ -327,7 +338,7 @@ impl Agent {
                 return Err(AgentError::Restarts);
             }
             if let Some(since) = shutdown_since
-                && ((self.live.is_empty() && !self.has_job_tasks() && self.outbox.is_all_confirmed()) || since.elapsed() > SHUTDOWN_MAX)
+                && ((self.is_empty() && self.outbox.is_all_confirmed()) || since.elapsed() > SHUTDOWN_MAX)
             {
                 break;
             }
@@ -355,6 +366,11 @@ impl Agent {
         }
         self.finish_drain();
         self.flush();
+    }
+
+    /// Whether no run, job task or invocation is left.
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && !self.has_job_tasks() && self.functions.is_idle()
     }
 
     fn settle_if(&mut self, held: Option<Held>, how: Settlement) {

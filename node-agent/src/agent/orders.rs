@@ -129,7 +129,7 @@ impl Agent {
 
     /// Once all results are confirmed: reports that a drain is complete, or lets the agent end for its restart.
     pub(super) fn finish_drain(&mut self) {
-        let is_empty = self.live.is_empty() && !self.has_job_tasks() && self.wide.is_none() && self.outbox.is_all_confirmed();
+        let is_empty = self.is_empty() && self.wide.is_none() && self.outbox.is_all_confirmed();
         match self.order {
             NodeOrder::Drain { .. } if is_empty && !self.is_drain_reported => {
                 self.is_drain_reported = true;

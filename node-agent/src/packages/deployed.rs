@@ -14,6 +14,11 @@ pub struct Deployed {
 }
 
 impl Deployed {
+    /// The folder with the unpacked package.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The variables that name the folder, in every spelling that scripts are known to use.
     pub fn variables(&self) -> Vec<(String, &Path)> {
         let plain = |text: &str| text.replace(['-', '.', '#'], "_");

@@ -17,6 +17,7 @@ use std::{
 
 use broker_config::{private, removal};
 use contract::{
+    function,
     outcome::{DISK_FULL, Fault},
     spec::Package,
 };
@@ -35,6 +36,8 @@ const INCOMING: &str = "volatile/incoming";
 /// Prefix of package keys, and the folder that they are unpacked to.
 const APPLICATIONS: &str = "applications/";
 const ENDING: &str = ".zip";
+/// The folder of function packages; no application's name has a dot.
+const FUNCTIONS: &str = "applications/.functions/";
 
 /// Removes what a killed agent had begun to fetch.
 pub fn clear_incoming(root: &Path) -> io::Result<()> {
@@ -122,6 +125,10 @@ fn remove(root: &Root, zip: &Path, name: &str) -> io::Result<()> {
 
 /// The folder of a package with this key, below the node's root.
 fn target(key: &str) -> Option<RelativePath> {
+    if let Some(hash) = key.strip_prefix(function::PACKAGES).and_then(|rest| rest.strip_suffix(function::PACKAGE_ENDING)) {
+        let is_hash = !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return RelativePath::parse(&format!("{FUNCTIONS}{hash}")).ok().filter(|_| is_hash);
+    }
     let path = key.strip_prefix(APPLICATIONS)?.strip_suffix(ENDING).and_then(|rest| RelativePath::parse(rest).ok())?;
     RelativePath::parse(&format!("{APPLICATIONS}{path}")).ok()
 }
@@ -188,7 +195,17 @@ mod tests {
     #[test]
     fn a_key_leads_into_applications_and_nowhere_else() {
         assert_eq!(target("applications/a/1.0/ff.zip").unwrap().as_str(), "applications/a/1.0/ff");
-        for key in ["applications/../x.zip", "applications/a/../../x.zip", "applications/.zip", "logs/a.zip", "applications/a"] {
+        assert_eq!(target("functions/0af.zip").unwrap().as_str(), "applications/.functions/0af");
+        for key in [
+            "functions/../x.zip",
+            "functions/.zip",
+            "functions/a/b.zip",
+            "applications/../x.zip",
+            "applications/a/../../x.zip",
+            "applications/.zip",
+            "logs/a.zip",
+            "applications/a",
+        ] {
             assert!(target(key).is_none(), "{key}");
         }
     }

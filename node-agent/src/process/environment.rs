@@ -135,6 +135,11 @@ impl Environment {
         self.0.insert("AZ_BATCH_JOB_PREP_WORKING_DIR".to_owned(), folder.join("wd").into());
     }
 
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
     /// Adds the variables that name folders of packages.
     pub fn add_packages<'a>(&mut self, packages: impl IntoIterator<Item = &'a Deployed>) {
         for package in packages {

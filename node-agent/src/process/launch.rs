@@ -8,7 +8,7 @@ use std::{
     io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +17,7 @@ use contract::{
     outcome::{Fault, Usage},
 };
 use rustix::process::{Pid, Signal};
+use tokio::sync::oneshot;
 
 use crate::{
     beneath::Folder,
@@ -85,6 +86,13 @@ pub enum Leftovers {
     Stay(Option<JobId>),
 }
 
+/// Standard input and output of a process that talks to the agent.
+#[derive(Debug)]
+pub struct Pipes {
+    pub stdin: ChildStdin,
+    pub stdout: ChildStdout,
+}
+
 /// Parameters of a start.
 #[derive(Debug)]
 pub struct Launch {
@@ -93,6 +101,8 @@ pub struct Launch {
     pub environment: Environment,
     /// The task's folder: the process runs in its `wd`, and the streams are files in it.
     pub folder: PathBuf,
+    /// Where the process runs in place of `wd`.
+    pub directory: Option<PathBuf>,
     pub leftovers: Leftovers,
 }
 
@@ -110,11 +120,23 @@ pub enum LaunchResult {
 impl Launch {
     /// Starts the process and waits for its end, calls `on_end` at once, and then ends the processes that outlive it.
     pub fn run(&self, group: &ProcessGroup, orphans: &Orphans, open: &OpenStreams, on_end: impl FnOnce()) -> LaunchResult {
+        self.run_with(group, orphans, open, None, on_end)
+    }
+
+    /// Like [`run`](Launch::run); with a receiver of pipes, standard input and output are pipes.
+    pub fn run_with(
+        &self,
+        group: &ProcessGroup,
+        orphans: &Orphans,
+        open: &OpenStreams,
+        pipes: Option<oneshot::Sender<Pipes>>,
+        on_end: impl FnOnce(),
+    ) -> LaunchResult {
         let words = match command_line::split(&self.command_line, |name| self.environment.text(name)) {
             Ok(words) => words,
             Err(error) => return LaunchResult::NotStarted(self.fault("CommandLaunchFailed", error.to_string(), None)),
         };
-        let wd = self.folder.join("wd");
+        let wd = self.directory.clone().unwrap_or_else(|| self.folder.join("wd"));
         let Some(program) = find(&words[0], &wd, &self.environment) else {
             let message = format!("the program {} was not found", words[0]);
             return LaunchResult::NotStarted(self.fault("CommandProgramNotFound", message, None));
@@ -135,6 +157,9 @@ impl Launch {
                 return LaunchResult::NotStarted(self.start_fault("CommandLaunchFailed", "no file handle is left".into(), error));
             }
         };
+        if pipes.is_some() {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        }
         let run = self.environment.text(RUN);
         let pid = {
             let mut hold = group.lock();
@@ -143,8 +168,12 @@ impl Launch {
             }
             let start = orphans.starting();
             match command.spawn() {
-                Ok(child) => {
+                Ok(mut child) => {
                     let pid = Pid::from_child(&child);
+                    if let (Some(pipes), Some(stdin), Some(stdout)) = (pipes, child.stdin.take(), child.stdout.take()) {
+                        // Without a receiver both ends are closed, and the process ends by that.
+                        pipes.send(Pipes { stdin, stdout }).ok();
+                    }
                     start.leads(pid, run.clone());
                     *hold = Hold::Alive(pid);
                     pid

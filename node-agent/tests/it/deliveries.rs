@@ -4,7 +4,7 @@ use broker_config::topology;
 use clients::amqp::Outgoing;
 use contract::{
     body::Format,
-    message::{Answer, ControlKind, NodeOrder, Reply, ReplyMessage, Start, TaskMessage},
+    message::{Answer, ControlKind, NodeOrder, Start},
     outcome::{Outcome, Stream},
     state::DeallocationOption,
 };
@@ -89,26 +89,6 @@ async fn what_is_no_task_goes_to_the_dead() {
     }
     stage.release(&task(4, ":")).await;
     assert_eq!(stage.finished().await.uid.0, 4);
-    stage.strike().await;
-}
-
-#[tokio::test]
-async fn an_invocation_is_answered_where_it_asks_for_an_answer() {
-    let mut stage = Stage::with_agent(1).await;
-    let mut dead = stage.link.subscribe(clients::amqp::Subscription::plain(topology::DEAD_QUEUE, 10)).await.unwrap();
-    let caller = stage.link.caller().await.unwrap();
-    let patience = std::time::Duration::from_secs(30);
-    let reply: ReplyMessage = caller.call(topology::INVOKE, topology::pool_key(&pool()), &task(1, ":"), patience).await.unwrap();
-    let Reply::Refused(fault) = reply.what else { panic!("{reply:?}") };
-    assert_eq!(fault.code, "FunctionsNotServed");
-    // An invocation without a `reply_to` goes to the dead letters and starts nothing.
-    let silent = Outgoing::message(topology::INVOKE, topology::pool_key(&pool()), &task(2, ":")).unwrap();
-    stage.link.publisher().publish(silent).await.unwrap();
-    let delivery = dead.next().await.unwrap();
-    assert_eq!(delivery.message::<TaskMessage>().unwrap().uid.0, 2, "the answered one is not there");
-    dead.acker().ack(delivery.tag);
-    stage.release(&task(3, ":")).await;
-    assert_eq!(stage.finished().await.uid.0, 3);
     stage.strike().await;
 }
 

@@ -3,6 +3,7 @@
 mod deliveries;
 mod disk;
 mod files;
+mod functions;
 mod hostile;
 mod job_tasks;
 mod packages;

@@ -16,6 +16,7 @@ use clients::{
     blobs::Blobs,
 };
 use contract::{
+    function::PoolFunctions,
     ids::{AttemptKey, Epoch, Fence, NodeId, PoolId, TaskUid},
     job_task::JobTask,
     message::{
@@ -56,6 +57,7 @@ pub struct Script {
     pub keep: Option<Box<TaskMessage>>,
     /// The wide task that no slots shall be reserved for.
     pub unwanted: Option<AttemptKey>,
+    pub functions: PoolFunctions,
 }
 
 /// Handle to end an agent, and its result.
@@ -128,6 +130,7 @@ impl Stage {
             over: vec![],
             keep: None,
             unwanted: None,
+            functions: PoolFunctions::default(),
         };
         let script = Arc::new(Mutex::new(script));
         let (asks_in, asked) = mpsc::channel(100_000);
@@ -372,6 +375,7 @@ async fn answer_asks(link: Link, mut asks: Consumer, script: Arc<Mutex<Script>>,
                 told.try_send(ask).unwrap();
                 Reply::Answer(script.lock().unwrap().answers.pop_front().unwrap_or(Answer::Drop))
             }
+            RequestKind::Functions { .. } => Reply::Functions(script.lock().unwrap().functions.clone()),
             RequestKind::MayPublish { .. } => Reply::MayPublish { allowed: script.lock().unwrap().may_publish },
             other => panic!("an agent does not ask {other:?}"),
         };
@@ -410,6 +414,7 @@ async fn answer_heartbeats(link: Link, mut heartbeats: Consumer, script: Arc<Mut
                 releases,
                 over,
                 keep: script.keep.clone(),
+                functions: script.functions.number,
                 set_aside_in_vain: heartbeat.sets_aside.filter(|key| script.unwanted == Some(*key)),
             }
         };

@@ -77,6 +77,11 @@ impl Caller {
         Ok(reply.message()?)
     }
 
+    /// Like [`call`](Caller::call) for a message that is no part's of Piecework; the reply is returned as it comes.
+    pub async fn call_raw(&self, outgoing: Outgoing, timeout_in: Duration) -> Result<Delivery, AmqpError> {
+        timeout(timeout_in, self.send_and_wait(outgoing)).await.unwrap_or(Err(AmqpError::Timeout { what: "a reply" }))
+    }
+
     /// The private queue's current name; nothing while the queue is declared anew.
     pub fn reply_to(&self) -> watch::Receiver<Option<String>> {
         self.inner.queue.clone()

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use broker_config::{
     settings::BrokerSettings,
-    topology::{self, Topology},
+    topology::{self, QueueKind, Topology},
 };
 use contract::{body::Format, ids::PoolId};
 use tokio::{
@@ -95,9 +95,9 @@ impl Link {
         self.inner.publisher.publish(Outgoing::raw("", PROBE, vec![], Format::Json).transient().optional()).await
     }
 
-    /// Deletes both queues of a pool with their messages.
+    /// Deletes all queues of a pool with their messages.
     pub async fn undeclare_pool(&self, pool: &PoolId) -> Result<(), AmqpError> {
-        let names = [topology::pool_queue(pool), topology::wide_queue(pool)];
+        let names: Vec<String> = topology::pool(pool, QueueKind::Classic).queues.into_iter().map(|queue| queue.name).collect();
         self.inner.topology.lock().unwrap_or_else(PoisonError::into_inner).queues.retain(|queue| !names.contains(&queue.name));
         let live = self.inner.connections.consuming.live().await?;
         for name in names {

@@ -1,14 +1,29 @@
 //! A message on its way to the broker.
 
 use contract::body::{BodyError, Format};
-use lapin::{BasicProperties, PublisherConfirm, options::BasicPublishOptions};
+use lapin::{
+    BasicProperties, PublisherConfirm,
+    options::BasicPublishOptions,
+    types::{AMQPValue, FieldTable},
+};
 use serde::Serialize;
 
-use super::error::AmqpError;
+use super::{error::AmqpError, subscription::Delivery};
 
 const SHORT_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
+/// Headers that brokers add when they dead-letter; one that finds its own there takes the message for one that goes in a circle.
+const BROKERS_OWN: [&str; 8] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-delivery-count",
+];
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +80,38 @@ impl Outgoing {
         }
     }
 
+    /// Publishes a delivery again elsewhere, with the properties it had but for those that bind it to its first way: its
+    /// expiration, the broker's record of dead-lettering and the user who published it.
+    pub fn again(exchange: &'static str, key: impl Into<String>, delivery: &Delivery) -> Outgoing {
+        let mut headers = FieldTable::default();
+        for (name, value) in delivery.headers.inner() {
+            if !BROKERS_OWN.contains(&name.as_str()) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        let mut outgoing = Outgoing::raw(exchange, key, delivery.body.clone(), delivery.format);
+        outgoing.content_type = Some(delivery.content_type().map(str::to_owned));
+        outgoing.properties = carried(&delivery.properties).with_headers(headers);
+        outgoing
+    }
+
+    /// Sets a header to a text.
+    pub fn header(self, name: &str, text: &str) -> Outgoing {
+        self.with_header(name, AMQPValue::LongString(text.into()))
+    }
+
+    /// Sets a header to a number.
+    pub fn header_number(self, name: &str, number: i64) -> Outgoing {
+        self.with_header(name, AMQPValue::LongLongInt(number))
+    }
+
+    fn with_header(mut self, name: &str, value: AMQPValue) -> Outgoing {
+        let mut headers = self.properties.headers().clone().unwrap_or_default();
+        headers.insert(name.into(), value);
+        self.properties = std::mem::take(&mut self.properties).with_headers(headers);
+        self
+    }
+
     /// Makes the message one that may be lost when the broker restarts.
     pub fn transient(mut self) -> Outgoing {
         self.persistent = false;
@@ -109,6 +156,7 @@ impl Outgoing {
             ("correlation id", self.correlation_id.as_ref()),
             ("reply-to", self.reply_to.as_ref()),
             ("type", self.kind.as_ref()),
+            ("content type", self.content_type.as_ref().and_then(Option::as_ref)),
         ];
         match fields.into_iter().find_map(|(what, text)| text.filter(|text| text.len() > SHORT_MAX).map(|text| (what, text.len()))) {
             Some((what, length)) => Err(AmqpError::TooLong { what, length }),
@@ -149,4 +197,34 @@ impl Outgoing {
         }
         properties
     }
+}
+
+/// What a message keeps when it is published again.
+fn carried(from: &BasicProperties) -> BasicProperties {
+    let mut to = BasicProperties::default();
+    if let Some(encoding) = from.content_encoding() {
+        to = to.with_content_encoding(encoding.clone());
+    }
+    if let Some(priority) = from.priority() {
+        to = to.with_priority(*priority);
+    }
+    if let Some(id) = from.correlation_id() {
+        to = to.with_correlation_id(id.clone());
+    }
+    if let Some(queue) = from.reply_to() {
+        to = to.with_reply_to(queue.clone());
+    }
+    if let Some(id) = from.message_id() {
+        to = to.with_message_id(id.clone());
+    }
+    if let Some(timestamp) = from.timestamp() {
+        to = to.with_timestamp(*timestamp);
+    }
+    if let Some(kind) = from.kind() {
+        to = to.with_type(kind.clone());
+    }
+    if let Some(app) = from.app_id() {
+        to = to.with_app_id(app.clone());
+    }
+    to
 }

@@ -1,7 +1,10 @@
 //! Subscriptions of consumers, and the deliveries they return.
 
 use contract::body::{BodyError, Format};
-use lapin::{BasicProperties, types::FieldTable};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 use serde::de::DeserializeOwned;
 
 use super::limits::PRIORITY_LEVELS_MAX;
@@ -116,6 +119,20 @@ impl Delivery {
     /// Decodes the body as one of Piecework's messages.
     pub fn message<T: DeserializeOwned>(&self) -> Result<T, BodyError> {
         self.format.read_versioned(&self.body)
+    }
+
+    /// A header that is a text or a whole number, as text.
+    pub fn header_as_text(&self, name: &str) -> Option<String> {
+        match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            AMQPValue::LongInt(number) => Some(number.to_string()),
+            AMQPValue::LongUInt(number) => Some(number.to_string()),
+            AMQPValue::ShortInt(number) => Some(number.to_string()),
+            AMQPValue::ShortShortInt(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     pub(super) fn new(generation: u64, slot: u32, raw: lapin::message::Delivery) -> Delivery {

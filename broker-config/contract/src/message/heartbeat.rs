@@ -45,6 +45,13 @@ pub struct Heartbeat {
     /// The delivery of several slots that the node keeps slots free for, until it has enough of them to ask about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets_aside: Option<AttemptKey>,
+    /// Invocations of functions that run, each in a slot of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub invocations: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The answer to a heartbeat.
@@ -70,6 +77,9 @@ pub struct HeartbeatReply {
     /// The task for which the heartbeat reports slots kept free, when this node need not run it: another node has it, or it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside_in_vain: Option<AttemptKey>,
+    /// The number of the pool's functions; an agent that has others asks for them with `RequestKind::Functions`.
+    #[serde(default)]
+    pub functions: u64,
 }
 
 /// The dispatcher's verdict on a run.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    function::PoolFunctions,
     ids::{Epoch, NodeId, PoolId, RunId, RunKey},
     job_task::JobTask,
     message::heartbeat::NodeOrder,
@@ -38,6 +39,14 @@ pub enum RequestKind {
         /// Absent from agents of earlier builds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pool: Option<PoolId>,
+    },
+    /// An agent asks for the functions of its pool.
+    Functions {
+        pool: PoolId,
+        /// The node that asks.
+        node: NodeId,
+        /// The epoch of its agent.
+        epoch: Epoch,
     },
     /// Asks for the state of all pools.
     Snapshot,
@@ -132,6 +141,8 @@ pub enum Reply {
         /// False when the run was fenced.
         allowed: bool,
     },
+    /// Reply to [`RequestKind::Functions`].
+    Functions(PoolFunctions),
     /// The state of all pools.
     Snapshot {
         /// Identifies the start of the dispatcher.

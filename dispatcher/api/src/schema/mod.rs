@@ -9,6 +9,7 @@
 
 mod account;
 pub mod check;
+mod functions;
 mod jobs;
 mod machine;
 mod nodes;
@@ -24,7 +25,8 @@ use std::{
 
 pub use notation::{Effect, Kind, Property, Refusing, Shape};
 
-const TEXTS: [&str; 6] = [pools::ENTRIES, machine::ENTRIES, jobs::ENTRIES, tasks::ENTRIES, nodes::ENTRIES, account::ENTRIES];
+const TEXTS: [&str; 7] =
+    [pools::ENTRIES, machine::ENTRIES, jobs::ENTRIES, tasks::ENTRIES, nodes::ENTRIES, account::ENTRIES, functions::ENTRIES];
 
 static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| notation::read(&TEXTS));
 static BY_NAME: LazyLock<HashMap<&str, &Shape>> = LazyLock::new(|| SHAPES.iter().map(|shape| (shape.name, shape)).collect());

@@ -4,6 +4,7 @@ mod declarer;
 mod errands;
 pub mod files;
 mod inbound;
+pub mod invocations;
 mod outbound;
 mod queues;
 mod sweep;
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 pub use files::Files;
+pub use invocations::{Invocation, Invocations};
 pub use queues::Queues;
 
 use store::read::Read;

@@ -58,6 +58,7 @@ async fn heartbeat(rig: &mut Rig, epoch: Epoch, live: &[(&TaskMessage, u128)]) {
         job_tasks: vec![],
         report: None,
         sets_aside: None,
+        invocations: 0,
     };
     rig.put(Input::Heartbeat(Box::new(heartbeat), None)).await;
 }

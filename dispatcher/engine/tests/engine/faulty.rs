@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
 use model::{
     application::ApplicationRow,
+    function::FunctionRow,
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
@@ -146,6 +147,8 @@ impl Store for FaultyStore {
         salvage_job(job: &JobId, at: Timestamp, version: u64) -> Option<JobRecord>;
         put_schedule(schedule: &ScheduleRow) -> ();
         delete_schedule(schedule: &ScheduleId) -> ();
+        put_function(function: &FunctionRow) -> ();
+        delete_function(pool: &PoolId, function: &FunctionId) -> ();
         put_application(application: &ApplicationRow) -> ();
         delete_application(application: &ApplicationId) -> ();
         jobs_of_schedule(schedule: &ScheduleId, count: usize) -> Vec<JobId>;

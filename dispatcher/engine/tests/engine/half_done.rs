@@ -12,6 +12,7 @@ use model::{
     application::{ApplicationChange, Upload},
     auto_pool::{AutoPool, JobPool, Lifetime, Tie},
     document::Properties,
+    function::FunctionChange,
     job::{DisableOption, JobChange, NewManager},
     job_tasks::{JobTasks, PreparationTask},
     node::NodeActionKind,
@@ -76,7 +77,14 @@ fn number(command: &Command) -> Option<u32> {
         DeleteTask(..) => 32,
         ForgetStream(..) => 33,
         Submit(_) => 34,
+        CreateFunction(..) => 35,
+        ChangeFunction(..) => 36,
+        DeleteFunction(..) => 37,
     })
+}
+
+fn function() -> contract::ids::FunctionId {
+    "none".parse().unwrap()
 }
 
 /// A condition that nothing meets.
@@ -218,6 +226,9 @@ fn refused() -> Vec<(Command, Code)> {
         (BeginPackage(none, version(), "key".into()), ApplicationNotFound),
         (ActivatePackage(app.clone(), version(), upload()), OperationInvalidForCurrentState),
         (DeletePackage(app, "9".parse().unwrap()), ResourceNotFound),
+        (CreateFunction(pool(), function(), serde_json::Map::new()), InvalidInput),
+        (ChangeFunction(pool(), function(), FunctionChange::Activate(1), any()), FunctionNotFound),
+        (DeleteFunction(pool(), function(), any()), FunctionNotFound),
         (CreateTasks(no_job, vec![plain("new")]), JobNotFound),
         (submit("nowhere", Target::Named(job()), vec![plain("new")]), PoolNotFound),
         (submit("going", standing("going"), vec![plain("new")]), PoolBeingDeleted),
@@ -299,7 +310,7 @@ async fn a_refused_command_writes_nothing() {
         assert_eq!(refusal.code, code, "{what}: {refusal}");
         assert_eq!(faults.written(), written, "{what} wrote something though it was refused");
     }
-    assert_eq!(seen, (0..35).collect(), "every command that may be refused is refused at least once");
+    assert_eq!(seen, (0..38).collect(), "every command that may be refused is refused at least once");
     assert_eq!(self::boot(&mut rig).await, boot, "no transaction was undone");
     rig.close().await;
 }

@@ -26,6 +26,7 @@ impl Rig {
             job_tasks: vec![],
             report,
             sets_aside: None,
+            invocations: 0,
         };
         self.put(Input::Heartbeat(Box::new(heartbeat), None)).await;
     }

@@ -26,6 +26,7 @@ async fn heartbeat(rig: &mut Rig, epoch: Epoch) -> HeartbeatReply {
         job_tasks: vec![],
         report: None,
         sets_aside: None,
+        invocations: 0,
     };
     rig.put(Input::Heartbeat(Box::new(heartbeat), Some(back()))).await;
     rig.heartbeat_answered.pop().expect("an answer")

@@ -79,6 +79,7 @@ impl Pool {
             job_tasks,
             report: None,
             sets_aside: None,
+            invocations: 0,
         };
         let answer = self.core.heartbeat(heartbeat, self.now, &mut Vec::new());
         (answer.over, answer.releases)

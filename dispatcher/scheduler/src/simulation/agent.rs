@@ -340,6 +340,7 @@ impl World {
                 job_tasks: facts.job_tasks.values().filter_map(JobTask::shown).collect(),
                 report: facts.report.clone(),
                 sets_aside: None,
+                invocations: u32::from(self.now / ASK_AGAIN_MS % 2 == 1), // They come and go.
             };
             let from = (agent, facts.connection);
             self.ask_dispatcher(agent, Input::Heartbeat { from, heartbeat: Box::new(heartbeat) });

@@ -155,6 +155,8 @@ pub enum Violation {
     SuccessAfterCancel(TaskUid),
     /// A run that does not own its task was allowed to upload.
     GrantedToStranger(RunKey),
+    /// A node that runs an invocation of a function counts as empty, so it could be removed under it.
+    InvocationsUnseen(NodeId),
     /// More slots in the broker's hands than the window has.
     WindowOverrun { live: u32, most: u32 },
     /// In a crowd an attempt of several slots waited for longer than those before it need.

@@ -16,7 +16,7 @@ use crate::{
     simulation::{
         agent::{Agent, Mail},
         broker::{Message, Told},
-        checker::Fact,
+        checker::{Fact, Violation},
         dispatcher::{From, Input, Outward},
         rows::{Counts, JobLife, JobRow},
         world::{What, World},
@@ -93,8 +93,15 @@ impl Commit<'_> {
             Input::Heartbeat { from, heartbeat } => {
                 let node = heartbeat.node.clone();
                 self.speaker = Some((node.clone(), heartbeat.epoch));
-                let answer = self.question(|core, now, effects| core.heartbeat(*heartbeat, now, effects));
+                let (invocations, is_of_node) = (heartbeat.invocations, heartbeat.node.clone());
+                let (answer, slots) = self.question(|core, now, effects| {
+                    let answer = core.heartbeat(*heartbeat, now, effects);
+                    (answer, core.nodes().get(&is_of_node).filter(|node| !node.is_empty()).map_or(0, Node::running_slots))
+                });
                 self.speaker = None;
+                if !matches!(answer.order, NodeOrder::Rejoin | NodeOrder::Leave) && slots < invocations {
+                    self.world.checker.fail(Violation::InvocationsUnseen(node.clone()));
+                }
                 let HeartbeatAnswer { verdicts, order, over, releases, keep, .. } = answer;
                 if matches!(order, NodeOrder::Rejoin | NodeOrder::Leave) {
                     self.world.mark("stranger's heartbeat");

@@ -18,6 +18,7 @@ pub(super) enum List {
     Jobs,
     Schedules,
     Applications,
+    Functions,
     Tasks,
     Usage,
     JobsOnNodes,

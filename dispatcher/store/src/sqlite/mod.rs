@@ -11,6 +11,7 @@ mod damage;
 mod dependencies;
 mod errands;
 mod error;
+mod functions;
 mod job_tasks;
 mod jobs;
 mod live;
@@ -34,7 +35,7 @@ mod usage;
 use std::{fs::File, path::Path};
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
@@ -44,6 +45,7 @@ use self::numbers::{Bounds, Count};
 pub use self::reader::{Sizes, SqliteReader};
 use model::{
     application::ApplicationRow,
+    function::FunctionRow,
     health::Unreadable,
     job_tasks::{JobOnNode, JobTasks},
     schedule::ScheduleRow,
@@ -121,6 +123,7 @@ impl SqliteStore {
             jobs_on_nodes: job_tasks::load_jobs_on_nodes(&self.connection, &mut unreadable)?,
             schedules: schedules::load(&self.connection, &mut unreadable)?,
             applications: applications::load(&self.connection, &mut unreadable)?,
+            functions: functions::load(&self.connection, &mut unreadable)?,
             live,
             unreadable_tasks,
             unreadable,
@@ -179,6 +182,7 @@ impl Store for SqliteStore {
     }
 
     fn delete_pool(&mut self, pool: &PoolId) -> Result<(), StoreError> {
+        functions::delete_all(&self.connection, pool)?;
         pools::delete(&self.connection, pool)
     }
 
@@ -234,6 +238,15 @@ impl Store for SqliteStore {
     fn put_application(&mut self, application: &ApplicationRow) -> Result<(), StoreError> {
         self.note(Count::Version, application.version)?;
         applications::put(&self.connection, application)
+    }
+
+    fn put_function(&mut self, function: &FunctionRow) -> Result<(), StoreError> {
+        self.note(Count::Version, function.version)?;
+        functions::put(&self.connection, function)
+    }
+
+    fn delete_function(&mut self, pool: &PoolId, function: &FunctionId) -> Result<(), StoreError> {
+        functions::delete(&self.connection, pool, function)
     }
 
     fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError> {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use contract::{
-    ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
     outcome::Stream,
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
-use model::{application::ApplicationRow, node::NodeActivity, schedule::ScheduleRow};
+use model::{application::ApplicationRow, function::FunctionRow, node::NodeActivity, schedule::ScheduleRow};
 use rusqlite::{Connection, Row, types::Value as Bound};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::{
         applications,
         cells::{self, Cells},
         conditions::List,
-        jobs,
+        functions, jobs,
         paging::{one, page},
         pools, schedules, stream, tasks,
     },
@@ -155,6 +155,16 @@ pub(super) fn application(connection: &Connection, id: &ApplicationId) -> Result
 /// A page of applications.
 pub(super) fn applications(connection: &Connection, wanted: Page) -> Result<Vec<ApplicationRow>, StoreError> {
     page(connection, (applications::SELECT, List::Applications), None, wanted, applications::row)
+}
+
+/// One function of a pool.
+pub(super) fn function(connection: &Connection, pool: &PoolId, id: &FunctionId) -> Result<Option<FunctionRow>, StoreError> {
+    one(connection, functions::OF_POOL, Some(pool.as_str().to_owned().into()), id.as_str(), functions::row)
+}
+
+/// A page of a pool's functions.
+pub(super) fn functions(connection: &Connection, pool: &PoolId, wanted: Page) -> Result<Vec<FunctionRow>, StoreError> {
+    page(connection, (functions::OF_POOL, List::Functions), Some(pool.as_str().to_owned().into()), wanted, functions::row)
 }
 
 /// One job schedule.

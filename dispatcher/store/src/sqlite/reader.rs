@@ -6,13 +6,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use contract::ids::{ApplicationId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use contract::ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
 };
 use model::{
     application::ApplicationRow,
+    function::FunctionRow,
     job_tasks::JobOnNodeRow,
     node::NodeActivity,
     schedule::ScheduleRow,
@@ -163,6 +164,16 @@ impl Read for SqliteReader {
     async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError> {
         let application = application.clone();
         self.read(move |connection| pages::application(connection, &application)).await
+    }
+
+    async fn function(&self, pool: &PoolId, function: &FunctionId) -> Result<Option<FunctionRow>, StoreError> {
+        let (pool, function) = (pool.clone(), function.clone());
+        self.read(move |connection| pages::function(connection, &pool, &function)).await
+    }
+
+    async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError> {
+        let pool = pool.clone();
+        self.read(move |connection| pages::functions(connection, &pool, page)).await
     }
 
     async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError> {

@@ -309,6 +309,20 @@ CREATE TABLE awaited (
 CREATE INDEX awaited_tasks ON awaited (job, task);
 ";
 
+/// Added by format 5: functions of pools.
+const FUNCTIONS: &str = "
+CREATE TABLE functions (
+    pool        TEXT NOT NULL COLLATE NOCASE,
+    id          TEXT NOT NULL COLLATE NOCASE,
+    version     INTEGER NOT NULL,
+    active      INTEGER NOT NULL,
+    versions    TEXT,
+    created_at  INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL,
+    PRIMARY KEY (pool, id)
+) WITHOUT ROWID;
+";
+
 /// Creates the tables in an empty file, upgrades an older one, and refuses a newer one.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
@@ -331,6 +345,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     }
     if found < 5 {
         transaction.execute_batch(SUBMISSIONS)?;
+        transaction.execute_batch(FUNCTIONS)?;
     }
     if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;

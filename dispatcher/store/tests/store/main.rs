@@ -5,6 +5,7 @@
 mod changes;
 mod dependencies;
 mod durability;
+mod functions;
 mod job_tasks;
 mod lists;
 mod many;
@@ -42,6 +43,9 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
         completed_jobs_are_found_by_name_and_not_loaded
         deleting_a_pool_takes_its_nodes
         documents_stay_when_not_given
+    }
+    functions {
+        a_function_survives_with_its_versions_and_goes_with_its_pool
     }
     records {
         every_field_of_a_pool_survives
@@ -133,9 +137,10 @@ conformance!(sqlite, crate::place::SqlitePlace::new(),
     }
 );
 
-/// Undoes what format 4 has added.
+/// Undoes what formats 5 and 4 have added.
 const DOWN_TO_FORMAT_3: &str =
-    "DROP INDEX tasks_wide; DROP TABLE errands; DROP INDEX tasks_resting; ALTER TABLE tasks DROP COLUMN rests_until;";
+    "DROP TABLE functions; DROP TABLE awaited; DROP TABLE submissions; DROP INDEX tasks_wide; DROP TABLE errands; DROP INDEX tasks_resting;
+    ALTER TABLE tasks DROP COLUMN rests_until;";
 /// Undoes what format 3 has added.
 const DOWN_TO_FORMAT_2: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
     ALTER TABLE job_schedules DROP COLUMN auto_pool; DROP TABLE job_chores; DROP TABLE sites;";
@@ -176,7 +181,7 @@ fn a_file_from_before_automatic_pools_is_brought_up_and_keeps_its_jobs_and_sched
     let loaded = SqliteStore::open(&place.path()).unwrap().load().unwrap();
     assert_eq!((loaded.jobs, loaded.schedules), (vec![(record, 0)], vec![schedule]));
     let found: i64 = rusqlite::Connection::open(place.path()).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(found, 4);
+    assert_eq!(found, 5);
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let place = SqlitePlace::new();
     drop(SqliteStore::open(&place.path()).unwrap());
     rusqlite::Connection::open(place.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 4 })));
+    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 5 })));
     assert!(matches!(SqliteReader::open(&place.path(), 1), Err(StoreError::Format { found: 99, .. })));
 }
 
