@@ -7,10 +7,10 @@ use std::str::FromStr;
 
 use contract::ids::PoolId;
 
-use crate::topology::{self, INVOKE};
+use crate::topology::{self, INVOKE, SUBMIT};
 
-/// Anybody publishes tasks here; the routing key is the pool.
-const SUBMIT: &str = "piecework.submit";
+/// Piecework's own queues begin with this.
+const OWN: &str = "piecework.";
 /// Queues for answers begin with this, then comes the name of their publisher.
 const ANSWERS: &str = "piecework.answers.";
 /// Functions that one publisher may name at most.
@@ -22,6 +22,13 @@ const SUBMIT_TAG: &str = "piecework-submit";
 const FUNCTION_TAG: &str = "piecework-function-";
 /// A pattern that permits nothing.
 const NOTHING: &str = "^$";
+
+/// Whether an answer may go to a queue of this name. Not to Piecework's own, whose readers would take it for something
+/// else, but for those of publishers.
+pub fn takes_answers(queue: &str) -> bool {
+    let queue = queue.to_ascii_lowercase();
+    !queue.starts_with(OWN) || queue.starts_with(ANSWERS)
+}
 
 /// The name of a publisher or of a function: up to 64 letters, digits, hyphens and underscores.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
+use futures::StreamExt;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, options::*, types::FieldTable};
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use crate::{
 };
 
 const CLOSED_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 fn told(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -59,6 +61,15 @@ impl Publisher {
         code(self.channel().await.queue_declare(queue.into(), options, FieldTable::default()).await)
     }
 
+    /// The body of the next message of a queue.
+    async fn next(&self, queue: &str) -> String {
+        let channel = self.channel().await;
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let mut consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+        let next = tokio::time::timeout(ANSWER_MAX, consumer.next()).await.expect("an answer comes").unwrap().unwrap();
+        String::from_utf8(next.data.clone()).unwrap()
+    }
+
     async fn get(&self, queue: &str) -> u16 {
         code(self.channel().await.basic_get(queue.into(), BasicGetOptions::default()).await)
     }
@@ -84,7 +95,12 @@ async fn a_publisher_reaches_its_pool_and_its_answers_and_nothing_else_until_it_
     // What it is for.
     assert_eq!(publisher.publish("piecework.invoke", "mine", plain()).await, 0);
     assert_eq!(publisher.publish("piecework.invoke", "mine", plain().with_user_id(name.as_str().into())).await, 0);
-    assert_ne!(publisher.publish("piecework.submit", "mine", plain()).await, 403);
+    assert_eq!(publisher.publish("piecework.submit", "mine", plain()).await, 0);
+    let own = format!("piecework.answers.{name}.own");
+    assert_eq!(publisher.declare(&own).await, 0);
+    assert_eq!(publisher.publish("piecework.submit", "mine", plain().with_reply_to(own.as_str().into())).await, 0);
+    let refused = publisher.next(&own).await;
+    assert!(refused.contains("commandLine"), "an empty submission is answered: {refused}");
     assert_eq!(publisher.declare(&format!("piecework.answers.{name}.a")).await, 0);
     assert_eq!(publisher.get(&format!("piecework.answers.{name}.a")).await, 0);
     let options = BasicConsumeOptions { no_ack: true, ..Default::default() };

@@ -19,6 +19,7 @@ mod nodes;
 mod places;
 mod pool_changes;
 mod properties;
+mod publishers;
 mod queues;
 mod scaling;
 mod schedules;

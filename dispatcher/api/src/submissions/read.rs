@@ -1,5 +1,6 @@
 //! Reads a message that submits tasks: one task in Azure's field names, or a list of them, and their job.
 
+use broker_config::publisher::takes_answers;
 use clients::blobs::Places;
 use contract::{
     body::Format,
@@ -23,8 +24,6 @@ pub const TASKS_MAX: usize = 100;
 const PRIORITY_MAX: u8 = 9;
 /// What a step of AMQP priority is worth as the priority of a job.
 const PRIORITY_STEP: i32 = 100;
-/// What the names of Piecework's own queues begin with: answers may not go there.
-const OWN_QUEUES: &str = "piecework.";
 
 /// What a message says, taken apart.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +90,9 @@ fn header(name: &str, value: &str, reason: &str) -> Refusal {
 /// Where the answer goes; nothing when none is asked for.
 pub fn reply(message: &Message<'_>) -> Result<Option<Reply>, Refusal> {
     let Some(queue) = message.reply_to.filter(|queue| !queue.is_empty()) else { return Ok(None) };
-    if queue.to_ascii_lowercase().starts_with(OWN_QUEUES) {
-        return Err(header("reply_to", queue, "Queues whose names begin with \"piecework.\" take no answers."));
+    if !takes_answers(queue) {
+        let reason = "Queues whose names begin with \"piecework.\" take no answers, except those that begin with \"piecework.answers.\".";
+        return Err(header("reply_to", queue, reason));
     }
     let is_json = format(message) == Format::Json;
     Ok(Some(Reply { queue: queue.to_owned(), correlation_id: message.correlation_id.map(str::to_owned), is_json }))
