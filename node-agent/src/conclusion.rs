@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use broker_config::topology;
+use broker_config::{publisher::takes_answers, topology};
 use bytes::Bytes;
 use clients::{
     amqp::{AmqpError, Delivery, Outgoing, Publisher, Reason},
@@ -36,8 +36,6 @@ const URL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const LARGE_ANSWERS: &str = "transfer/answers/";
 /// Bytes of a failure's text in a header.
 const REASON_BYTES_MAX: usize = 1_024;
-/// Answers never go to Piecework's own queues: whoever may invoke a function must not write there.
-const OWN_QUEUES: &str = "piecework.";
 const JSON: &str = "application/json";
 
 /// The result of an invocation.
@@ -176,7 +174,7 @@ impl Concluder {
     /// An empty reply; absent when nobody waits for one, or where it would go to one of Piecework's own queues.
     fn reply(&self, delivery: &Delivery, function: Option<&Function>, status: &str, duration: Duration) -> Option<Outgoing> {
         let queue = delivery.reply_to.as_deref()?;
-        if queue.starts_with(OWN_QUEUES) {
+        if !takes_answers(queue) {
             tracing::warn!(
                 queue,
                 function = delivery.kind,
