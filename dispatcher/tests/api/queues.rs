@@ -51,7 +51,7 @@ fn pages_of_queues_hold_whole_pools() {
         house.send("POST", "/pools", pool, 201);
     }
     let first = house.get("/piecework/queues");
-    assert_eq!(first["value"].as_array().unwrap().len(), 5 + 200);
+    assert_eq!(first["value"].as_array().unwrap().len(), 6 + 200);
     let link = first["odata.nextLink"].as_str().unwrap().strip_prefix(&house.account.url).unwrap().to_owned();
     let second = house.get(&link);
     let names: Vec<_> = second["value"].as_array().unwrap().iter().map(|queue| queue["name"].clone()).collect();

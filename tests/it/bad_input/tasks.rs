@@ -106,7 +106,7 @@ pub(super) fn tasks(table: &mut Table) {
 
 pub(super) fn files(table: &mut Table) {
     let files = "/jobs/bad-job/tasks/bad-task/files";
-    for path in ["..", "..%2Fx", "wd%2F..%2F..%2Fx", "%2Fetc%2Fpasswd", "%2F", "a%00b", "..%5Cx", "wd%2F%ff", "C:%5Cx"] {
+    for path in ["..", "..%2Fx", "wd%2F..%2F..%2Fx", "%2Fetc%2Fpasswd", "%2F", "a%00b", "wd%2F%ff"] {
         table.get(&format!("{files}/{path}"), 400, "InvalidUri");
     }
     table.get(&format!("{files}/stdout.txt"), 409, "TaskFilesUnavailable");
