@@ -158,8 +158,21 @@ mod tests {
             assert_eq!(!metric.buckets.is_empty(), metric.kind == Kind::Histogram, "{name}");
             assert!(metric.buckets.is_sorted_by(|one, next| one < next), "{name}");
             assert!(metric.meaning.ends_with('.') && !metric.meaning.contains(['|', '\n', '\\']), "{name}");
-            let bounded =
-                ["pool", "state", "result", "reason", "queue", "part", "file", "operation", "status", "role", "action", "version"];
+            let bounded = [
+                "pool",
+                "function",
+                "state",
+                "result",
+                "reason",
+                "queue",
+                "part",
+                "file",
+                "operation",
+                "status",
+                "role",
+                "action",
+                "version",
+            ];
             assert!(metric.labels.iter().all(|label| bounded.contains(label)), "{name}: is every label bounded?");
         }
     }
