@@ -223,7 +223,7 @@ pub async fn run(
     let read = Arc::new(read);
     progress.send_replace(Progress::Connects);
     let link = tokio::select! {
-        link = Link::open(settings.broker.clone()) => link?,
+        link = Link::open_to_any(settings.broker.clone()) => link?,
         // A broker that does not answer must not delay the shutdown.
         () = &mut shutdown => return Ok(()),
     };

@@ -33,9 +33,12 @@ const FORGOTTEN_MAX: usize = 1_000;
 const SLICE_ROWS: usize = 200;
 
 fn conflict(key: &MessageKey) -> Refusal {
-    Refusal::new(Code::OperationInvalidForCurrentState, "A message with the same message_id and another body was submitted before.")
-        .with("MessageId", &key.id)
-        .hint("Give each message an id of its own; the same id is for sending the same message again.")
+    Refusal::new(
+        Code::OperationInvalidForCurrentState,
+        "A message with the same message_id and another body or priority was submitted before.",
+    )
+    .with("MessageId", &key.id)
+    .hint("Give each message an id of its own; the same id is for sending the same message again.")
 }
 
 /// Whether a job is on the pool that a message names.

@@ -47,12 +47,12 @@ impl Target {
     }
 }
 
-/// A message's id and what its body was.
+/// A message's id and what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageKey {
     /// The AMQP `message_id`; it counts for one pool.
     pub id: String,
-    /// A digest of the body.
+    /// A digest of the body, and of the priority where that chose the job.
     pub digest: [u8; DIGEST_BYTES],
 }
 

@@ -30,8 +30,6 @@ use super::{
     status::{ConnectionState, Role, Status},
 };
 
-/// Bounds the client library's buffers, which hold 32 frames each way.
-const FRAME_BYTES_MAX: u32 = 32 * 1024;
 /// The client library may miss the event of a lost connection, so the status is polled as well.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -69,10 +67,11 @@ impl Connection {
         settings: &BrokerSettings,
         topology: Arc<Mutex<Topology>>,
         status: Arc<Status>,
+        frame_bytes: u32,
     ) -> Result<Arc<Connection>, AmqpError> {
         let mut uri: AMQPUri = settings.url.expose().parse().map_err(|_: String| AmqpError::Url)?;
         uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
-        uri.query.frame_max = Some(FRAME_BYTES_MAX);
+        uri.query.frame_max = Some(frame_bytes);
         uri.query.connection_timeout = Some(CONNECT_TIMEOUT.as_millis() as u64);
         let connection = Arc::new(Connection {
             role,

@@ -14,6 +14,12 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RECONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Time limit for closing one connection or channel.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a frame; the client library's buffers hold 32 of them each way.
+pub(super) const FRAME_BYTES_MAX: u32 = 32 * 1024;
+/// Bytes of a frame between the broker and a part that takes messages of any publisher: as many as RabbitMQ and the embedded
+/// broker let publishers send. All headers of a message are one frame, and a larger one than was agreed ends the connection
+/// with each delivery.
+pub(super) const FRAME_BYTES_MAX_OF_ANY: u32 = 128 * 1024;
 /// Both sides notice a dead peer after about twice this.
 pub const HEARTBEAT_SECONDS: u16 = 10;
 /// Interval between checks that a consumer still consumes.

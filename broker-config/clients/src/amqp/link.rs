@@ -19,7 +19,7 @@ use super::{
     consumer::Consumer,
     declare::{self, Depth},
     error::AmqpError,
-    limits::{CALLS_MAX, CLOSE_TIMEOUT},
+    limits::{CALLS_MAX, CLOSE_TIMEOUT, FRAME_BYTES_MAX, FRAME_BYTES_MAX_OF_ANY},
     outgoing::Outgoing,
     peek::{self, Peeked},
     publisher::Publisher,
@@ -47,10 +47,19 @@ struct Inner {
 impl Link {
     /// Opens both connections, each within [`super::CONNECT_TIMEOUT`].
     pub async fn open(settings: BrokerSettings) -> Result<Link, AmqpError> {
+        Link::open_both(&settings, FRAME_BYTES_MAX).await
+    }
+
+    /// Opens both connections of a part that takes messages of any publisher, whose headers may be as large as brokers let them be.
+    pub async fn open_to_any(settings: BrokerSettings) -> Result<Link, AmqpError> {
+        Link::open_both(&settings, FRAME_BYTES_MAX_OF_ANY).await
+    }
+
+    async fn open_both(settings: &BrokerSettings, frame_bytes: u32) -> Result<Link, AmqpError> {
         let topology = Arc::new(Mutex::new(Topology::default()));
         let status = Arc::new(Status::new(&settings.name));
-        let consuming = Connection::open(Role::Consuming, &settings, topology.clone(), status.clone()).await?;
-        let publishing = match Connection::open(Role::Publishing, &settings, topology.clone(), status.clone()).await {
+        let consuming = Connection::open(Role::Consuming, settings, topology.clone(), status.clone(), frame_bytes).await?;
+        let publishing = match Connection::open(Role::Publishing, settings, topology.clone(), status.clone(), frame_bytes).await {
             Ok(connection) => connection,
             Err(error) => {
                 consuming.close();
@@ -64,7 +73,7 @@ impl Link {
     pub async fn open_single(settings: BrokerSettings) -> Result<Link, AmqpError> {
         let topology = Arc::new(Mutex::new(Topology::default()));
         let status = Arc::new(Status::new(&settings.name));
-        let connection = Connection::open(Role::Publishing, &settings, topology.clone(), status.clone()).await?;
+        let connection = Connection::open(Role::Publishing, &settings, topology.clone(), status.clone(), FRAME_BYTES_MAX).await?;
         Ok(Link::over(Connections { publishing: connection.clone(), consuming: connection, status }, topology))
     }
 

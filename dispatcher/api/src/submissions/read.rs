@@ -179,7 +179,12 @@ pub fn read(message: &Message<'_>, places: Places<'_>) -> Result<NewSubmission, 
         Some(other) => return Err(invalid("job", &other, "A job's id is a text.")),
     };
     let message_id = message.message_id.filter(|id| !id.is_empty());
-    let key = message_id.map(|id| MessageKey { id: id.to_owned(), digest: digest([message.body]) });
+    // Another priority means another job, so the answer to the first message would be none to the second.
+    let digest = || match &job {
+        Target::Standing(job) if job.priority != 0 => digest([message.body, &job.priority.to_be_bytes()]),
+        _ => digest([message.body]),
+    };
+    let key = message_id.map(|id| MessageKey { id: id.to_owned(), digest: digest() });
     let (items, is_list) = items(fields)?;
     let base = base_id(&pool, key.as_ref());
     let traceparent = message.traceparent.and_then(trace_context);
@@ -202,8 +207,9 @@ fn items(mut fields: Map<String, Value>) -> Result<(Vec<Map<String, Value>>, boo
         Some(other) => return Err(invalid("tasks", &other, "It is a list of tasks.")),
     };
     let refused = |reason: String| Err(invalid("tasks", &Value::Array(vec![]), reason));
-    if fields.get("commandLine").is_some_and(|given| !given.is_null()) {
-        return refused("A message has either tasks or the properties of one task.".to_owned());
+    if let Some((name, _)) = fields.iter().find(|(_, given)| !given.is_null()) {
+        let name: String = name.chars().take(ID_LENGTH_MAX).collect();
+        return refused(format!("Beside tasks a message may have job, and not {name}: properties of a task stand in each task."));
     }
     if list.is_empty() || list.len() > TASKS_MAX {
         return refused(format!("A message has 1 to {TASKS_MAX} tasks, this one {}.", list.len()));
@@ -276,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn the_same_body_with_another_priority_is_another_message() {
+        let digest = |body: &[u8], priority| {
+            let read = read(&Message { message_id: Some("1"), priority, ..message(body) }, PLACES).unwrap();
+            read.key.unwrap().digest
+        };
+        let body = br#"{"commandLine":"a"}"#;
+        assert_eq!(digest(body, None), digest(body, Some(0)));
+        assert_ne!(digest(body, None), digest(body, Some(3)));
+        assert_eq!(digest(body, Some(9)), digest(body, Some(200)), "as both go to the same job");
+        let named = br#"{"commandLine":"a","job":"j"}"#;
+        assert_eq!(digest(named, None), digest(named, Some(3)), "the job's own priority counts");
+    }
+
+    #[test]
     fn a_standing_job_tells_pool_and_priority_and_no_two_share_one() {
         let pool = |text: &str| text.parse::<PoolId>().unwrap();
         assert_eq!(standing_id(&pool("Pool"), 0), "queue-Pool");
@@ -302,6 +322,7 @@ mod tests {
             r#"{"tasks":[]}"#,
             r#"{"tasks":{}}"#,
             r#"{"tasks":[1]}"#,
+            r#"{"tasks":[{"commandLine":"a"}],"constraints":{}}"#,
             r#"{"commandLine":"a","job":5}"#,
             r#"{"commandLine":"a","job":"a b"}"#,
         ] {
