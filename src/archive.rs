@@ -58,6 +58,10 @@ impl Archive {
                 self.add(&path, &format!("{prefix}{name}/"), depth - 1)?;
                 continue;
             }
+            // A FIFO would never end, a device neither.
+            if !metadata.is_file() {
+                return Err(Failure::usage(format!("{} is neither a file nor a folder", path.display())).into());
+            }
             (self.files, self.bytes) = (self.files + 1, self.bytes + metadata.len());
             if self.files > FILES_MAX || self.bytes > BYTES_MAX {
                 let most = format!("a package has at most {FILES_MAX} files and {} MiB", BYTES_MAX >> 20);
@@ -99,5 +103,13 @@ mod tests {
             .collect();
         assert_eq!(modes, [("bootstrap".to_owned(), 0o755), ("lib/a.py".to_owned(), 0o644)]);
         assert!(of_folder(tempfile::tempdir().unwrap().path()).is_err());
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_refused_and_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("endless")).unwrap();
+        let refused = of_folder(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("endless is neither a file nor a folder"), "{refused}");
     }
 }

@@ -72,7 +72,14 @@ impl Concluder {
                 Ok(()) => true,
                 Err(failure) => self.bury(delivery, function, failed + 1, failure).await,
             },
-            Conclusion::Postponed => self.again(delivery, failed, 1).await.is_some(),
+            Conclusion::Postponed => match self.again(delivery, failed, 1).await {
+                Some(true) => true,
+                Some(false) => {
+                    let text = "the node runs as many of the function's programs as it may, and the broker has no queue to wait in";
+                    self.bury(delivery, function, failed, Failure::lasting("FunctionBusy", text.to_owned())).await
+                }
+                None => false,
+            },
             Conclusion::Failed(failure) => {
                 let retries_max = function.map_or(0, |function| function.spec.max_retry_count);
                 if failure.may_retry && failed < retries_max {
