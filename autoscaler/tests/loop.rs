@@ -94,8 +94,8 @@ impl NodeProvider for RecordingProvider {
     }
 }
 
-/// The dispatcher's rows: one pool whose size the test sets.
-struct Rows {
+/// Answers as a dispatcher with one pool whose size the test sets.
+struct FakeDispatcher {
     target: u32,
     nodes: Vec<NodeSnapshot>,
     /// Requests for nodes of the pool `slow`, which always wants one; absent without that pool.
@@ -105,7 +105,7 @@ struct Rows {
     actions: mpsc::UnboundedSender<Action>,
 }
 
-impl Rows {
+impl FakeDispatcher {
     fn answer(&mut self, what: RequestKind) -> Reply {
         match what {
             RequestKind::Snapshot => {
@@ -184,11 +184,11 @@ fn idle(node: NodeId) -> NodeSnapshot {
     }
 }
 
-async fn play(link: Link, rows: Arc<Mutex<Rows>>) {
+async fn serve(link: Link, dispatcher: Arc<Mutex<FakeDispatcher>>) {
     let mut questions = link.subscribe(Subscription::plain(SCALE_QUEUE, 16)).await.unwrap();
     while let Some(question) = questions.next().await {
         let request: Request = question.message().unwrap();
-        let reply = ReplyMessage { v: VERSION, what: rows.lock().unwrap().answer(request.what) };
+        let reply = ReplyMessage { v: VERSION, what: dispatcher.lock().unwrap().answer(request.what) };
         let (to, id) = (question.reply_to.clone().unwrap(), question.correlation_id.clone().unwrap());
         let answer = Outgoing::message("", to, &reply).unwrap().transient().optional().correlation(id);
         link.publisher().publish(answer).await.unwrap();
@@ -197,20 +197,20 @@ async fn play(link: Link, rows: Arc<Mutex<Rows>>) {
 }
 
 /// The loop over a broker of its own.
-struct Stage {
+struct Harness {
     _folder: tempfile::TempDir,
     broker: embedded_broker::Broker,
     link: Link,
-    rows: Arc<Mutex<Rows>>,
+    dispatcher: Arc<Mutex<FakeDispatcher>>,
     provider: Arc<RecordingProvider>,
     done: mpsc::UnboundedReceiver<Action>,
-    player: tokio::task::JoinHandle<()>,
+    server: tokio::task::JoinHandle<()>,
     stop: oneshot::Sender<()>,
     scaler: tokio::task::JoinHandle<Result<(), autoscaler::Error>>,
 }
 
-impl Stage {
-    async fn set(nodes: BTreeSet<String>, slow: Option<u32>) -> Stage {
+impl Harness {
+    async fn start(nodes: BTreeSet<String>, slow: Option<u32>) -> Harness {
         let folder = tempfile::tempdir().unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
         let broker = embedded_broker::Broker::start(embedded_broker::Settings::new(listen, folder.path(), "u", "p")).await.unwrap();
@@ -218,8 +218,8 @@ impl Stage {
         let link = Link::open(settings.clone()).await.unwrap();
         link.declare(&topology::base()).await.unwrap();
         let (actions, done) = mpsc::unbounded_channel();
-        let rows = Arc::new(Mutex::new(Rows { target: 1, nodes: vec![], slow, hung: 0, actions: actions.clone() }));
-        let player = tokio::spawn(play(link.clone(), rows.clone()));
+        let dispatcher = Arc::new(Mutex::new(FakeDispatcher { target: 1, nodes: vec![], slow, hung: 0, actions: actions.clone() }));
+        let server = tokio::spawn(serve(link.clone(), dispatcher.clone()));
         let provider =
             Arc::new(RecordingProvider { nodes: Mutex::new(nodes), actions, gate: Semaphore::new(0), hanging: AtomicUsize::new(0) });
         let (stop, stopped) = oneshot::channel::<()>();
@@ -227,7 +227,7 @@ impl Stage {
         let scaler = tokio::spawn(autoscaler::run(settings, provider.clone(), async move {
             let _ = stopped.await;
         }));
-        Stage { _folder: folder, broker, link, rows, provider, done, player, stop, scaler }
+        Harness { _folder: folder, broker, link, dispatcher, provider, done, server, stop, scaler }
     }
 
     async fn next(&mut self) -> Action {
@@ -243,75 +243,75 @@ impl Stage {
         tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never {count} calls"));
     }
 
-    async fn strike(self) {
+    async fn stop(self) {
         self.stop.send(()).unwrap();
         self.scaler.await.unwrap().unwrap();
         self.link.close().await;
-        self.player.await.unwrap();
+        self.server.await.unwrap();
         self.broker.stop().await;
     }
 }
 
 #[tokio::test]
 async fn nodes_are_rows_before_they_are_made_drained_before_they_are_deleted_and_orphans_go() {
-    let mut stage = Stage::set(["orphan".to_owned()].into(), None).await;
+    let mut harness = Harness::start(["orphan".to_owned()].into(), None).await;
     // The orphan is deleted while the pool is scaled.
-    let mut actions = [stage.next().await, stage.next().await, stage.next().await];
+    let mut actions = [harness.next().await, harness.next().await, harness.next().await];
     actions.sort_by_key(|action| matches!(action, Action::Deleted(_)));
     assert_eq!(actions, [Action::Asked(1), Action::Created("n0".into()), Action::Deleted("orphan".into())]);
-    stage.rows.lock().unwrap().target = 0;
-    assert_eq!(stage.next().await, Action::Drained("n0".into()));
-    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
-    assert_eq!(stage.next().await, Action::Gone("n0".into()));
-    stage.strike().await;
+    harness.dispatcher.lock().unwrap().target = 0;
+    assert_eq!(harness.next().await, Action::Drained("n0".into()));
+    assert_eq!(harness.next().await, Action::Deleted("n0".into()));
+    assert_eq!(harness.next().await, Action::Gone("n0".into()));
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_pool_whose_provider_takes_for_ever_holds_up_no_other() {
-    let mut stage = Stage::set(BTreeSet::new(), Some(0)).await;
-    assert_eq!(stage.next().await, Action::Asked(1));
-    assert_eq!(stage.next().await, Action::Created("n0".into()));
-    stage.rows.lock().unwrap().target = 0;
-    assert_eq!(stage.next().await, Action::Drained("n0".into()));
-    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
-    assert_eq!(stage.next().await, Action::Gone("n0".into()));
-    assert_eq!(stage.rows.lock().unwrap().slow, Some(1), "what is under way is not asked for again");
-    stage.provider.gate.add_permits(1);
-    assert_eq!(stage.next().await, Action::Created("slow".into()));
-    stage.strike().await;
+    let mut harness = Harness::start(BTreeSet::new(), Some(0)).await;
+    assert_eq!(harness.next().await, Action::Asked(1));
+    assert_eq!(harness.next().await, Action::Created("n0".into()));
+    harness.dispatcher.lock().unwrap().target = 0;
+    assert_eq!(harness.next().await, Action::Drained("n0".into()));
+    assert_eq!(harness.next().await, Action::Deleted("n0".into()));
+    assert_eq!(harness.next().await, Action::Gone("n0".into()));
+    assert_eq!(harness.dispatcher.lock().unwrap().slow, Some(1), "what is under way is not asked for again");
+    harness.provider.gate.add_permits(1);
+    assert_eq!(harness.next().await, Action::Created("slow".into()));
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn pools_whose_calls_all_hang_leave_every_other_its_place() {
-    let mut stage = Stage::set(BTreeSet::new(), None).await;
-    assert_eq!((stage.next().await, stage.next().await), (Action::Asked(1), Action::Created("n0".into())));
-    stage.rows.lock().unwrap().hung = 12;
+    let mut harness = Harness::start(BTreeSet::new(), None).await;
+    assert_eq!((harness.next().await, harness.next().await), (Action::Asked(1), Action::Created("n0".into())));
+    harness.dispatcher.lock().unwrap().hung = 12;
     // One call on each pool's own permit, and one on every shared permit.
-    stage.hanging(12 + 64).await;
-    stage.rows.lock().unwrap().target = 0;
-    assert_eq!(stage.next().await, Action::Drained("n0".into()));
-    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
-    assert_eq!(stage.next().await, Action::Gone("n0".into()));
-    assert_eq!(stage.provider.hanging.load(Ordering::Relaxed), 12 + 64, "and no more than that");
-    stage.strike().await;
+    harness.hanging(12 + 64).await;
+    harness.dispatcher.lock().unwrap().target = 0;
+    assert_eq!(harness.next().await, Action::Drained("n0".into()));
+    assert_eq!(harness.next().await, Action::Deleted("n0".into()));
+    assert_eq!(harness.next().await, Action::Gone("n0".into()));
+    assert_eq!(harness.provider.hanging.load(Ordering::Relaxed), 12 + 64, "and no more than that");
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn orphans_whose_deletion_hangs_are_bounded_and_hold_up_no_pool() {
-    let mut stage = Stage::set((0..40).map(|number| format!("stuck{number}")).collect(), None).await;
-    stage.hanging(16).await;
-    assert_eq!((stage.next().await, stage.next().await), (Action::Asked(1), Action::Created("n0".into())));
-    stage.rows.lock().unwrap().target = 0;
-    assert_eq!(stage.next().await, Action::Drained("n0".into()));
-    assert_eq!(stage.next().await, Action::Deleted("n0".into()));
-    assert_eq!(stage.next().await, Action::Gone("n0".into()));
-    assert_eq!(stage.provider.hanging.load(Ordering::Relaxed), 16);
-    stage.provider.gate.add_permits(40);
+    let mut harness = Harness::start((0..40).map(|number| format!("stuck{number}")).collect(), None).await;
+    harness.hanging(16).await;
+    assert_eq!((harness.next().await, harness.next().await), (Action::Asked(1), Action::Created("n0".into())));
+    harness.dispatcher.lock().unwrap().target = 0;
+    assert_eq!(harness.next().await, Action::Drained("n0".into()));
+    assert_eq!(harness.next().await, Action::Deleted("n0".into()));
+    assert_eq!(harness.next().await, Action::Gone("n0".into()));
+    assert_eq!(harness.provider.hanging.load(Ordering::Relaxed), 16);
+    harness.provider.gate.add_permits(40);
     let mut left: BTreeSet<String> = (0..40).map(|number| format!("stuck{number}")).collect();
     while !left.is_empty() {
-        let action = stage.next().await;
+        let action = harness.next().await;
         let Action::Deleted(node) = &action else { panic!("{action:?}") };
         left.remove(node);
     }
-    stage.strike().await;
+    harness.stop().await;
 }

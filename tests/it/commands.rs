@@ -30,9 +30,9 @@ fn run_streams_the_output_and_returns_the_exit_code() {
 }
 
 /// A child that does not outlive its test.
-struct Ended(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -44,7 +44,7 @@ fn up_tells_programs_where_to_find_what_is_needed_to_use_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut up = Command::new(PIECEWORK);
     up.args(["up", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
-    let mut child = Ended(up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut child = KilledOnDrop(up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut values = serde_json::Deserializer::from_reader(child.0.stdout.take().unwrap()).into_iter::<Value>();
     let ready = values.next().unwrap().unwrap();
     assert!(ready["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");

@@ -139,9 +139,9 @@ fn logged_address(log: &str) -> Option<String> {
     Some(format!("127.0.0.1:{port}"))
 }
 
-struct Ends(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Ends {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         self.0.kill().expect("a child to kill");
         self.0.wait().expect("its end");
@@ -163,7 +163,7 @@ fn metrics_may_have_an_address_of_their_own_and_parts_that_run_alone_have_theirs
     let mut command = stack.command();
     command.args(["autoscaler", "--script", "/bin/true", "--metrics-listen", "127.0.0.1:0", "--broker", &stack.ready.broker]);
     command.env("PIECEWORK_LOG", "info").stdout(Stdio::null()).stderr(fs::File::create(&log).expect("a log"));
-    let alone = Ends(command.spawn().expect("the binary to start"));
+    let alone = KilledOnDrop(command.spawn().expect("the binary to start"));
     let theirs = wait_for(Duration::from_secs(30), || logged_address(&fs::read_to_string(&log).expect("a log")));
     let theirs = theirs.unwrap_or_else(|| panic!("no address: {}", fs::read_to_string(&log).unwrap_or_default()));
     let connected = [("part", "autoscaler"), ("role", "publishing")];

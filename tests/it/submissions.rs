@@ -21,14 +21,14 @@ const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// An answer as it arrived.
 #[derive(Debug)]
-struct Told {
+struct Received {
     kind: String,
     correlation_id: String,
     content_type: String,
     body: Vec<u8>,
 }
 
-impl Told {
+impl Received {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -79,12 +79,12 @@ impl Client {
         assert!(confirm.is_ack(), "{confirm:?}");
     }
 
-    fn next(&mut self) -> Told {
+    fn next(&mut self) -> Received {
         let delivery = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.answers.next()).await });
         let delivery = delivery.expect("an answer in time").expect("an open channel").expect("a delivery");
         let text = |field: &Option<lapin::types::ShortString>| field.as_ref().map(|text| text.to_string()).unwrap_or_default();
         let properties = &delivery.properties;
-        Told {
+        Received {
             kind: text(properties.kind()),
             correlation_id: text(properties.correlation_id()),
             content_type: text(properties.content_type()),
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, pool: &str, body: &Value, properties: BasicProperties) -> Told {
+    fn ask(&mut self, pool: &str, body: &Value, properties: BasicProperties) -> Received {
         self.publish(pool, body.to_string().as_bytes(), properties);
         self.next()
     }
@@ -280,7 +280,7 @@ fn hostile_messages_are_each_answered_or_kept_and_stop_nothing() {
         client.publish("pool", b"no task", BasicProperties::default().with_headers(table));
         kept += 1;
     }
-    let told: Vec<Told> = (0..asked).map(|_| client.next()).collect();
+    let told: Vec<Received> = (0..asked).map(|_| client.next()).collect();
     for told in &told {
         assert_eq!(told.kind, "refused", "{told:?}");
     }

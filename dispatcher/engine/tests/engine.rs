@@ -62,8 +62,8 @@ use store::{
     sqlite::{SqliteReader, SqliteStore},
 };
 
-struct Rig {
-    engine: Engine,
+struct TestEngine {
+    handle: Engine,
     outlets: Outlets,
     thread: std::thread::JoinHandle<()>,
     read: SqliteReader,
@@ -105,25 +105,25 @@ fn plain(id: &str) -> NewTask {
     task(id, TaskSpec { command_line: "/bin/true".into(), ..Default::default() }, &[])
 }
 
-impl Rig {
-    fn open(folder: &Path) -> Rig {
-        Rig::open_by(folder, Clock::system())
+impl TestEngine {
+    fn open(folder: &Path) -> TestEngine {
+        TestEngine::open_by(folder, Clock::system())
     }
 
-    fn open_by(folder: &Path, clock: Clock) -> Rig {
-        Rig::open_with(folder, clock, Timers::default())
+    fn open_by(folder: &Path, clock: Clock) -> TestEngine {
+        TestEngine::open_with(folder, clock, Timers::default())
     }
 
-    fn open_with(folder: &Path, clock: Clock, timers: Timers) -> Rig {
+    fn open_with(folder: &Path, clock: Clock, timers: Timers) -> TestEngine {
         let path = folder.join("store.sqlite");
-        Rig::timed(Box::new(SqliteStore::open(&path).unwrap()), &path, clock, timers)
+        TestEngine::timed(Box::new(SqliteStore::open(&path).unwrap()), &path, clock, timers)
     }
 
-    fn on(store: Box<dyn Store>, path: &Path, clock: Clock) -> Rig {
-        Rig::timed(store, path, clock, Timers::default())
+    fn on(store: Box<dyn Store>, path: &Path, clock: Clock) -> TestEngine {
+        TestEngine::timed(store, path, clock, Timers::default())
     }
 
-    fn timed(store: Box<dyn Store>, path: &Path, clock: Clock, timers: Timers) -> Rig {
+    fn timed(store: Box<dyn Store>, path: &Path, clock: Clock, timers: Timers) -> TestEngine {
         let read = SqliteReader::open(path, 2).unwrap();
         let identity = Identity {
             account: "a".into(),
@@ -132,19 +132,29 @@ impl Rig {
             heartbeat_ms: 5000,
             tokens: engine::task_token::TaskTokens::new(b"t"),
         };
-        let (engine, outlets, thread) = Engine::start(store, identity, timers, clock).unwrap();
-        Rig { engine, outlets, thread, read, published: vec![], replies: vec![], errands: vec![], heartbeat_answered: vec![], delivery: 0 }
+        let (handle, outlets, thread) = Engine::start(store, identity, timers, clock).unwrap();
+        TestEngine {
+            handle,
+            outlets,
+            thread,
+            read,
+            published: vec![],
+            replies: vec![],
+            errands: vec![],
+            heartbeat_answered: vec![],
+            delivery: 0,
+        }
     }
 
     /// Ends the engine; what is not committed is lost.
     async fn close(self) {
-        self.engine.put(Input::Stop).await.unwrap();
+        self.handle.put(Input::Stop).await.unwrap();
         tokio::task::spawn_blocking(move || self.thread.join().unwrap()).await.unwrap();
     }
 
     async fn call(&mut self, command: Command) -> Result<Done, model::refusal::Refusal> {
-        let engine = self.engine.clone();
-        let answer = tokio::spawn(async move { engine.call(command).await });
+        let handle = self.handle.clone();
+        let answer = tokio::spawn(async move { handle.call(command).await });
         // Creating a pool is answered by the broker, after the queues are declared.
         while !answer.is_finished() {
             self.drain();
@@ -173,7 +183,7 @@ impl Rig {
 
     /// Hands something in and waits until it is committed.
     async fn put(&mut self, input: Input) {
-        self.engine.put(input).await.unwrap();
+        self.handle.put(input).await.unwrap();
         // Inputs are taken in order: when this one is answered the others are done.
         let missing = "no-such-job".parse().unwrap();
         let _ = self.call(Command::TerminateJob(missing, None, Condition::default())).await;
@@ -198,11 +208,11 @@ impl Rig {
 
     async fn create(&mut self, slots: u32, uses_dependencies: bool, environment: Vec<EnvironmentSetting>) {
         self.create_pool("pool", slots).await;
-        self.call(Command::CreateJob(Box::new(Rig::new_job(uses_dependencies, environment)))).await.unwrap();
+        self.call(Command::CreateJob(Box::new(TestEngine::new_job(uses_dependencies, environment)))).await.unwrap();
     }
 
     async fn create_pool(&mut self, name: &str, slots: u32) {
-        self.call(Command::CreatePool(Box::new(Rig::new_pool(name, slots)))).await.unwrap();
+        self.call(Command::CreatePool(Box::new(TestEngine::new_pool(name, slots)))).await.unwrap();
     }
 
     fn new_pool(name: &str, slots: u32) -> NewPool {
@@ -306,142 +316,144 @@ fn finished(message: &TaskMessage, run: u128, outcome: Outcome) -> AgentEvent {
 #[tokio::test]
 async fn a_task_goes_the_whole_way_and_its_events_are_acknowledged_after_the_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(2, false, vec![]).await;
-    assert!(rig.add(vec![plain("early")]).await[0].is_ok());
-    assert!(rig.published.is_empty(), "no node, no release");
-    let epoch = rig.join().await;
-    assert!(rig.add(vec![plain("late")]).await[0].is_ok());
-    let messages = std::mem::take(&mut rig.published);
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(2, false, vec![]).await;
+    assert!(engine.add(vec![plain("early")]).await[0].is_ok());
+    assert!(engine.published.is_empty(), "no node, no release");
+    let epoch = engine.join().await;
+    assert!(engine.add(vec![plain("late")]).await[0].is_ok());
+    let messages = std::mem::take(&mut engine.published);
     assert_eq!(
         messages.iter().map(|message| (message.task.as_str(), message.start, message.attempt)).collect::<Vec<_>>(),
         [("early", Start::Now, 1), ("late", Start::Now, 1)]
     );
     assert_eq!(messages[0].spec.as_ref().unwrap().command_line, "/bin/true");
-    rig.events(epoch, vec![started(&messages[0], 1)]).await;
-    assert_eq!(rig.task("early").await.unwrap().state, TaskState::Running);
-    assert_eq!(rig.counts().await, Counts { active: 1, running: 1, succeeded: 0, failed: 0 });
-    rig.events(
-        epoch,
-        vec![
-            finished(&messages[0], 1, Outcome::Exit { code: 0 }),
-            started(&messages[1], 2),
-            finished(&messages[1], 2, Outcome::Exit { code: 9 }),
-        ],
-    )
-    .await;
-    let early = rig.task("early").await.unwrap();
+    engine.events(epoch, vec![started(&messages[0], 1)]).await;
+    assert_eq!(engine.task("early").await.unwrap().state, TaskState::Running);
+    assert_eq!(engine.counts().await, Counts { active: 1, running: 1, succeeded: 0, failed: 0 });
+    engine
+        .events(
+            epoch,
+            vec![
+                finished(&messages[0], 1, Outcome::Exit { code: 0 }),
+                started(&messages[1], 2),
+                finished(&messages[1], 2, Outcome::Exit { code: 9 }),
+            ],
+        )
+        .await;
+    let early = engine.task("early").await.unwrap();
     assert_eq!((early.state, early.exit_code, early.has_succeeded), (TaskState::Completed, Some(0), Some(true)));
     assert_eq!(early.stdout, Stream::Inline { bytes: b"hi".to_vec() });
-    assert_eq!(rig.task("late").await.unwrap().failure.unwrap().fault.code, "FailureExitCode");
-    assert_eq!(rig.counts().await, Counts { active: 0, running: 0, succeeded: 1, failed: 1 });
+    assert_eq!(engine.task("late").await.unwrap().failure.unwrap().fault.code, "FailureExitCode");
+    assert_eq!(engine.counts().await, Counts { active: 0, running: 0, succeeded: 1, failed: 1 });
     let mut acked = Vec::new();
-    while let Ok(settled) = rig.outlets.settled.try_recv() {
+    while let Ok(settled) = engine.outlets.settled.try_recv() {
         acked.extend(settled);
     }
     assert_eq!(acked, [1, 2, 3].map(|number| Settled::Done(Tag { generation: 1, number })));
-    rig.close().await;
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn a_restart_asks_about_what_was_out_and_keeps_every_row() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![]).await;
-    let epoch = rig.join().await;
-    rig.add((0..5).map(|n| plain(&format!("t{n}"))).collect()).await;
-    let messages = std::mem::take(&mut rig.published);
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![]).await;
+    let epoch = engine.join().await;
+    engine.add((0..5).map(|n| plain(&format!("t{n}"))).collect()).await;
+    let messages = std::mem::take(&mut engine.published);
     assert_eq!(messages.len(), 2, "one slot and one of lookahead");
-    rig.events(epoch, vec![started(&messages[0], 1)]).await;
-    rig.close().await;
+    engine.events(epoch, vec![started(&messages[0], 1)]).await;
+    engine.close().await;
 
-    let mut rig = Rig::open(folder.path());
-    assert_eq!(rig.counts().await, Counts { active: 4, running: 1, succeeded: 0, failed: 0 });
-    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
-    let again: Vec<_> = rig.published.iter().map(|message| (message.task.as_str().to_owned(), message.start, message.fence)).collect();
+    let mut engine = TestEngine::open(folder.path());
+    assert_eq!(engine.counts().await, Counts { active: 4, running: 1, succeeded: 0, failed: 0 });
+    engine.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+    let again: Vec<_> = engine.published.iter().map(|message| (message.task.as_str().to_owned(), message.start, message.fence)).collect();
     assert_eq!(again, [("t1".to_owned(), Start::Ask, messages[1].fence)], "its publish was never confirmed");
     let run = messages[1].key().with(RunId(5));
-    let answer = rig.request(RequestKind::Ask(Ask { run, node: node(), epoch, prepares: true, pool: None })).await;
+    let answer = engine.request(RequestKind::Ask(Ask { run, node: node(), epoch, prepares: true, pool: None })).await;
     match answer {
         Reply::Answer(Answer::Run { spec: Some(spec), .. }) => assert_eq!(spec.command_line, "/bin/true"),
         other => panic!("{other:?}"),
     }
-    rig.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 })]).await;
-    assert_eq!(rig.task("t0").await.unwrap().state, TaskState::Completed);
-    rig.close().await;
+    engine.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 })]).await;
+    assert_eq!(engine.task("t0").await.unwrap().state, TaskState::Completed);
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn secrets_do_not_travel_and_the_answer_brings_them() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![EnvironmentSetting { name: "TOKEN".into(), value: Some("secret".into()) }]).await;
-    let epoch = rig.join().await;
-    rig.add(vec![plain("t")]).await;
-    let message = rig.published.pop().unwrap();
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![EnvironmentSetting { name: "TOKEN".into(), value: Some("secret".into()) }]).await;
+    let epoch = engine.join().await;
+    engine.add(vec![plain("t")]).await;
+    let message = engine.published.pop().unwrap();
     assert_eq!((message.start, &message.spec), (Start::Ask, &None));
-    match rig.request(RequestKind::Ask(Ask { run: message.key().with(RunId(1)), node: node(), epoch, prepares: true, pool: None })).await {
+    match engine.request(RequestKind::Ask(Ask { run: message.key().with(RunId(1)), node: node(), epoch, prepares: true, pool: None })).await
+    {
         Reply::Answer(Answer::Run { spec: Some(spec), .. }) => assert_eq!(spec.environment_settings[0].value.as_deref(), Some("secret")),
         other => panic!("{other:?}"),
     }
-    rig.close().await;
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn names_are_taken_once_and_dependants_follow_in_the_same_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(4, true, vec![]).await;
-    let epoch = rig.join().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(4, true, vec![]).await;
+    let epoch = engine.join().await;
     let merge = task("merge", TaskSpec::default(), &["a", "2"]);
-    let results = rig.add(vec![merge, plain("a"), plain("002"), plain("A")]).await;
+    let results = engine.add(vec![merge, plain("a"), plain("002"), plain("A")]).await;
     assert_eq!(results[3].as_ref().unwrap_err().code, Code::TaskExists);
-    let messages = std::mem::take(&mut rig.published);
+    let messages = std::mem::take(&mut engine.published);
     assert_eq!(messages.iter().map(|message| message.task.as_str()).collect::<Vec<_>>(), ["a", "002"]);
-    rig.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 })]).await;
-    assert!(rig.published.is_empty());
-    rig.events(epoch, vec![finished(&messages[1], 2, Outcome::Exit { code: 0 })]).await;
-    assert_eq!(rig.published.iter().map(|message| message.task.as_str()).collect::<Vec<_>>(), ["merge"]);
-    rig.close().await;
+    engine.events(epoch, vec![finished(&messages[0], 1, Outcome::Exit { code: 0 })]).await;
+    assert!(engine.published.is_empty());
+    engine.events(epoch, vec![finished(&messages[1], 2, Outcome::Exit { code: 0 })]).await;
+    assert_eq!(engine.published.iter().map(|message| message.task.as_str()).collect::<Vec<_>>(), ["merge"]);
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn a_deleted_job_goes_piece_by_piece_and_its_name_is_free_again() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![]).await;
-    rig.add((0..50).map(|n| plain(&format!("t{n}"))).collect()).await;
-    rig.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
-    assert_eq!(rig.read.job(&job()).await.unwrap().unwrap().state, JobState::Deleting);
-    assert_eq!(rig.call(Command::CreateTasks(job(), vec![plain("x")])).await.unwrap_err().code, Code::JobBeingDeleted);
-    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
-    assert!(rig.read.job(&job()).await.unwrap().is_none());
-    assert!(rig.read.task_names(&job(), Page { rows_max: 10, ..Page::default() }).await.unwrap().is_none());
-    rig.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![]).await;
+    engine.add((0..50).map(|n| plain(&format!("t{n}"))).collect()).await;
+    engine.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
+    assert_eq!(engine.read.job(&job()).await.unwrap().unwrap().state, JobState::Deleting);
+    assert_eq!(engine.call(Command::CreateTasks(job(), vec![plain("x")])).await.unwrap_err().code, Code::JobBeingDeleted);
+    engine.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+    assert!(engine.read.job(&job()).await.unwrap().is_none());
+    assert!(engine.read.task_names(&job(), Page { rows_max: 10, ..Page::default() }).await.unwrap().is_none());
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn an_agent_that_starts_anew_gives_its_old_runs_back() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![]).await;
-    let token = match rig.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await {
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![]).await;
+    let token = match engine.request(RequestKind::CreateNodes { pool: pool(), count: 1 }).await {
         Reply::Nodes { nodes } => nodes[0].token.clone(),
         other => panic!("{other:?}"),
     };
-    let first = rig.rejoin(&token).await;
-    rig.add(vec![plain("t")]).await;
-    let message = rig.published.pop().unwrap();
-    rig.events(first, vec![started(&message, 1)]).await;
-    let second = rig.rejoin(&token).await;
+    let first = engine.rejoin(&token).await;
+    engine.add(vec![plain("t")]).await;
+    let message = engine.published.pop().unwrap();
+    engine.events(first, vec![started(&message, 1)]).await;
+    let second = engine.rejoin(&token).await;
     assert!(second > first);
-    let again = rig.published.pop().expect("released again");
+    let again = engine.published.pop().expect("released again");
     assert_eq!((again.attempt, again.start), (2, Start::Now));
     assert!(again.fence > message.fence);
-    rig.events(first, vec![finished(&message, 1, Outcome::Exit { code: 0 })]).await;
-    assert_ne!(rig.task("t").await.unwrap().state, TaskState::Completed, "the old run's end is void");
-    rig.events(second, vec![finished(&again, 2, Outcome::Exit { code: 0 })]).await;
-    let task = rig.task("t").await.unwrap();
+    engine.events(first, vec![finished(&message, 1, Outcome::Exit { code: 0 })]).await;
+    assert_ne!(engine.task("t").await.unwrap().state, TaskState::Completed, "the old run's end is void");
+    engine.events(second, vec![finished(&again, 2, Outcome::Exit { code: 0 })]).await;
+    let task = engine.task("t").await.unwrap();
     assert_eq!((task.state, task.retry_count), (TaskState::Completed, 0));
-    rig.close().await;
+    engine.close().await;
 }

@@ -21,8 +21,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{
-    house::{House, KEY},
     signing::{Account, Got, Wire},
+    test_dispatcher::{KEY, TestDispatcher},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,30 +51,30 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_change_is_done_again_within_a_minute_of_its_date_only() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     let task = json!({"id": "t", "commandLine": "true"}).to_string();
-    let near = signed(&house.account, "POST", "/jobs/job/tasks", &task, -30);
-    assert_eq!(near.send(&house.account).status, 201);
-    assert_eq!(code(&near.send(&house.account)), "TaskExists", "a retry is looked at");
+    let near = signed(&dispatcher.account, "POST", "/jobs/job/tasks", &task, -30);
+    assert_eq!(near.send(&dispatcher.account).status, 201);
+    assert_eq!(code(&near.send(&dispatcher.account)), "TaskExists", "a retry is looked at");
 
     // Two minutes ahead: its first use is new, the second one a replay, whatever it would do.
-    let far = signed(&house.account, "DELETE", "/jobs/job/tasks/t", "", 120);
-    assert_eq!(far.send(&house.account).status, 200);
-    house.send("POST", "/jobs/job/tasks", json!({"id": "t", "commandLine": "true"}), 201);
-    let again = far.send(&house.account);
+    let far = signed(&dispatcher.account, "DELETE", "/jobs/job/tasks/t", "", 120);
+    assert_eq!(far.send(&dispatcher.account).status, 200);
+    dispatcher.send("POST", "/jobs/job/tasks", json!({"id": "t", "commandLine": "true"}), 201);
+    let again = far.send(&dispatcher.account);
     assert_eq!((again.status, code(&again).as_str()), (403, "AuthenticationFailed"));
     assert!(again.json()["values"][0]["value"].as_str().unwrap().contains("used before"));
-    house.get("/jobs/job/tasks/t");
-    let other = signed(&house.account, "DELETE", "/jobs/job/tasks/t", "", 121);
-    assert_eq!(other.send(&house.account).status, 200, "another date makes another signature");
+    dispatcher.get("/jobs/job/tasks/t");
+    let other = signed(&dispatcher.account, "DELETE", "/jobs/job/tasks/t", "", 121);
+    assert_eq!(other.send(&dispatcher.account).status, 200, "another date makes another signature");
 
     // What was signed before the dispatcher started may have been done before it, too.
-    let before = signed(&house.account, "DELETE", "/jobs/job/tasks/t", "", -600);
-    assert_eq!(before.send(&house.account).status, 403);
-    let read = signed(&house.account, "GET", "/jobs/job", "", -600);
-    assert_eq!((read.send(&house.account).status, read.send(&house.account).status), (200, 200), "reads may be repeated");
-    assert_eq!(signed(&house.account, "GET", "/jobs/job", "", -16 * 60).send(&house.account).status, 403);
+    let before = signed(&dispatcher.account, "DELETE", "/jobs/job/tasks/t", "", -600);
+    assert_eq!(before.send(&dispatcher.account).status, 403);
+    let read = signed(&dispatcher.account, "GET", "/jobs/job", "", -600);
+    assert_eq!((read.send(&dispatcher.account).status, read.send(&dispatcher.account).status), (200, 200), "reads may be repeated");
+    assert_eq!(signed(&dispatcher.account, "GET", "/jobs/job", "", -16 * 60).send(&dispatcher.account).status, 403);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn keys_are_changed_on_a_running_server_without_a_pause() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     fs::write(&path, format!("# primary\n{OLD_KEY}\n")).unwrap();
-    let house = House::open_for(Access { keys_file: Some(path.clone()), ..Access::default() });
-    let (old, new) = (Account { key: OLD_KEY.into(), ..house.account.clone() }, house.account.clone());
+    let dispatcher = TestDispatcher::start_with(Access { keys_file: Some(path.clone()), ..Access::default() });
+    let (old, new) = (Account { key: OLD_KEY.into(), ..dispatcher.account.clone() }, dispatcher.account.clone());
     let status = |account: &Account| signed(account, "GET", "/jobs", "", 0).send(account).status;
     assert_eq!((status(&old), status(&new)), (200, 403), "the file replaces the keys of the settings");
 
@@ -102,8 +102,8 @@ fn keys_are_changed_on_a_running_server_without_a_pause() {
 fn the_key_with_which_a_request_was_signed_shows_nowhere() {
     let key = Key::parse(KEY).unwrap();
     assert_eq!(format!("{key:?}"), "Key(secret)");
-    let house = House::open();
-    let wrong = Account { key: OLD_KEY.into(), ..house.account.clone() };
+    let dispatcher = TestDispatcher::start();
+    let wrong = Account { key: OLD_KEY.into(), ..dispatcher.account.clone() };
     let got = signed(&wrong, "GET", "/jobs", "", 0).send(&wrong);
     let detail = got.json()["values"][0]["value"].as_str().unwrap().to_owned();
     assert!(detail.contains("string to sign: 'GET\n\n\n"), "{detail}");
@@ -168,8 +168,8 @@ fn by_tls_every_url_says_https_and_a_new_certificate_is_shown_without_a_restart(
     let folder = tempfile::tempdir().unwrap();
     let (authority, files) = (Authority::new(), files(folder.path()));
     let first = authority.certify(&files);
-    let house = House::open_for(Access { tls: Some(files.clone()), ..Access::default() });
-    let account = &house.account;
+    let dispatcher = TestDispatcher::start_with(Access { tls: Some(files.clone()), ..Access::default() });
+    let account = &dispatcher.account;
     let machine = json!({"imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a"});
     let pool = json!({"id": "p", "vmSize": "x", "targetDedicatedNodes": 0, "virtualMachineConfiguration": machine}).to_string();
     let added = authority.ask(account, "POST", "/pools", &pool);
@@ -200,17 +200,17 @@ fn a_stranger_to_the_authority_and_plain_http_get_nowhere_on_a_api_with_tls() {
     let folder = tempfile::tempdir().unwrap();
     let (authority, files) = (Authority::new(), files(folder.path()));
     authority.certify(&files);
-    let house = House::open_for(Access { tls: Some(files), ..Access::default() });
-    let mut stranger = Authority::new().connect(&house.account);
+    let dispatcher = TestDispatcher::start_with(Access { tls: Some(files), ..Access::default() });
+    let mut stranger = Authority::new().connect(&dispatcher.account);
     assert!(stranger.conn.complete_io(&mut stranger.sock).is_err());
-    let mut plain = TcpStream::connect(house.account.url.strip_prefix("https://").unwrap()).unwrap();
+    let mut plain = TcpStream::connect(dispatcher.account.url.strip_prefix("https://").unwrap()).unwrap();
     plain.set_read_timeout(Some(PATIENCE)).unwrap();
     plain.write_all(b"GET /pools HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     // An alert, or nothing and a reset: no answer of ours leaves unencrypted.
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
-    assert_eq!(authority.ask(&house.account, "GET", "/pools", "").status, 200);
+    assert_eq!(authority.ask(&dispatcher.account, "GET", "/pools", "").status, 200);
 }
 
 /// Why a dispatcher with these ways in does not start.

@@ -5,31 +5,31 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::{
-    house::House,
-    nodes::Puppet,
+    fake_agent::FakeAgent,
     signing::{Account, Wire},
+    test_dispatcher::TestDispatcher,
 };
 
 /// A zip without any file.
 const EMPTY_ZIP: &[u8] = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-fn code(house: &House, method: &str, target: &str, body: Value, status: u16) -> String {
-    house.send(method, target, body, status).json()["code"].as_str().unwrap().to_owned()
+fn code(dispatcher: &TestDispatcher, method: &str, target: &str, body: Value, status: u16) -> String {
+    dispatcher.send(method, target, body, status).json()["code"].as_str().unwrap().to_owned()
 }
 
 /// Uploads to where the API said, without the account's key.
-fn upload(house: &House, url: &str, bytes: &[u8]) {
-    let target = url.strip_prefix(&house.blobs.endpoint).expect("a URL of the blob store");
-    let store = Account { url: house.blobs.endpoint.clone(), ..house.account.clone() };
+fn upload(dispatcher: &TestDispatcher, url: &str, bytes: &[u8]) {
+    let target = url.strip_prefix(&dispatcher.blobs.endpoint).expect("a URL of the blob store");
+    let store = Account { url: dispatcher.blobs.endpoint.clone(), ..dispatcher.account.clone() };
     let got = Wire::new("PUT", target, bytes).prepared(&store, SystemTime::now()).send(&store);
     assert_eq!(got.status, 200, "{}", String::from_utf8_lossy(&got.body));
 }
 
-fn add(house: &House, application: &str, version: &str, activation: Value) {
+fn add(dispatcher: &TestDispatcher, application: &str, version: &str, activation: Value) {
     let package = format!("/piecework/applications/{application}/versions/{version}");
-    let begun = house.send("PUT", &package, Value::Null, 201).json();
-    upload(house, begun["uploadUrl"].as_str().unwrap(), EMPTY_ZIP);
-    house.send("POST", &format!("{package}/activate"), activation, 200);
+    let begun = dispatcher.send("PUT", &package, Value::Null, 201).json();
+    upload(dispatcher, begun["uploadUrl"].as_str().unwrap(), EMPTY_ZIP);
+    dispatcher.send("POST", &format!("{package}/activate"), activation, 200);
 }
 
 fn pool(references: Value) -> Value {
@@ -40,49 +40,49 @@ fn pool(references: Value) -> Value {
 
 #[test]
 fn a_package_is_begun_uploaded_and_activated_and_then_listed() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let application = "/piecework/applications/Blender";
-    let made = house.send("PUT", application, json!({"displayName": "Blender 3D"}), 201).json();
+    let made = dispatcher.send("PUT", application, json!({"displayName": "Blender 3D"}), 201).json();
     assert_eq!((&made["id"], &made["allowUpdates"], &made["versions"]), (&json!("Blender"), &json!(true), &json!([])));
     let package = format!("{application}/versions/2.7");
-    let begun = house.send("PUT", &package, Value::Null, 201).json();
+    let begun = dispatcher.send("PUT", &package, Value::Null, 201).json();
     assert_eq!((&begun["state"], &begun["version"]), (&json!("pending"), &json!("2.7")));
-    assert_eq!(house.get("/applications/blender"), json!({"id": "Blender", "displayName": "Blender 3D", "versions": []}));
-    assert_eq!(code(&house, "POST", &format!("{package}/activate"), Value::Null, 409), "OperationInvalidForCurrentState");
-    upload(&house, begun["uploadUrl"].as_str().unwrap(), b"no zip at all");
-    assert_eq!(code(&house, "POST", &format!("{package}/activate"), json!({"format": "zip"}), 400), "InvalidInput");
-    upload(&house, begun["uploadUrl"].as_str().unwrap(), EMPTY_ZIP);
-    let active = house.send("POST", &format!("{package}/activate"), json!({"format": "zip", "isDefault": true}), 200).json();
+    assert_eq!(dispatcher.get("/applications/blender"), json!({"id": "Blender", "displayName": "Blender 3D", "versions": []}));
+    assert_eq!(code(&dispatcher, "POST", &format!("{package}/activate"), Value::Null, 409), "OperationInvalidForCurrentState");
+    upload(&dispatcher, begun["uploadUrl"].as_str().unwrap(), b"no zip at all");
+    assert_eq!(code(&dispatcher, "POST", &format!("{package}/activate"), json!({"format": "zip"}), 400), "InvalidInput");
+    upload(&dispatcher, begun["uploadUrl"].as_str().unwrap(), EMPTY_ZIP);
+    let active = dispatcher.send("POST", &format!("{package}/activate"), json!({"format": "zip", "isDefault": true}), 200).json();
     assert_eq!((&active["state"], &active["bytes"]), (&json!("active"), &json!(22)));
-    assert_eq!(code(&house, "POST", &format!("{package}/activate"), Value::Null, 409), "OperationInvalidForCurrentState");
-    assert_eq!(house.get("/applications")["value"], json!([{"id": "Blender", "displayName": "Blender 3D", "versions": ["2.7"]}]));
-    let shown = house.get("/piecework/applications/blender");
+    assert_eq!(code(&dispatcher, "POST", &format!("{package}/activate"), Value::Null, 409), "OperationInvalidForCurrentState");
+    assert_eq!(dispatcher.get("/applications")["value"], json!([{"id": "Blender", "displayName": "Blender 3D", "versions": ["2.7"]}]));
+    let shown = dispatcher.get("/piecework/applications/blender");
     assert_eq!((&shown["defaultVersion"], &shown["versions"][0]["state"]), (&json!("2.7"), &json!("active")));
-    assert_eq!(house.get("/piecework/applications")["value"][0]["id"], "Blender");
+    assert_eq!(dispatcher.get("/piecework/applications")["value"][0]["id"], "Blender");
 
-    house.send("DELETE", &package, Value::Null, 204);
-    let shown = house.get("/piecework/applications/blender");
+    dispatcher.send("DELETE", &package, Value::Null, 204);
+    let shown = dispatcher.get("/piecework/applications/blender");
     assert_eq!((shown.get("defaultVersion"), &shown["versions"]), (None, &json!([])));
-    house.send("DELETE", application, Value::Null, 204);
-    assert_eq!(code(&house, "GET", "/applications/Blender", Value::Null, 404), "ApplicationNotFound");
+    dispatcher.send("DELETE", application, Value::Null, 204);
+    assert_eq!(code(&dispatcher, "GET", "/applications/Blender", Value::Null, 404), "ApplicationNotFound");
 }
 
 #[test]
 fn applications_change_by_their_rules() {
-    let house = House::open();
-    house.send("PUT", "/piecework/applications/a", Value::Null, 201);
-    add(&house, "a", "1", Value::Null);
-    let old = house.get("/piecework/applications/a")["eTag"].as_str().unwrap().to_owned();
-    house.send("POST", "/piecework/applications/a", json!({"allowUpdates": false, "defaultVersion": "1"}), 200);
-    let got = house.ask("POST", "/piecework/applications/a", &[("if-match", &old)], &json!({"displayName": "x"}));
+    let dispatcher = TestDispatcher::start();
+    dispatcher.send("PUT", "/piecework/applications/a", Value::Null, 201);
+    add(&dispatcher, "a", "1", Value::Null);
+    let old = dispatcher.get("/piecework/applications/a")["eTag"].as_str().unwrap().to_owned();
+    dispatcher.send("POST", "/piecework/applications/a", json!({"allowUpdates": false, "defaultVersion": "1"}), 200);
+    let got = dispatcher.ask("POST", "/piecework/applications/a", &[("if-match", &old)], &json!({"displayName": "x"}));
     assert_eq!((got.status, got.json()["code"].as_str()), (412, Some("ConditionNotMet")));
-    let shown = house.get("/piecework/applications/A");
+    let shown = dispatcher.get("/piecework/applications/A");
     assert_eq!((&shown["allowUpdates"], &shown["defaultVersion"], shown.get("displayName")), (&json!(false), &json!("1"), None));
-    assert_eq!(code(&house, "PUT", "/piecework/applications/a/versions/1", Value::Null, 409), "OperationInvalidForCurrentState");
-    house.send("PUT", "/piecework/applications/a", json!({}), 200);
-    assert_eq!(house.get("/piecework/applications/a").get("defaultVersion"), None, "a PUT resets what it leaves out");
-    house.send("PUT", "/piecework/applications/a/versions/1", Value::Null, 201);
-    assert_eq!(house.get("/applications/a")["versions"], json!(["1"]), "the version stays while it is uploaded again");
+    assert_eq!(code(&dispatcher, "PUT", "/piecework/applications/a/versions/1", Value::Null, 409), "OperationInvalidForCurrentState");
+    dispatcher.send("PUT", "/piecework/applications/a", json!({}), 200);
+    assert_eq!(dispatcher.get("/piecework/applications/a").get("defaultVersion"), None, "a PUT resets what it leaves out");
+    dispatcher.send("PUT", "/piecework/applications/a/versions/1", Value::Null, 201);
+    assert_eq!(dispatcher.get("/applications/a")["versions"], json!(["1"]), "the version stays while it is uploaded again");
 
     for (method, target, body, status, expected) in [
         ("POST", "/piecework/applications/none", json!({}), 404, "ApplicationNotFound"),
@@ -96,56 +96,56 @@ fn applications_change_by_their_rules() {
         ("POST", "/piecework/applications/a", json!({"allowUpdates": "perhaps"}), 400, "InvalidPropertyValue"),
         ("POST", "/piecework/applications/a/versions/1/activate", json!({"format": "tar"}), 400, "InvalidPropertyValue"),
     ] {
-        assert_eq!(code(&house, method, target, body, status), expected, "{method} {target}");
+        assert_eq!(code(&dispatcher, method, target, body, status), expected, "{method} {target}");
     }
     for n in 1..20 {
-        house.send("PUT", &format!("/piecework/applications/more{n}"), Value::Null, 201);
+        dispatcher.send("PUT", &format!("/piecework/applications/more{n}"), Value::Null, 201);
     }
-    assert_eq!(code(&house, "PUT", "/piecework/applications/last", Value::Null, 409), "OperationInvalidForCurrentState");
+    assert_eq!(code(&dispatcher, "PUT", "/piecework/applications/last", Value::Null, 409), "OperationInvalidForCurrentState");
     for n in 2..=40 {
-        house.send("PUT", &format!("/piecework/applications/a/versions/{n}"), Value::Null, 201);
+        dispatcher.send("PUT", &format!("/piecework/applications/a/versions/{n}"), Value::Null, 201);
     }
-    assert_eq!(code(&house, "PUT", "/piecework/applications/a/versions/41", Value::Null, 409), "OperationInvalidForCurrentState");
+    assert_eq!(code(&dispatcher, "PUT", "/piecework/applications/a/versions/41", Value::Null, 409), "OperationInvalidForCurrentState");
 }
 
 #[test]
 fn references_name_packages_that_nodes_can_get() {
-    let house = House::open();
-    house.send("PUT", "/piecework/applications/tool", Value::Null, 201);
-    add(&house, "tool", "1", Value::Null);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.send("PUT", "/piecework/applications/tool", Value::Null, 201);
+    add(&dispatcher, "tool", "1", Value::Null);
     let missing = "InvalidApplicationPackageReferences";
     for references in
         [json!([{"applicationId": "none"}]), json!([{"applicationId": "tool"}]), json!([{"applicationId": "tool", "version": "2"}])]
     {
-        assert_eq!(code(&house, "POST", "/pools", pool(references), 409), missing);
+        assert_eq!(code(&dispatcher, "POST", "/pools", pool(references), 409), missing);
     }
     let first = json!([{"applicationId": "Tool", "version": "1"}]);
-    house.send("POST", "/pools", pool(first.clone()), 201);
-    assert_eq!(house.get("/pools/Pool")["applicationPackageReferences"], first);
-    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": {"poolId": "Pool"}}), 201);
+    dispatcher.send("POST", "/pools", pool(first.clone()), 201);
+    assert_eq!(dispatcher.get("/pools/Pool")["applicationPackageReferences"], first);
+    dispatcher.send("POST", "/jobs", json!({"id": "Job", "poolInfo": {"poolId": "Pool"}}), 201);
     let task = |id: &str, references: &Value| json!({"id": id, "commandLine": "x", "applicationPackageReferences": references});
-    assert_eq!(code(&house, "POST", "/jobs/Job/tasks", task("t", &json!([{"applicationId": "tool"}])), 409), missing);
+    assert_eq!(code(&dispatcher, "POST", "/jobs/Job/tasks", task("t", &json!([{"applicationId": "tool"}])), 409), missing);
     let manager = json!({"id": "J", "poolInfo": {"poolId": "Pool"}, "jobManagerTask": task("m", &json!([{"applicationId": "x"}]))});
-    assert_eq!(code(&house, "POST", "/jobs", manager, 409), missing);
-    house.send("GET", "/jobs/J", Value::Null, 404);
-    add(&house, "tool", "2", json!({"isDefault": true}));
-    house.send("POST", "/jobs/Job/tasks", task("t", &json!([{"applicationId": "tool"}])), 201);
-    assert_eq!(house.get("/jobs/Job/tasks/t")["applicationPackageReferences"], json!([{"applicationId": "tool"}]));
+    assert_eq!(code(&dispatcher, "POST", "/jobs", manager, 409), missing);
+    dispatcher.send("GET", "/jobs/J", Value::Null, 404);
+    add(&dispatcher, "tool", "2", json!({"isDefault": true}));
+    dispatcher.send("POST", "/jobs/Job/tasks", task("t", &json!([{"applicationId": "tool"}])), 201);
+    assert_eq!(dispatcher.get("/jobs/Job/tasks/t")["applicationPackageReferences"], json!([{"applicationId": "tool"}]));
     let two = json!({"value": [task("u", &json!([{"applicationId": "gone"}])), task("v", &first)]});
-    let results = house.send("POST", "/jobs/Job/addtaskcollection", two, 200).json();
+    let results = dispatcher.send("POST", "/jobs/Job/addtaskcollection", two, 200).json();
     assert_eq!((&results["value"][0]["error"]["code"], &results["value"][1]["status"]), (&json!(missing), &json!("success")));
 
-    let mut node = Puppet::join(&house);
-    let packages = |node: &Puppet| {
+    let mut node = FakeAgent::join(&dispatcher);
+    let packages = |node: &FakeAgent| {
         node.joined.packages.iter().map(|package| (package.version.as_ref().unwrap().to_string(), package.is_default)).collect::<Vec<_>>()
     };
     assert_eq!(packages(&node), [("1".to_owned(), false)]);
     assert!(node.joined.packages[0].blob.as_ref().unwrap().starts_with("applications/tool/1/"));
-    house.send("PATCH", "/pools/Pool", json!({"applicationPackageReferences": [{"applicationId": "tool"}]}), 200);
-    assert_eq!(code(&house, "PATCH", "/pools/Pool", json!({"applicationPackageReferences": [{"applicationId": "x"}]}), 409), missing);
+    dispatcher.send("PATCH", "/pools/Pool", json!({"applicationPackageReferences": [{"applicationId": "tool"}]}), 200);
+    assert_eq!(code(&dispatcher, "PATCH", "/pools/Pool", json!({"applicationPackageReferences": [{"applicationId": "x"}]}), 409), missing);
     node.restart();
     assert_eq!(packages(&node), [("2".to_owned(), true)]);
-    house.send("DELETE", "/piecework/applications/tool", Value::Null, 204);
+    dispatcher.send("DELETE", "/piecework/applications/tool", Value::Null, 204);
     node.restart();
     assert_eq!(node.joined.packages[0].blob, None, "what is gone is told as gone");
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    house::House,
     schedules::{code, eventually},
+    test_dispatcher::TestDispatcher,
 };
 
 fn pool() -> Value {
@@ -30,22 +30,24 @@ fn auto_with(changes: &[(&str, Value)]) -> Value {
     info
 }
 
-fn pools(house: &House) -> Vec<String> {
-    let listed = house.get("/pools?$select=id")["value"].as_array().unwrap().clone();
+fn pools(dispatcher: &TestDispatcher) -> Vec<String> {
+    let listed = dispatcher.get("/pools?$select=id")["value"].as_array().unwrap().clone();
     listed.iter().map(|pool| pool["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn gone(house: &House, pool: &str) {
-    eventually("the pool to go", || Some(()).filter(|()| house.ask("GET", &format!("/pools/{pool}"), &[], &Value::Null).status == 404));
+fn gone(dispatcher: &TestDispatcher, pool: &str) {
+    eventually("the pool to go", || {
+        Some(()).filter(|()| dispatcher.ask("GET", &format!("/pools/{pool}"), &[], &Value::Null).status == 404)
+    });
 }
 
 #[test]
 fn a_job_shows_its_own_pool_as_it_was_given_and_where_it_runs() {
-    let house = House::open();
-    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": auto("job"), "priority": 7}), 201);
-    let job = house.get("/jobs/Job?api-version=2025-06-01");
+    let dispatcher = TestDispatcher::start();
+    dispatcher.send("POST", "/jobs", json!({"id": "Job", "poolInfo": auto("job"), "priority": 7}), 201);
+    let job = dispatcher.get("/jobs/Job?api-version=2025-06-01");
     let id = job["executionInfo"]["poolId"].as_str().unwrap().to_owned();
-    assert_eq!(pools(&house), std::slice::from_ref(&id));
+    assert_eq!(pools(&dispatcher), std::slice::from_ref(&id));
     assert!(id.starts_with("Auto_"), "{id}");
     let shown = &job["poolInfo"]["autoPoolSpecification"];
     assert_eq!((&shown["autoPoolIdPrefix"], &shown["poolLifetimeOption"]), (&json!("Auto"), &json!("job")));
@@ -53,29 +55,34 @@ fn a_job_shows_its_own_pool_as_it_was_given_and_where_it_runs() {
     let mut given = pool();
     given.as_object_mut().unwrap().remove("resourceTags");
     assert_eq!(shown["pool"], given, "resource tags are not part of this version");
-    let made = house.get(&format!("/pools/{id}?api-version=2025-06-01"));
+    let made = dispatcher.get(&format!("/pools/{id}?api-version=2025-06-01"));
     for name in ["vmSize", "virtualMachineConfiguration", "taskSlotsPerNode", "taskSchedulingPolicy", "metadata", "displayName"] {
         assert_eq!(made[name], given[name], "{name}");
     }
-    let listed = house.get("/jobs?$select=id,poolInfo&$filter=startswith(executionInfo/poolId,%27auto_%27)");
+    let listed = dispatcher.get("/jobs?$select=id,poolInfo&$filter=startswith(executionInfo/poolId,%27auto_%27)");
     assert_eq!(listed["value"][0]["poolInfo"]["autoPoolSpecification"]["pool"]["vmSize"], "x");
-    assert_eq!(house.get("/jobs/Job?$select=priority"), {
+    assert_eq!(dispatcher.get("/jobs/Job?$select=priority"), {
         let metadata = job["odata.metadata"].clone();
         json!({"odata.metadata": metadata, "priority": 7})
     });
-    house.send("POST", "/jobs/Job/terminate", Value::Null, 202);
-    gone(&house, &id);
-    let job = house.get("/jobs/Job");
+    dispatcher.send("POST", "/jobs/Job/terminate", Value::Null, 202);
+    gone(&dispatcher, &id);
+    let job = dispatcher.get("/jobs/Job");
     assert_eq!((&job["state"], &job["executionInfo"]["poolId"]), (&json!("completed"), &json!(id)));
-    house.send("DELETE", "/jobs/Job", Value::Null, 202);
+    dispatcher.send("DELETE", "/jobs/Job", Value::Null, 202);
 }
 
 #[test]
 fn every_version_shows_the_specification_without_what_it_lacks() {
-    let house = House::open();
-    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": auto("job")}), 201);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.send("POST", "/jobs", json!({"id": "Job", "poolInfo": auto("job")}), 201);
     let when = json!({"doNotRunUntil": "2099-01-01T00:00:00Z"});
-    house.send("POST", "/jobschedules", json!({"id": "S", "schedule": when, "jobSpecification": {"poolInfo": auto("jobSchedule")}}), 201);
+    dispatcher.send(
+        "POST",
+        "/jobschedules",
+        json!({"id": "S", "schedule": when, "jobSpecification": {"poolInfo": auto("jobSchedule")}}),
+        201,
+    );
     let versions = ["2020-03-01.11.0", "2024-02-01.19.0", "2024-07-01.20.0", "2025-06-01"];
     for (path, shown) in [
         ("vmSize", [true, true, true, true]),
@@ -86,8 +93,8 @@ fn every_version_shows_the_specification_without_what_it_lacks() {
         ("resourceTags", [false, true, true, false]),
     ] {
         for (version, is_shown) in versions.iter().zip(shown) {
-            let job = house.get(&format!("/jobs/Job?api-version={version}"));
-            let schedule = house.get(&format!("/jobschedules/S?api-version={version}"));
+            let job = dispatcher.get(&format!("/jobs/Job?api-version={version}"));
+            let schedule = dispatcher.get(&format!("/jobschedules/S?api-version={version}"));
             for info in [&job["poolInfo"], &schedule["jobSpecification"]["poolInfo"]] {
                 let found = info["autoPoolSpecification"]["pool"].pointer(&format!("/{path}"));
                 assert_eq!(found.is_some(), is_shown, "{path} by {version}: {info}");
@@ -98,8 +105,8 @@ fn every_version_shows_the_specification_without_what_it_lacks() {
 
 #[test]
 fn a_wrong_specification_is_refused_by_the_path_of_the_property_and_makes_nothing() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     let (missing, wrong) = ("MissingRequiredProperty", "InvalidPropertyValue");
     for (changes, code, path) in [
         (vec![("poolLifetimeOption", Value::Null)], missing, "poolLifetimeOption"),
@@ -123,14 +130,14 @@ fn a_wrong_specification_is_refused_by_the_path_of_the_property_and_makes_nothin
         (vec![("pool/applicationPackageReferences", json!([{}]))], missing, "pool.applicationPackageReferences[0].applicationId"),
         (vec![("pool/certificateReferences", json!([{}]))], "UnsupportedProperty", "pool.certificateReferences"),
     ] {
-        let refused = house.send("POST", "/jobs", json!({"id": "new", "poolInfo": auto_with(&changes)}), 400).json();
+        let refused = dispatcher.send("POST", "/jobs", json!({"id": "new", "poolInfo": auto_with(&changes)}), 400).json();
         let path = format!("poolInfo.autoPoolSpecification.{path}");
         assert_eq!((refused["code"].as_str(), refused["values"][0]["value"].as_str()), (Some(code), Some(path.as_str())), "{changes:?}");
         if path.ends_with("poolLifetimeOption") && code == wrong {
             continue;
         }
         let schedule = json!({"id": "new", "schedule": {}, "jobSpecification": {"poolInfo": auto_with(&changes)}});
-        let refused = house.send("POST", "/jobschedules", schedule, 400).json();
+        let refused = dispatcher.send("POST", "/jobschedules", schedule, 400).json();
         assert_eq!(refused["values"][0]["value"].as_str(), Some(format!("jobSpecification.{path}").as_str()), "{changes:?}");
     }
     let scaled = |formula: &str| {
@@ -140,30 +147,30 @@ fn a_wrong_specification_is_refused_by_the_path_of_the_property_and_makes_nothin
             ("pool/autoScaleFormula", json!(formula)),
         ])
     };
-    assert_eq!(code(&house, "POST", "/jobs", json!({"id": "new", "poolInfo": scaled("$a")}), 400), "AutoScalingFormulaSyntaxError");
+    assert_eq!(code(&dispatcher, "POST", "/jobs", json!({"id": "new", "poolInfo": scaled("$a")}), 400), "AutoScalingFormulaSyntaxError");
     let mut both = auto("job");
     both["poolId"] = json!("Pool");
-    assert_eq!(code(&house, "POST", "/jobs", json!({"id": "new", "poolInfo": both}), 400), wrong);
-    assert_eq!(code(&house, "POST", "/jobs", json!({"id": "job", "poolInfo": auto("job")}), 409), "JobExists");
-    assert_eq!(pools(&house), ["Pool"]);
-    house.send("POST", "/jobs", json!({"id": "new", "poolInfo": scaled("$TargetDedicatedNodes = 0;")}), 201);
-    let shown = house.get("/jobs/new")["poolInfo"]["autoPoolSpecification"]["pool"].clone();
+    assert_eq!(code(&dispatcher, "POST", "/jobs", json!({"id": "new", "poolInfo": both}), 400), wrong);
+    assert_eq!(code(&dispatcher, "POST", "/jobs", json!({"id": "job", "poolInfo": auto("job")}), 409), "JobExists");
+    assert_eq!(pools(&dispatcher), ["Pool"]);
+    dispatcher.send("POST", "/jobs", json!({"id": "new", "poolInfo": scaled("$TargetDedicatedNodes = 0;")}), 201);
+    let shown = dispatcher.get("/jobs/new")["poolInfo"]["autoPoolSpecification"]["pool"].clone();
     assert_eq!((&shown["enableAutoScale"], &shown["autoScaleFormula"]), (&json!(true), &json!("$TargetDedicatedNodes = 0;")));
 }
 
 #[test]
 fn of_its_own_pool_a_disabled_job_changes_keep_alive_and_nothing_else() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobs", json!({"id": "own", "poolInfo": auto("job")}), 201);
-    let patch = |info: Value, status: u16| house.send("PATCH", "/jobs/own", json!({ "poolInfo": info }), status);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobs", json!({"id": "own", "poolInfo": auto("job")}), 201);
+    let patch = |info: Value, status: u16| dispatcher.send("PATCH", "/jobs/own", json!({ "poolInfo": info }), status);
     patch(auto("job"), 200);
     let brief = json!({"autoPoolSpecification": {"poolLifetimeOption": "job", "keepAlive": true}});
     assert_eq!(patch(brief.clone(), 409).json()["code"], "OperationInvalidForCurrentState");
-    house.send("POST", "/jobs/own/disable", json!({"disableTasks": "requeue"}), 202);
-    eventually("the job to be disabled", || Some(()).filter(|()| house.get("/jobs/own")["state"] == "disabled"));
+    dispatcher.send("POST", "/jobs/own/disable", json!({"disableTasks": "requeue"}), 202);
+    eventually("the job to be disabled", || Some(()).filter(|()| dispatcher.get("/jobs/own")["state"] == "disabled"));
     patch(brief, 200);
-    let kept = house.get("/jobs/own")["poolInfo"]["autoPoolSpecification"].clone();
+    let kept = dispatcher.get("/jobs/own")["poolInfo"]["autoPoolSpecification"].clone();
     assert_eq!((&kept["keepAlive"], &kept["pool"]["vmSize"]), (&json!(true), &json!("x")));
     for (path, value) in [("poolLifetimeOption", json!("jobschedule")), ("autoPoolIdPrefix", json!("Other")), ("pool/vmSize", json!("y"))] {
         let refused = patch(auto_with(&[(path, value)]), 400).json();
@@ -171,47 +178,47 @@ fn of_its_own_pool_a_disabled_job_changes_keep_alive_and_nothing_else() {
         assert_eq!((&refused["code"], &refused["values"][0]["value"]), (&json!("InvalidPropertyValue"), &json!(path)));
     }
     assert_eq!(patch(json!({"poolId": "Pool"}), 409).json()["code"], "OperationInvalidForCurrentState");
-    house.send("PUT", "/jobs/own", json!({"poolInfo": auto("job"), "priority": 3}), 200);
-    let job = house.get("/jobs/own");
+    dispatcher.send("PUT", "/jobs/own", json!({"poolInfo": auto("job"), "priority": 3}), 200);
+    let job = dispatcher.get("/jobs/own");
     assert_eq!((&job["priority"], &job["poolInfo"]["autoPoolSpecification"]["keepAlive"]), (&json!(3), &json!(false)));
-    let refused = house.send("PATCH", "/jobs/Job", json!({"poolInfo": auto("job")}), 400).json();
+    let refused = dispatcher.send("PATCH", "/jobs/Job", json!({"poolInfo": auto("job")}), 400).json();
     assert_eq!(refused["values"][0]["value"], "poolInfo.autoPoolSpecification");
     patch(json!({"autoPoolSpecification": {"poolLifetimeOption": "job", "keepAlive": true}}), 200);
     let id = job["executionInfo"]["poolId"].as_str().unwrap();
-    house.send("DELETE", "/jobs/own", Value::Null, 202);
-    eventually("the job to go", || Some(()).filter(|()| house.ask("GET", "/jobs/own", &[], &Value::Null).status == 404));
-    assert_eq!(house.get(&format!("/pools/{id}"))["state"], "active");
+    dispatcher.send("DELETE", "/jobs/own", Value::Null, 202);
+    eventually("the job to go", || Some(()).filter(|()| dispatcher.ask("GET", "/jobs/own", &[], &Value::Null).status == 404));
+    assert_eq!(dispatcher.get(&format!("/pools/{id}"))["state"], "active");
 }
 
 #[test]
 fn a_job_whose_pool_cannot_be_made_tells_why() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let info = auto_with(&[("pool/applicationPackageReferences", json!([{"applicationId": "nothing"}]))]);
-    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": info}), 201);
-    let job = eventually("the job to be completed", || Some(house.get("/jobs/Job")).filter(|job| job["state"] == "completed"));
+    dispatcher.send("POST", "/jobs", json!({"id": "Job", "poolInfo": info}), 201);
+    let job = eventually("the job to be completed", || Some(dispatcher.get("/jobs/Job")).filter(|job| job["state"] == "completed"));
     let execution = &job["executionInfo"];
     let error = &execution["schedulingError"];
     assert_eq!((&error["category"], &error["code"]), (&json!("usererror"), &json!("InvalidApplicationPackageReferencesInAutoPool")));
     assert_eq!(error["details"][0], json!({"name": "nothing", "value": "The specified application package does not exist."}));
     assert!(error["message"].is_string() && execution["endTime"].is_string(), "{execution}");
     assert_eq!((execution.get("poolId"), execution.get("terminateReason")), (None, None));
-    assert_eq!(pools(&house), Vec::<String>::new());
+    assert_eq!(pools(&dispatcher), Vec::<String>::new());
 }
 
 #[test]
 fn the_pool_of_a_schedule_lives_from_its_first_job_to_its_end() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let specification = json!({"poolInfo": auto("jobSchedule")});
     let new = json!({"id": "S", "schedule": {"recurrenceInterval": "PT1H"}, "jobSpecification": specification});
-    house.send("POST", "/jobschedules", new, 201);
-    let shown = house.get("/jobschedules/S")["jobSpecification"]["poolInfo"]["autoPoolSpecification"].clone();
+    dispatcher.send("POST", "/jobschedules", new, 201);
+    let shown = dispatcher.get("/jobschedules/S")["jobSpecification"]["poolInfo"]["autoPoolSpecification"].clone();
     assert_eq!((&shown["poolLifetimeOption"], &shown["pool"]["taskSlotsPerNode"]), (&json!("jobschedule"), &json!(3)));
-    let job = house.get("/jobs/S%3Ajob-1");
+    let job = dispatcher.get("/jobs/S%3Ajob-1");
     assert_eq!(job["poolInfo"]["autoPoolSpecification"], shown);
     let id = job["executionInfo"]["poolId"].as_str().unwrap();
-    house.send("POST", "/jobs/S%3Ajob-1/terminate", Value::Null, 202);
-    eventually("the job to be completed", || Some(()).filter(|()| house.get("/jobs/S%3Ajob-1")["state"] == "completed"));
-    assert_eq!(house.get(&format!("/pools/{id}"))["state"], "active");
-    house.send("DELETE", "/jobschedules/S", Value::Null, 202);
-    gone(&house, id);
+    dispatcher.send("POST", "/jobs/S%3Ajob-1/terminate", Value::Null, 202);
+    eventually("the job to be completed", || Some(()).filter(|()| dispatcher.get("/jobs/S%3Ajob-1")["state"] == "completed"));
+    assert_eq!(dispatcher.get(&format!("/pools/{id}"))["state"], "active");
+    dispatcher.send("DELETE", "/jobschedules/S", Value::Null, 202);
+    gone(&dispatcher, id);
 }

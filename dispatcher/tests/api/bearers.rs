@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
-use crate::{house::House, signing::Got};
+use crate::{signing::Got, test_dispatcher::TestDispatcher};
 
 const AUDIENCE: &str = "https://batch.core.windows.net/";
 /// What stands before the private key in the wrapping of RSA keys of 2048 bits.
@@ -109,19 +109,19 @@ fn told(got: &Got) -> (u16, String) {
 #[test]
 fn tokens_of_the_issuer_open_by_rsa_and_by_elliptic_curve() {
     let issuer = Oidc::start();
-    let house = House::open_for(issuer.access());
-    let ask = |token: &str| house.ask_as(token, "GET", "/jobs", &Value::Null).status;
+    let dispatcher = TestDispatcher::start_with(issuer.access());
+    let ask = |token: &str| dispatcher.ask_as(token, "GET", "/jobs", &Value::Null).status;
     assert_eq!(ask(&issuer.token(json!({}))), 200);
     assert_eq!(ask(&sign(&issuer.rsa, Algorithm::PS256, "rsa", &issuer.claims(json!({})))), 200);
     assert_eq!(ask(&sign(&issuer.ec, Algorithm::ES256, "ec", &issuer.claims(json!({})))), 200);
     assert_eq!(ask(&issuer.token(json!({"aud": ["other", AUDIENCE]}))), 200, "one of several audiences is enough");
-    house.get("/jobs");
+    dispatcher.get("/jobs");
 }
 
 #[test]
 fn tokens_that_are_wrong_in_any_part_open_nothing() {
     let issuer = Oidc::start();
-    let house = House::open_for(issuer.access());
+    let dispatcher = TestDispatcher::start_with(issuer.access());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let good = issuer.token(json!({}));
     let (head, claims, signature) = {
@@ -154,23 +154,23 @@ fn tokens_that_are_wrong_in_any_part_open_nothing() {
         ("roles of another shape", issuer.token(json!({"roles": {"contributor": true}}))),
     ];
     for (what, token) in wrong {
-        let got = house.ask_as(&token, "GET", "/jobs", &Value::Null);
+        let got = dispatcher.ask_as(&token, "GET", "/jobs", &Value::Null);
         assert_eq!(told(&got), (401, "Unauthorized".to_owned()), "{what}");
         assert!(!String::from_utf8_lossy(&got.body).contains(&token), "{what}: the token is not told back");
     }
     let long = format!("{head}.{}.{signature}", "a".repeat(20_000));
-    assert_eq!(told(&house.ask_as(&long, "GET", "/jobs", &Value::Null)).0, 401);
-    assert_eq!(told(&house.ask_as("two.parts", "GET", "/jobs", &Value::Null)).1, "InvalidAuthenticationInfo");
-    assert_eq!(house.ask_as(&good, "GET", "/jobs", &Value::Null).status, 200);
+    assert_eq!(told(&dispatcher.ask_as(&long, "GET", "/jobs", &Value::Null)).0, 401);
+    assert_eq!(told(&dispatcher.ask_as("two.parts", "GET", "/jobs", &Value::Null)).1, "InvalidAuthenticationInfo");
+    assert_eq!(dispatcher.ask_as(&good, "GET", "/jobs", &Value::Null).status, 200);
 }
 
 #[test]
 fn readers_look_submitters_change_work_and_contributors_everything() {
     let issuer = Oidc::start();
-    let house = House::open_for(issuer.access());
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start_with(issuer.access());
+    dispatcher.add_pool_and_job();
     let as_role = |role: &str, method: &str, target: &str, body: Value| {
-        let got = house.ask_as(&issuer.token(json!({"roles": [role]})), method, target, &body);
+        let got = dispatcher.ask_as(&issuer.token(json!({"roles": [role]})), method, target, &body);
         if got.status == 403 {
             assert_eq!(got.json()["code"], "InsufficientAccountPermissions");
         }
@@ -187,19 +187,19 @@ fn readers_look_submitters_change_work_and_contributors_everything() {
     assert_eq!(as_role("submitter", "DELETE", "/pools/pool", Value::Null), 403);
     assert_eq!(as_role("contributor", "POST", "/pools/pool/resize", json!({"targetDedicatedNodes": 0})), 202);
     let both = issuer.token(json!({"roles": "reader submitter"}));
-    assert_eq!(house.ask_as(&both, "POST", "/jobs/job/tasks", &task("c")).status, 201);
-    house.get("/jobs/job/tasks/b");
+    assert_eq!(dispatcher.ask_as(&both, "POST", "/jobs/job/tasks", &task("c")).status, 201);
+    dispatcher.get("/jobs/job/tasks/b");
 }
 
 #[test]
 fn tokens_without_roles_get_the_role_that_the_operator_chose() {
     let issuer = Oidc::start();
     let oidc = issuer.access().oidc.map(|oidc| OidcSettings { default_role: Some(Role::Reader), ..oidc });
-    let house = House::open_for(Access { oidc, ..Access::default() });
+    let dispatcher = TestDispatcher::start_with(Access { oidc, ..Access::default() });
     let token = issuer.token(json!({"roles": null}));
-    assert_eq!(house.ask_as(&token, "GET", "/jobs", &Value::Null).status, 200);
-    assert_eq!(house.ask_as(&token, "DELETE", "/jobs/j", &Value::Null).status, 403);
-    assert_eq!(house.ask_as(&issuer.token(json!({"roles": ["x"]})), "GET", "/jobs", &Value::Null).status, 401);
+    assert_eq!(dispatcher.ask_as(&token, "GET", "/jobs", &Value::Null).status, 200);
+    assert_eq!(dispatcher.ask_as(&token, "DELETE", "/jobs/j", &Value::Null).status, 403);
+    assert_eq!(dispatcher.ask_as(&issuer.token(json!({"roles": ["x"]})), "GET", "/jobs", &Value::Null).status, 401);
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn an_issuer_that_is_away_is_told_as_a_fault_that_passes_and_keys_still_open() {
     let free: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let issuer = Oidc::start();
     let oidc = OidcSettings { issuer: format!("http://{free}"), audience: AUDIENCE.into(), default_role: None };
-    let house = House::open_for(Access { oidc: Some(oidc), ..Access::default() });
-    let got = house.ask_as(&issuer.token(json!({})), "GET", "/jobs", &Value::Null);
+    let dispatcher = TestDispatcher::start_with(Access { oidc: Some(oidc), ..Access::default() });
+    let got = dispatcher.ask_as(&issuer.token(json!({})), "GET", "/jobs", &Value::Null);
     assert_eq!(told(&got), (503, "ServerBusy".to_owned()));
     assert!(got.header("retry-after").is_some());
-    house.get("/jobs");
+    dispatcher.get("/jobs");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 const JOBS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/jobs.py");
 
@@ -28,13 +28,13 @@ fn the_official_python_client_drives_jobs_and_tasks() {
             "needs Python with azure-batch 14.2.0 (set PIECEWORK_TEST_PYTHON)",
         );
     }
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let machine = json!({"imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a"});
     for id in ["Pool", "Other"] {
         let pool = json!({"id": id, "vmSize": "x", "targetDedicatedNodes": 0, "virtualMachineConfiguration": machine});
-        house.send("POST", "/pools", pool, 201);
+        dispatcher.send("POST", "/pools", pool, 201);
     }
-    let account = &house.account;
+    let account = &dispatcher.account;
     let done = Command::new(python).arg(JOBS).args([&account.url, &account.name, &account.key]).args(["Pool", "Other"]).output().unwrap();
     let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && said.trim() == "done", "{said}{complained}");

@@ -21,7 +21,7 @@ use contract::{
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
-use crate::{house::House, signing::Got};
+use crate::{signing::Got, test_dispatcher::TestDispatcher};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ROOT: &str = "workitems/Job/job-1/t";
@@ -164,19 +164,19 @@ async fn run_task(link: &Link, blobs: &Blobs) -> JoinHandle<()> {
 
 impl Node {
     /// Runs the task `t` of the job to its end.
-    fn with_ended_task(house: &House) -> Node {
-        house.add_pool_and_job();
-        house.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+    fn with_ended_task(dispatcher: &TestDispatcher) -> Node {
+        dispatcher.add_pool_and_job();
+        dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let blobs = Blobs::new(house.blobs.clone()).unwrap();
+        let blobs = Blobs::new(dispatcher.blobs.clone()).unwrap();
         let (link, answering) = runtime.block_on(async {
-            let link = Link::open(house.broker.clone()).await.unwrap();
+            let link = Link::open(dispatcher.broker.clone()).await.unwrap();
             let answering = run_task(&link, &blobs).await;
             (link, Some(answering))
         });
         let deadline = std::time::Instant::now() + PATIENCE;
-        while house.get("/jobs/Job/tasks/t")["state"] != "completed" {
-            assert!(std::time::Instant::now() < deadline, "{}", house.get("/jobs/Job/tasks/t"));
+        while dispatcher.get("/jobs/Job/tasks/t")["state"] != "completed" {
+            assert!(std::time::Instant::now() < deadline, "{}", dispatcher.get("/jobs/Job/tasks/t"));
         }
         Node { runtime, link, blobs, answering }
     }
@@ -199,111 +199,114 @@ impl Drop for Node {
     }
 }
 
-fn read(house: &House, file: &str, range: Option<&str>) -> Got {
+fn read(dispatcher: &TestDispatcher, file: &str, range: Option<&str>) -> Got {
     let headers: Vec<_> = range.map(|range| ("ocp-range", range)).into_iter().collect();
-    house.ask("GET", &format!("/jobs/Job/tasks/t/files/{file}"), &headers, &Value::Null)
+    dispatcher.ask("GET", &format!("/jobs/Job/tasks/t/files/{file}"), &headers, &Value::Null)
 }
 
 #[test]
 fn an_ended_task_shows_its_streams_its_files_and_its_end() {
-    let house = House::open();
-    let node = Node::with_ended_task(&house);
+    let dispatcher = TestDispatcher::start();
+    let node = Node::with_ended_task(&dispatcher);
 
-    let task = house.get("/jobs/Job/tasks/t");
+    let task = dispatcher.get("/jobs/Job/tasks/t");
     assert_eq!((&task["executionInfo"]["exitCode"], &task["executionInfo"]["result"]), (&json!(3), &json!("failure")));
     assert_eq!(task["executionInfo"]["failureInfo"]["code"], "FailureExitCode");
     assert_eq!(task["nodeInfo"]["taskRootDirectory"], ROOT);
-    assert_eq!(task["nodeInfo"]["taskRootDirectoryUrl"], format!("{}/pools/pool/nodes/n1/files/{ROOT}", house.account.url));
+    assert_eq!(task["nodeInfo"]["taskRootDirectoryUrl"], format!("{}/pools/pool/nodes/n1/files/{ROOT}", dispatcher.account.url));
 
-    let node_shown = house.get("/pools/Pool/nodes/n1?$select=recentTasks,totalTasksRun,runningTasksCount");
+    let node_shown = dispatcher.get("/pools/Pool/nodes/n1?$select=recentTasks,totalTasksRun,runningTasksCount");
     assert_eq!((&node_shown["totalTasksRun"], &node_shown["runningTasksCount"]), (&json!(1), &json!(0)));
     let recent = node_shown["recentTasks"].clone();
     assert_eq!((&recent[0]["taskId"], &recent[0]["jobId"], &recent[0]["taskState"]), (&json!("t"), &json!("Job"), &json!("completed")));
     assert_eq!((&recent[0]["taskUrl"], &recent[0]["executionInfo"]["exitCode"]), (&task["url"], &json!(3)));
 
-    let got = read(&house, "stdout.txt", None);
+    let got = read(&dispatcher, "stdout.txt", None);
     assert_eq!((got.status, got.body.as_slice()), (200, &b"from the bucket"[..]));
-    assert_eq!(read(&house, "stdout.txt", Some("bytes=5-7")).body, b"the");
-    assert_eq!(read(&house, "stderr.txt", None).body, b"inline");
-    assert_eq!(read(&house, "stderr.txt", Some("bytes=-2")).body, b"ne");
-    assert_eq!(read(&house, "stderr.txt", Some("bytes=6-")).json()["code"], "InvalidRange");
+    assert_eq!(read(&dispatcher, "stdout.txt", Some("bytes=5-7")).body, b"the");
+    assert_eq!(read(&dispatcher, "stderr.txt", None).body, b"inline");
+    assert_eq!(read(&dispatcher, "stderr.txt", Some("bytes=-2")).body, b"ne");
+    assert_eq!(read(&dispatcher, "stderr.txt", Some("bytes=6-")).json()["code"], "InvalidRange");
 
-    let got = read(&house, "wd%2Fa%20b.txt", Some("bytes=2-4"));
+    let got = read(&dispatcher, "wd%2Fa%20b.txt", Some("bytes=2-4"));
     assert_eq!((got.status, got.body.as_slice(), got.header("content-length")), (200, &b"234"[..], Some("3")));
     assert_eq!(got.header("ocp-batch-file-mode"), Some("0o100644"));
-    assert_eq!(read(&house, "wd%2Fa%20b.txt", Some("bytes=10-")).status, 416);
-    assert_eq!(read(&house, "wd%2Fa%20b.txt", Some("bytes=-3")).body, b"789");
-    assert_eq!(read(&house, "wd%2Fempty", None).header("content-length"), Some("0"));
-    assert_eq!(read(&house, "wd%2Fnothing", None).json()["code"], "FileNotFound");
+    assert_eq!(read(&dispatcher, "wd%2Fa%20b.txt", Some("bytes=10-")).status, 416);
+    assert_eq!(read(&dispatcher, "wd%2Fa%20b.txt", Some("bytes=-3")).body, b"789");
+    assert_eq!(read(&dispatcher, "wd%2Fempty", None).header("content-length"), Some("0"));
+    assert_eq!(read(&dispatcher, "wd%2Fnothing", None).json()["code"], "FileNotFound");
 
-    let got = house.ask("HEAD", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &[], &Value::Null);
+    let got = dispatcher.ask("HEAD", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &[], &Value::Null);
     assert_eq!((got.status, got.header("content-length"), got.body.len()), (200, Some("10"), 0));
     assert_eq!((got.header("ocp-batch-file-isdirectory"), got.header("content-type")), (Some("false"), Some("text/plain")));
     assert_eq!(got.header("last-modified"), got.header("ocp-creation-time"));
     let later = [("if-modified-since", "Mon, 01 Jan 2035 00:00:00 GMT")];
-    assert_eq!(house.ask("GET", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &later, &Value::Null).status, 304);
+    assert_eq!(dispatcher.ask("GET", "/jobs/Job/tasks/t/files/wd%2Fa%20b.txt", &later, &Value::Null).status, 304);
 
-    assert_eq!(house.ask("GET", &format!("/pools/Pool/nodes/n1/files/{ROOT}/wd/a%20b.txt"), &[], &Value::Null).body, b"0123456789");
+    assert_eq!(dispatcher.ask("GET", &format!("/pools/Pool/nodes/n1/files/{ROOT}/wd/a%20b.txt"), &[], &Value::Null).body, b"0123456789");
     drop(node);
 }
 
 #[test]
 fn large_files_come_whole_and_in_part_and_leave_nothing_behind() {
-    let house = House::open();
-    let node = Node::with_ended_task(&house);
-    let got = read(&house, "wd%2Flarge", None);
+    let dispatcher = TestDispatcher::start();
+    let node = Node::with_ended_task(&dispatcher);
+    let got = read(&dispatcher, "wd%2Flarge", None);
     assert_eq!((got.status, got.header("content-length")), (200, Some(LARGE_BYTES.to_string().as_str())));
     assert!(got.body == large(), "the bytes are those of the file");
-    assert!(read(&house, "wd%2Flarge", Some("bytes=100-2000099")).body == large()[100..2_000_100], "a large part is that of the file");
-    assert!(read(&house, "wd%2Flarge", Some("bytes=1000-600999")).body == large()[1000..601_000], "a smaller part is that of the file");
+    assert!(read(&dispatcher, "wd%2Flarge", Some("bytes=100-2000099")).body == large()[100..2_000_100], "a large part is that of the file");
+    assert!(
+        read(&dispatcher, "wd%2Flarge", Some("bytes=1000-600999")).body == large()[1000..601_000],
+        "a smaller part is that of the file"
+    );
     node.assert_no_transfers();
 }
 
 #[test]
 fn files_are_listed_page_by_page_and_removed() {
-    let house = House::open();
-    let _node = Node::with_ended_task(&house);
+    let dispatcher = TestDispatcher::start();
+    let _node = Node::with_ended_task(&dispatcher);
     let names =
         |list: &Value| list["value"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let files = "/jobs/Job/tasks/t/files";
-    let whole = house.get(&format!("{files}?recursive=true"));
+    let whole = dispatcher.get(&format!("{files}?recursive=true"));
     assert_eq!(names(&whole), ["stderr.txt", "stdout.txt", "wd/a b.txt", "wd/empty", "wd/large", ODD]);
-    let url = whole["value"][5]["url"].as_str().unwrap().strip_prefix(&house.account.url).unwrap();
+    let url = whole["value"][5]["url"].as_str().unwrap().strip_prefix(&dispatcher.account.url).unwrap();
     assert_eq!(url, format!("{files}/wd/t%09b%0A%5Cc%3A"));
     for odd in [url.to_owned(), format!("{files}/wd%2Ft%09b%0A%5Cc%3A")] {
-        assert_eq!(house.ask("GET", &odd, &[], &Value::Null).body, b"odd", "what is listed can be read");
+        assert_eq!(dispatcher.ask("GET", &odd, &[], &Value::Null).body, b"odd", "what is listed can be read");
     }
     assert_eq!(whole["value"][0]["properties"]["contentLength"], 6, "the kept stream counts");
     let types: Vec<_> = [1, 3].map(|at: usize| whole["value"][at]["properties"]["contentType"].as_str().unwrap()).into();
     assert_eq!(types, ["text/plain", "application/octet-stream"]);
-    assert_eq!(whole["value"][2]["url"], format!("{}{files}/wd/a%20b.txt", house.account.url));
-    assert_eq!(names(&house.get(&format!("{files}?recursive=true&$filter=startswith(name,'wd/')"))).len(), 4);
-    let first = house.get(&format!("{files}?recursive=true&maxresults=2"));
-    let next = first["odata.nextLink"].as_str().unwrap().strip_prefix(&house.account.url).unwrap();
+    assert_eq!(whole["value"][2]["url"], format!("{}{files}/wd/a%20b.txt", dispatcher.account.url));
+    assert_eq!(names(&dispatcher.get(&format!("{files}?recursive=true&$filter=startswith(name,'wd/')"))).len(), 4);
+    let first = dispatcher.get(&format!("{files}?recursive=true&maxresults=2"));
+    let next = first["odata.nextLink"].as_str().unwrap().strip_prefix(&dispatcher.account.url).unwrap();
     let mut all = names(&first);
-    all.extend(names(&house.get(next)));
+    all.extend(names(&dispatcher.get(next)));
     assert!(all.contains(&"stdout.txt".to_owned()) && all.contains(&"wd/a b.txt".to_owned()), "{all:?}");
 
-    house.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 200);
-    house.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 404);
+    dispatcher.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 200);
+    dispatcher.send("DELETE", &format!("{files}/wd%2Fempty"), Value::Null, 404);
 }
 
 #[test]
 fn a_removed_stream_is_kept_no_longer() {
-    let house = House::open();
-    let node = Node::with_ended_task(&house);
+    let dispatcher = TestDispatcher::start();
+    let node = Node::with_ended_task(&dispatcher);
     let files = "/jobs/Job/tasks/t/files";
     for (name, code) in [("stdout.txt", "a stream in the bucket"), ("stderr.txt", "a stream in the row, and on the node")] {
-        house.send("DELETE", &format!("{files}/{name}"), Value::Null, 200);
-        assert_eq!(read(&house, name, None).json()["code"], "FileNotFound", "{code}");
-        assert_eq!(house.ask("HEAD", &format!("{files}/{name}"), &[], &Value::Null).status, 404, "{code}");
-        house.send("DELETE", &format!("{files}/{name}"), Value::Null, 404);
+        dispatcher.send("DELETE", &format!("{files}/{name}"), Value::Null, 200);
+        assert_eq!(read(&dispatcher, name, None).json()["code"], "FileNotFound", "{code}");
+        assert_eq!(dispatcher.ask("HEAD", &format!("{files}/{name}"), &[], &Value::Null).status, 404, "{code}");
+        dispatcher.send("DELETE", &format!("{files}/{name}"), Value::Null, 404);
     }
-    let left = house.get(&format!("{files}?recursive=true"));
+    let left = dispatcher.get(&format!("{files}?recursive=true"));
     assert!(left["value"].as_array().unwrap().iter().all(|file| file["name"].as_str().unwrap().starts_with("wd/")), "{left}");
     let deadline = std::time::Instant::now() + PATIENCE;
     while !node.runtime.block_on(node.blobs.list("own", "logs/", None, 10)).unwrap().blobs.is_empty() {
         assert!(std::time::Instant::now() < deadline, "a removed stream stays in the bucket");
     }
-    house.send("POST", "/jobs/Job/tasks/t/reactivate", Value::Null, 204);
+    dispatcher.send("POST", "/jobs/Job/tasks/t/reactivate", Value::Null, 204);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 const OPERATORS: [&str; 6] = ["eq", "ne", "gt", "ge", "lt", "le"];
 
@@ -67,21 +67,21 @@ const TIMES: [&str; 4] = [
     "DateTime'2026-05-08T10:49:37%2B02:00'",
 ];
 
-fn house() -> House {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+fn dispatcher() -> TestDispatcher {
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
     let schedule = json!({"id": "S", "schedule": {}, "jobSpecification": {"poolInfo": {"poolId": "Pool"}}});
-    house.send("POST", "/jobschedules", schedule, 201);
+    dispatcher.send("POST", "/jobschedules", schedule, 201);
     let prepared = json!({"id": "Prepared", "poolInfo": {"poolId": "Pool"}, "jobPreparationTask": {"commandLine": "x"}});
-    house.send("POST", "/jobs", prepared, 201);
-    house
+    dispatcher.send("POST", "/jobs", prepared, 201);
+    dispatcher
 }
 
 /// A list is answered, or refused with the code of a wrong filter.
-fn check(house: &House, list: &str, filter: &str, is_good: bool) {
+fn check(dispatcher: &TestDispatcher, list: &str, filter: &str, is_good: bool) {
     let target = format!("{list}?$filter={}", filter.replace(' ', "%20"));
-    let got = house.ask("GET", &target, &[], &serde_json::Value::Null);
+    let got = dispatcher.ask("GET", &target, &[], &serde_json::Value::Null);
     let text = String::from_utf8_lossy(&got.body).into_owned();
     assert_eq!(got.status, if is_good { 200 } else { 400 }, "{target}: {text}");
     assert!(is_good || text.contains("\"InvalidQueryParameterValue\""), "{target}: {text}");
@@ -89,31 +89,31 @@ fn check(house: &House, list: &str, filter: &str, is_good: bool) {
 
 #[test]
 fn every_property_takes_its_operators_and_no_others() {
-    let house = house();
+    let dispatcher = dispatcher();
     for (list, properties) in LISTS {
         for (property, asks) in *properties {
             for operator in OPERATORS {
                 let is_equality = ["eq", "ne"].contains(&operator);
                 match asks {
-                    Text => check(&house, list, &format!("{property} {operator} 'a'"), true),
-                    Time => TIMES.iter().for_each(|time| check(&house, list, &format!("{property} {operator} {time}"), true)),
-                    Number => check(&house, list, &format!("{property} {operator} -5"), true),
-                    Same(literal) => check(&house, list, &format!("{property} {operator} {literal}"), is_equality),
+                    Text => check(&dispatcher, list, &format!("{property} {operator} 'a'"), true),
+                    Time => TIMES.iter().for_each(|time| check(&dispatcher, list, &format!("{property} {operator} {time}"), true)),
+                    Number => check(&dispatcher, list, &format!("{property} {operator} -5"), true),
+                    Same(literal) => check(&dispatcher, list, &format!("{property} {operator} {literal}"), is_equality),
                 }
             }
-            check(&house, list, &format!("startswith({property},'a')"), matches!(asks, Text));
+            check(&dispatcher, list, &format!("startswith({property},'a')"), matches!(asks, Text));
             // Of another kind, in another case, and inside something that is not there.
             let wrong = if matches!(asks, Number) { "'text'" } else { "7" };
-            check(&house, list, &format!("{property} eq {wrong}"), false);
-            check(&house, list, &format!("{} eq 'a'", property.to_uppercase()), false);
-            check(&house, list, &format!("{property}/more eq 'a'"), false);
+            check(&dispatcher, list, &format!("{property} eq {wrong}"), false);
+            check(&dispatcher, list, &format!("{} eq 'a'", property.to_uppercase()), false);
+            check(&dispatcher, list, &format!("{property}/more eq 'a'"), false);
         }
     }
 }
 
 #[test]
 fn what_is_no_part_of_the_grammar_is_refused() {
-    let house = house();
+    let dispatcher = dispatcher();
     for filter in [
         "not (id eq 'a')",
         "id eq 'a' xor id eq 'b'",
@@ -144,23 +144,23 @@ fn what_is_no_part_of_the_grammar_is_refused() {
         "startswith('a',id)",
         "id eq null",
     ] {
-        check(&house, "/jobs", filter, false);
+        check(&dispatcher, "/jobs", filter, false);
     }
     for option in ["$orderby=id", "$top=1", "$skip=1", "$count=true", "$search=a", "$format=json"] {
-        let got = house.send("GET", &format!("/jobs?{option}"), serde_json::Value::Null, 400);
+        let got = dispatcher.send("GET", &format!("/jobs?{option}"), serde_json::Value::Null, 400);
         assert_eq!(got.json()["code"], "UnsupportedQueryParameter", "{option}");
     }
 }
 
 #[test]
 fn what_is_asked_of_an_empty_list_is_checked() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     for option in
         ["$select=thumbprint,state", "$filter=state%20eq%20'Active'", "$filter=stateTransitionTime%20gt%20DateTime'2026-01-01T00:00:00Z'"]
     {
-        assert_eq!(house.get(&format!("/certificates?{option}"))["value"], serde_json::json!([]), "{option}");
+        assert_eq!(dispatcher.get(&format!("/certificates?{option}"))["value"], serde_json::json!([]), "{option}");
     }
     for option in ["$select=Thumbprint", "$filter=state%20eq%20'gone'", "$filter=thumbprint%20eq%20'ab'", "maxresults=0"] {
-        house.send("GET", &format!("/certificates?{option}"), serde_json::Value::Null, 400);
+        dispatcher.send("GET", &format!("/certificates?{option}"), serde_json::Value::Null, 400);
     }
 }

@@ -11,11 +11,7 @@ use contract::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    house::House,
-    nodes::{Puppet, idle},
-    signing::Got,
-};
+use crate::{fake_agent::FakeAgent, nodes::idle, signing::Got, test_dispatcher::TestDispatcher};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const STATUS: &str = "/jobs/P/jobpreparationandreleasetaskstatus";
@@ -42,16 +38,15 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A task of the job `P`, taken by the node and asked about.
-fn asked(house: &House, puppet: &Puppet, task: &str) -> (TaskMessage, Answer) {
-    asked_of(house, puppet, "P", task)
+fn asked(dispatcher: &TestDispatcher, agent: &FakeAgent, task: &str) -> (TaskMessage, Answer) {
+    asked_of(dispatcher, agent, "P", task)
 }
 
-fn asked_of(house: &House, puppet: &Puppet, job: &str, task: &str) -> (TaskMessage, Answer) {
-    house.send("POST", &format!("/jobs/{job}/tasks"), json!({"id": task, "commandLine": "work"}), 201);
-    let message = puppet.take();
-    let ask =
-        Ask { run: message.key().with(RunId(7)), node: "n1".parse().unwrap(), epoch: puppet.joined.epoch, prepares: true, pool: None };
-    match puppet.ask("asks", RequestKind::Ask(ask)) {
+fn asked_of(dispatcher: &TestDispatcher, agent: &FakeAgent, job: &str, task: &str) -> (TaskMessage, Answer) {
+    dispatcher.send("POST", &format!("/jobs/{job}/tasks"), json!({"id": task, "commandLine": "work"}), 201);
+    let message = agent.take();
+    let ask = Ask { run: message.key().with(RunId(7)), node: "n1".parse().unwrap(), epoch: agent.joined.epoch, prepares: true, pool: None };
+    match agent.ask("asks", RequestKind::Ask(ask)) {
         Reply::Answer(answer) => (message, answer),
         other => panic!("{other:?}"),
     }
@@ -63,9 +58,9 @@ fn prepare(answer: Answer) -> Box<JobTask> {
     job_task
 }
 
-fn ended(puppet: &Puppet, job_task: &JobTask, outcome: Outcome) {
+fn ended(agent: &FakeAgent, job_task: &JobTask, outcome: Outcome) {
     let (started_at, ended_at) = (Timestamp(1_000), Timestamp(2_000));
-    puppet.happen(AgentEvent::JobTask(Box::new(JobTaskEnd {
+    agent.happen(AgentEvent::JobTask(Box::new(JobTaskEnd {
         key: job_task.key,
         started_at,
         ended_at,
@@ -77,10 +72,10 @@ fn ended(puppet: &Puppet, job_task: &JobTask, outcome: Outcome) {
 
 #[test]
 fn a_jobs_preparation_and_release_are_shown_with_their_defaults() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobs", job("P"), 201);
-    let shown = house.get("/jobs/P");
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobs", job("P"), 201);
+    let shown = dispatcher.get("/jobs/P");
     let preparation = &shown["jobPreparationTask"];
     assert_eq!((&preparation["id"], &preparation["waitForSuccess"]), (&json!("jobpreparation"), &json!(true)));
     assert_eq!(preparation["rerunOnNodeRebootAfterSuccess"], true);
@@ -90,50 +85,53 @@ fn a_jobs_preparation_and_release_are_shown_with_their_defaults() {
         (&release["id"], &release["maxWallClockTime"], &release["retentionTime"]),
         (&json!("jobrelease"), &json!("PT1M"), &json!("P7D"))
     );
-    let selected = house.get("/jobs/P?$select=jobReleaseTask");
+    let selected = dispatcher.get("/jobs/P?$select=jobReleaseTask");
     assert_eq!(selected["jobReleaseTask"], *release);
     assert!(selected.get("jobPreparationTask").is_none());
     for (id, expected) in [("JobPreparation", "TaskIdSameAsJobPreparationTask"), ("jobrelease", "TaskIdSameAsJobReleaseTask")] {
-        assert_eq!(code(house.send("POST", "/jobs/P/tasks", json!({"id": id, "commandLine": "x"}), 409)), expected);
+        assert_eq!(code(dispatcher.send("POST", "/jobs/P/tasks", json!({"id": id, "commandLine": "x"}), 409)), expected);
     }
     let many = json!({"value": [{"id": "jobrelease", "commandLine": "x"}, {"id": "t", "commandLine": "x"}]});
-    let got = house.send("POST", "/jobs/P/addtaskcollection", many, 200).json();
+    let got = dispatcher.send("POST", "/jobs/P/addtaskcollection", many, 200).json();
     assert_eq!((&got["value"][0]["error"]["code"], &got["value"][1]["status"]), (&json!("TaskIdSameAsJobReleaseTask"), &json!("success")));
-    assert_eq!(house.get(STATUS)["value"], json!([]), "no node has had a task of it");
-    assert_eq!(code(house.send("GET", "/jobs/Job/jobpreparationandreleasetaskstatus", Value::Null, 409)), "JobPreparationTaskNotSpecified");
+    assert_eq!(dispatcher.get(STATUS)["value"], json!([]), "no node has had a task of it");
+    assert_eq!(
+        code(dispatcher.send("GET", "/jobs/Job/jobpreparationandreleasetaskstatus", Value::Null, 409)),
+        "JobPreparationTaskNotSpecified"
+    );
 }
 
 #[test]
 fn a_schedule_hands_preparation_and_release_to_its_jobs() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     let mut specification = job("x");
     specification.as_object_mut().unwrap().remove("id");
-    house.send("POST", "/jobschedules", json!({"id": "S", "schedule": {}, "jobSpecification": specification}), 201);
-    let shown = house.get("/jobschedules/S")["jobSpecification"].clone();
+    dispatcher.send("POST", "/jobschedules", json!({"id": "S", "schedule": {}, "jobSpecification": specification}), 201);
+    let shown = dispatcher.get("/jobschedules/S")["jobSpecification"].clone();
     assert_eq!((&shown["jobPreparationTask"]["id"], &shown["jobReleaseTask"]["id"]), (&json!("jobpreparation"), &json!("jobrelease")));
-    let job = house.get("/jobs/S%3Ajob-1");
+    let job = dispatcher.get("/jobs/S%3Ajob-1");
     assert_eq!((&job["jobPreparationTask"], &job["jobReleaseTask"]), (&shown["jobPreparationTask"], &shown["jobReleaseTask"]));
     specification["jobPreparationTask"] = Value::Null;
-    let got = house.send("PATCH", "/jobschedules/S", json!({"jobSpecification": specification}), 400).json();
+    let got = dispatcher.send("PATCH", "/jobschedules/S", json!({"jobSpecification": specification}), 400).json();
     assert_eq!(got["values"][0]["value"], "jobSpecification.jobReleaseTask", "{got}");
 }
 
 #[test]
 fn a_task_is_preparing_until_its_run_begins_and_the_job_ends_after_its_release() {
-    let house = House::open();
-    let puppet = idle(&house);
-    house.send("POST", "/jobs", job("P"), 201);
-    let (message, answer) = asked(&house, &puppet, "t");
+    let dispatcher = TestDispatcher::start();
+    let agent = idle(&dispatcher);
+    dispatcher.send("POST", "/jobs", job("P"), 201);
+    let (message, answer) = asked(&dispatcher, &agent, "t");
     assert_eq!((message.start, &message.spec), (Start::Ask, &None), "a task that needs a preparation is a question");
     let job_task = prepare(answer);
     let variables: Vec<_> =
         job_task.spec.environment_settings.iter().map(|one| (one.name.as_str(), one.value.as_deref().unwrap())).collect();
     assert_eq!((job_task.spec.command_line.as_str(), variables), ("prepare", vec![("B", "common"), ("A", "own")]));
-    assert_eq!(house.get("/jobs/P/tasks/t")["state"], "preparing");
-    assert_eq!(house.get("/jobs/P/taskcounts")["taskCounts"]["running"], 1);
-    assert_eq!(house.get("/pools/Pool/nodes/n1")["runningTasksCount"], 1);
-    let running = house.get(STATUS)["value"][0].clone();
+    assert_eq!(dispatcher.get("/jobs/P/tasks/t")["state"], "preparing");
+    assert_eq!(dispatcher.get("/jobs/P/taskcounts")["taskCounts"]["running"], 1);
+    assert_eq!(dispatcher.get("/pools/Pool/nodes/n1")["runningTasksCount"], 1);
+    let running = dispatcher.get(STATUS)["value"][0].clone();
     assert_eq!((&running["poolId"], &running["nodeId"]), (&json!("Pool"), &json!("n1")));
     assert!(running["nodeUrl"].as_str().unwrap().ends_with("/pools/Pool/nodes/n1"), "{running}");
     let info = &running["jobPreparationTaskExecutionInfo"];
@@ -144,27 +142,27 @@ fn a_task_is_preparing_until_its_run_begins_and_the_job_ends_after_its_release()
     assert!(info["taskRootDirectoryUrl"].as_str().unwrap().ends_with("/nodes/n1/files/workitems/P/job-1/jobpreparation"));
     assert!(info.get("endTime").is_none() && info.get("result").is_none() && running.get("jobReleaseTaskExecutionInfo").is_none());
 
-    ended(&puppet, &job_task, Outcome::Exit { code: 0 });
+    ended(&agent, &job_task, Outcome::Exit { code: 0 });
     let started = Started { uid: message.uid, attempt: message.attempt, fence: message.fence, run: RunId(7), at: Timestamp(3_000) };
-    puppet.happen(AgentEvent::Started(started));
-    until("running", || house.get("/jobs/P/tasks/t")["state"] == "running");
-    assert_eq!(house.get("/jobs/P/tasks/t")["previousState"], "preparing");
-    let info = house.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"].clone();
+    agent.happen(AgentEvent::Started(started));
+    until("running", || dispatcher.get("/jobs/P/tasks/t")["state"] == "running");
+    assert_eq!(dispatcher.get("/jobs/P/tasks/t")["previousState"], "preparing");
+    let info = dispatcher.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"].clone();
     assert_eq!((&info["state"], &info["exitCode"], &info["result"]), (&json!("completed"), &json!(0), &json!("success")));
     assert_eq!((&info["startTime"], &info["endTime"]), (&json!("1970-01-01T00:00:01.000Z"), &json!("1970-01-01T00:00:02.000Z")));
 
-    house.send("POST", "/jobs/P/terminate", Value::Null, 202);
-    assert_eq!(house.get("/jobs/P/tasks/t")["state"], "completed");
-    let reply = puppet.heartbeat(vec![job_task.key]);
+    dispatcher.send("POST", "/jobs/P/terminate", Value::Null, 202);
+    assert_eq!(dispatcher.get("/jobs/P/tasks/t")["state"], "completed");
+    let reply = agent.heartbeat(vec![job_task.key]);
     assert_eq!((reply.over, reply.releases.len()), (vec![job_task.key], 1));
     let release = &reply.releases[0];
     assert_eq!((release.spec.command_line.as_str(), release.task.as_str()), ("tidy", "jobrelease"));
     assert_eq!(release.spec.preparation, Some("jobpreparation".parse().unwrap()));
-    assert_eq!(house.get("/jobs/P")["state"], "terminating", "until the release has ended");
-    assert_eq!(code(house.send("POST", "/jobs/P/tasks", json!({"id": "u", "commandLine": "x"}), 409)), "JobBeingTerminated");
-    ended(&puppet, release, Outcome::Exit { code: 5 });
-    until("completed", || house.get("/jobs/P")["state"] == "completed");
-    let info = house.get(STATUS)["value"][0]["jobReleaseTaskExecutionInfo"].clone();
+    assert_eq!(dispatcher.get("/jobs/P")["state"], "terminating", "until the release has ended");
+    assert_eq!(code(dispatcher.send("POST", "/jobs/P/tasks", json!({"id": "u", "commandLine": "x"}), 409)), "JobBeingTerminated");
+    ended(&agent, release, Outcome::Exit { code: 5 });
+    until("completed", || dispatcher.get("/jobs/P")["state"] == "completed");
+    let info = dispatcher.get(STATUS)["value"][0]["jobReleaseTaskExecutionInfo"].clone();
     assert_eq!(
         (&info["exitCode"], &info["result"], &info["failureInfo"]["code"]),
         (&json!(5), &json!("failure"), &json!("FailureExitCode"))
@@ -172,64 +170,65 @@ fn a_task_is_preparing_until_its_run_begins_and_the_job_ends_after_its_release()
     assert_eq!(info["taskRootDirectory"], "workitems/P/job-1/jobrelease");
     assert!(info.get("retryCount").is_none(), "a release is not tried again");
 
-    house.send("DELETE", "/jobs/P", Value::Null, 202);
-    until("gone", || house.ask("GET", "/jobs/P", &[], &Value::Null).status == 404);
-    assert!(puppet.heartbeat(vec![]).releases.is_empty(), "a job that was released is not released again");
+    dispatcher.send("DELETE", "/jobs/P", Value::Null, 202);
+    until("gone", || dispatcher.ask("GET", "/jobs/P", &[], &Value::Null).status == 404);
+    assert!(agent.heartbeat(vec![]).releases.is_empty(), "a job that was released is not released again");
 }
 
 #[test]
 fn a_deleted_job_is_gone_after_its_release() {
-    let house = House::open();
-    let puppet = idle(&house);
-    house.send("POST", "/jobs", job("P"), 201);
-    let (_, answer) = asked(&house, &puppet, "t");
-    ended(&puppet, &prepare(answer), Outcome::Exit { code: 0 });
-    until("prepared", || house.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
-    house.send("DELETE", "/jobs/P", Value::Null, 202);
-    let releases = puppet.heartbeat(vec![]).releases;
-    assert_eq!(house.get("/jobs/P")["state"], "deleting");
-    ended(&puppet, &releases[0], Outcome::Exit { code: 0 });
-    until("gone", || house.ask("GET", "/jobs/P", &[], &Value::Null).status == 404);
+    let dispatcher = TestDispatcher::start();
+    let agent = idle(&dispatcher);
+    dispatcher.send("POST", "/jobs", job("P"), 201);
+    let (_, answer) = asked(&dispatcher, &agent, "t");
+    ended(&agent, &prepare(answer), Outcome::Exit { code: 0 });
+    until("prepared", || dispatcher.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
+    dispatcher.send("DELETE", "/jobs/P", Value::Null, 202);
+    let releases = agent.heartbeat(vec![]).releases;
+    assert_eq!(dispatcher.get("/jobs/P")["state"], "deleting");
+    ended(&agent, &releases[0], Outcome::Exit { code: 0 });
+    until("gone", || dispatcher.ask("GET", "/jobs/P", &[], &Value::Null).status == 404);
 }
 
 #[test]
 fn a_forced_end_waits_for_no_release() {
-    let house = House::open();
-    let puppet = idle(&house);
+    let dispatcher = TestDispatcher::start();
+    let agent = idle(&dispatcher);
     for (id, method, target) in [("A", "POST", "/jobs/A/terminate"), ("B", "DELETE", "/jobs/B")] {
-        house.send("POST", "/jobs", job(id), 201);
-        let (_, answer) = asked_of(&house, &puppet, id, "t");
-        ended(&puppet, &prepare(answer), Outcome::Exit { code: 0 });
+        dispatcher.send("POST", "/jobs", job(id), 201);
+        let (_, answer) = asked_of(&dispatcher, &agent, id, "t");
+        ended(&agent, &prepare(answer), Outcome::Exit { code: 0 });
         let status = format!("/jobs/{id}/jobpreparationandreleasetaskstatus");
-        until("prepared", || house.get(&status)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
+        until("prepared", || dispatcher.get(&status)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
         // The node is told to release the job, and never does.
-        house.send(method, target, Value::Null, 202);
-        assert_eq!(puppet.heartbeat(vec![]).releases.len(), 1);
-        assert!(["terminating", "deleting"].contains(&house.get(&format!("/jobs/{id}"))["state"].as_str().unwrap()));
-        let got = house.ask(method, &format!("{target}?force=true"), &[], &Value::Null);
+        dispatcher.send(method, target, Value::Null, 202);
+        assert_eq!(agent.heartbeat(vec![]).releases.len(), 1);
+        assert!(["terminating", "deleting"].contains(&dispatcher.get(&format!("/jobs/{id}"))["state"].as_str().unwrap()));
+        let got = dispatcher.ask(method, &format!("{target}?force=true"), &[], &Value::Null);
         assert_eq!(got.status, 409, "the end is under way already: {}", String::from_utf8_lossy(&got.body));
-        until("over", || match house.ask("GET", &format!("/jobs/{id}"), &[], &Value::Null) {
+        until("over", || match dispatcher.ask("GET", &format!("/jobs/{id}"), &[], &Value::Null) {
             got if id == "A" => got.json()["state"] == "completed",
             got => got.status == 404,
         });
-        assert!(puppet.heartbeat(vec![]).releases.is_empty(), "{id} is not released any more");
+        assert!(agent.heartbeat(vec![]).releases.is_empty(), "{id} is not released any more");
     }
-    house.send("POST", "/jobs", job("C"), 201);
-    let (_, answer) = asked_of(&house, &puppet, "C", "t");
-    ended(&puppet, &prepare(answer), Outcome::Exit { code: 0 });
-    house.send("POST", "/jobs/C/terminate?force=true", Value::Null, 202);
-    until("over", || house.get("/jobs/C")["state"] == "completed");
+    dispatcher.send("POST", "/jobs", job("C"), 201);
+    let (_, answer) = asked_of(&dispatcher, &agent, "C", "t");
+    ended(&agent, &prepare(answer), Outcome::Exit { code: 0 });
+    dispatcher.send("POST", "/jobs/C/terminate?force=true", Value::Null, 202);
+    until("over", || dispatcher.get("/jobs/C")["state"] == "completed");
 }
 
 #[test]
 fn the_status_is_filtered_selected_and_paged() {
-    let house = House::open();
-    let puppet = idle(&house);
-    house.send("POST", "/jobs", job("P"), 201);
-    let (_, answer) = asked(&house, &puppet, "t");
-    ended(&puppet, &prepare(answer), Outcome::Exit { code: 3 });
-    until("prepared", || house.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
-    let count = |filter: &str| house.get(&format!("{STATUS}?$filter={}", filter.replace(' ', "%20")))["value"].as_array().unwrap().len();
+    let dispatcher = TestDispatcher::start();
+    let agent = idle(&dispatcher);
+    dispatcher.send("POST", "/jobs", job("P"), 201);
+    let (_, answer) = asked(&dispatcher, &agent, "t");
+    ended(&agent, &prepare(answer), Outcome::Exit { code: 3 });
+    until("prepared", || dispatcher.get(STATUS)["value"][0]["jobPreparationTaskExecutionInfo"]["state"] == "completed");
+    let count =
+        |filter: &str| dispatcher.get(&format!("{STATUS}?$filter={}", filter.replace(' ', "%20")))["value"].as_array().unwrap().len();
     for (filter, rows) in [
         ("poolId eq 'pool'", 1),
         ("nodeId ne 'n1'", 0),
@@ -242,12 +241,12 @@ fn the_status_is_filtered_selected_and_paged() {
     ] {
         assert_eq!(count(filter), rows, "{filter}");
     }
-    let row = house.get(&format!("{STATUS}?$select=nodeId&maxresults=1"));
+    let row = dispatcher.get(&format!("{STATUS}?$select=nodeId&maxresults=1"));
     assert_eq!((&row["value"], row.get("odata.nextLink")), (&json!([{"nodeId": "n1"}]), None));
     assert_eq!(
-        code(house.send("GET", &format!("{STATUS}?$filter=state%20eq%20'running'"), Value::Null, 400)),
+        code(dispatcher.send("GET", &format!("{STATUS}?$filter=state%20eq%20'running'"), Value::Null, 400)),
         "InvalidQueryParameterValue"
     );
-    assert_eq!(code(house.send("GET", &format!("{STATUS}?$select=state"), Value::Null, 400)), "InvalidQueryParameterValue");
-    assert_eq!(code(house.send("GET", &format!("{STATUS}?maxresults=0"), Value::Null, 400)), "OutOfRangeQueryParameterValue");
+    assert_eq!(code(dispatcher.send("GET", &format!("{STATUS}?$select=state"), Value::Null, 400)), "InvalidQueryParameterValue");
+    assert_eq!(code(dispatcher.send("GET", &format!("{STATUS}?maxresults=0"), Value::Null, 400)), "OutOfRangeQueryParameterValue");
 }

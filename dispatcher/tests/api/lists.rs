@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
-fn add_tasks(house: &House, count: usize) {
+fn add_tasks(dispatcher: &TestDispatcher, count: usize) {
     let tasks: Vec<_> = (0..count).map(|n| json!({"id": format!("task-{n:03}"), "commandLine": "x", "displayName": "d"})).collect();
-    house.send("POST", "/jobs/Job/addtaskcollection", json!({"value": tasks}), 200);
+    dispatcher.send("POST", "/jobs/Job/addtaskcollection", json!({"value": tasks}), 200);
 }
 
 fn ids(page: &Value) -> Vec<String> {
@@ -16,29 +16,29 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 /// Path and query of a link, which must lead back here.
-fn follow(house: &House, page: &Value) -> Option<String> {
+fn follow(dispatcher: &TestDispatcher, page: &Value) -> Option<String> {
     let link = page.get("odata.nextLink")?.as_str().unwrap();
-    Some(link.strip_prefix(&house.account.url).expect("an absolute link to where the client came from").to_owned())
+    Some(link.strip_prefix(&dispatcher.account.url).expect("an absolute link to where the client came from").to_owned())
 }
 
 #[test]
 fn pages_hold_every_row_once_in_id_order_while_others_come_and_go() {
-    let house = House::open();
-    house.add_pool_and_job();
-    add_tasks(&house, 25);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    add_tasks(&dispatcher, 25);
     let mut target = "/jobs/Job/tasks?maxresults=10&$select=id&$filter=startswith(id,'task')".to_owned();
     let mut seen = Vec::new();
     let mut pages = 0;
     loop {
-        let page = house.get(&target);
+        let page = dispatcher.get(&target);
         seen.extend(ids(&page));
         pages += 1;
         assert_eq!(page["value"][0].as_object().unwrap().len(), 1, "only what was selected");
         if pages == 1 {
-            house.send("DELETE", "/jobs/Job/tasks/task-009", Value::Null, 200);
-            house.send("POST", "/jobs/Job/tasks", json!({"id": "task-000a", "commandLine": "x"}), 201);
+            dispatcher.send("DELETE", "/jobs/Job/tasks/task-009", Value::Null, 200);
+            dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "task-000a", "commandLine": "x"}), 201);
         }
-        match follow(&house, &page) {
+        match follow(&dispatcher, &page) {
             Some(next) => target = next,
             None => break,
         }
@@ -51,33 +51,33 @@ fn pages_hold_every_row_once_in_id_order_while_others_come_and_go() {
 
 #[test]
 fn filters_and_selections_limit_rows_and_fields() {
-    let house = House::open();
-    house.add_pool_and_job();
-    add_tasks(&house, 3);
-    house.send("POST", "/jobs/Job/tasks/task-001/terminate", Value::Null, 204);
-    let list = |query: &str| ids(&house.get(&format!("/jobs/Job/tasks?{query}")));
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    add_tasks(&dispatcher, 3);
+    dispatcher.send("POST", "/jobs/Job/tasks/task-001/terminate", Value::Null, 204);
+    let list = |query: &str| ids(&dispatcher.get(&format!("/jobs/Job/tasks?{query}")));
     assert_eq!(list("$filter=state%20eq%20'Completed'"), ["task-001"]);
     assert_eq!(list("$filter=state%20ne%20'completed'"), ["task-000", "task-002"]);
     assert_eq!(list("$filter=executionInfo/result%20eq%20'failure'"), ["task-001"]);
     assert_eq!(list("$filter=id%20eq%20'TASK-002'%20or%20id%20eq%20'task-000'"), ["task-000", "task-002"]);
     assert_eq!(list("$filter=creationTime%20gt%20DateTime'2099-01-01T00:00:00Z'").len(), 0);
-    let page = house.get("/jobs/Job/tasks?$select=id,displayName,state&$filter=id%20eq%20'task-000'&$expand=stats");
+    let page = dispatcher.get("/jobs/Job/tasks?$select=id,displayName,state&$filter=id%20eq%20'task-000'&$expand=stats");
     assert_eq!(page["value"][0], json!({"id": "task-000", "displayName": "d", "state": "active"}));
-    let expanded = house.get("/jobs/Job/tasks?$select=id,executionInfo&$expand=executionInfo,nodeInfo&$filter=id%20eq%20'task-001'");
+    let expanded = dispatcher.get("/jobs/Job/tasks?$select=id,executionInfo&$expand=executionInfo,nodeInfo&$filter=id%20eq%20'task-001'");
     assert_eq!(expanded["value"][0]["executionInfo"]["result"], "failure");
-    assert_eq!(ids(&house.get("/jobs?$filter=executionInfo/poolId%20eq%20'pool'")), ["Job"]);
-    assert_eq!(ids(&house.get("/pools?$filter=enableAutoScale%20eq%20true")).len(), 0);
-    assert_eq!(ids(&house.get("/pools?$filter=enableAutoScale%20eq%20false")), ["Pool"]);
+    assert_eq!(ids(&dispatcher.get("/jobs?$filter=executionInfo/poolId%20eq%20'pool'")), ["Job"]);
+    assert_eq!(ids(&dispatcher.get("/pools?$filter=enableAutoScale%20eq%20true")).len(), 0);
+    assert_eq!(ids(&dispatcher.get("/pools?$filter=enableAutoScale%20eq%20false")), ["Pool"]);
 }
 
 #[test]
 fn account_lists_are_truthful() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     for list in ["/applications", "/certificates", "/jobschedules", "/pools/Pool/nodes"] {
-        assert_eq!(house.get(list)["value"], json!([]), "{list}");
+        assert_eq!(dispatcher.get(list)["value"], json!([]), "{list}");
     }
-    let images = |query: &str| house.get(&format!("/supportedimages?{query}"))["value"].as_array().unwrap().clone();
+    let images = |query: &str| dispatcher.get(&format!("/supportedimages?{query}"))["value"].as_array().unwrap().clone();
     let all = images("$filter=osType%20eq%20'linux'%20and%20verificationType%20eq%20'verified'");
     assert_eq!(images("$filter=osType%20eq%20'windows'"), Vec::<Value>::new());
     let own = images("$filter=nodeAgentSKUId%20eq%20'piecework.node.linux'");
@@ -92,20 +92,20 @@ fn account_lists_are_truthful() {
         let image = all.iter().find(|image| image["imageReference"] == reference).unwrap();
         assert_eq!((&image["nodeAgentSKUId"], &image["capabilities"]), (&json!(agent), &json!(["DockerCompatible"])), "{image}");
     }
-    let first = house.get("/supportedimages?maxresults=2");
-    let second = house.get(&follow(&house, &first).unwrap());
+    let first = dispatcher.get("/supportedimages?maxresults=2");
+    let second = dispatcher.get(&follow(&dispatcher, &first).unwrap());
     assert_eq!([&first["value"], &second["value"]], [&json!(all[..2]), &json!(all[2..4])]);
     let old = "api-version=2018-12-01.8.0";
-    let agents = house.get(&format!("/nodeagentskus?{old}&$filter=osType%20eq%20'linux'"))["value"].clone();
+    let agents = dispatcher.get(&format!("/nodeagentskus?{old}&$filter=osType%20eq%20'linux'"))["value"].clone();
     let ubuntu = agents.as_array().unwrap().iter().find(|agent| agent["id"] == "batch.node.ubuntu 24.04").unwrap();
     let offers: Vec<_> = ubuntu["verifiedImageReferences"].as_array().unwrap().iter().map(|image| image["offer"].clone()).collect();
     assert_eq!((&ubuntu["osType"], offers), (&json!("linux"), vec![json!("ubuntu-24_04-lts"), json!("ubuntu-hpc")]));
-    let first = house.get(&format!("/nodeagentskus?{old}&maxresults=1"));
-    assert_eq!(house.get(&follow(&house, &first).unwrap())["value"][0], agents[1]);
-    assert_eq!(house.send("GET", "/nodeagentskus", Value::Null, 404).json()["code"], "ResourceNotFound", "newer versions list images");
-    let counts = house.get("/nodecounts?$filter=poolId%20eq%20'pool'");
+    let first = dispatcher.get(&format!("/nodeagentskus?{old}&maxresults=1"));
+    assert_eq!(dispatcher.get(&follow(&dispatcher, &first).unwrap())["value"][0], agents[1]);
+    assert_eq!(dispatcher.send("GET", "/nodeagentskus", Value::Null, 404).json()["code"], "ResourceNotFound", "newer versions list images");
+    let counts = dispatcher.get("/nodecounts?$filter=poolId%20eq%20'pool'");
     assert_eq!(counts["value"][0]["poolId"], "Pool");
     assert_eq!(counts["value"][0]["dedicated"]["total"], 0);
-    house.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
-    assert_eq!(house.get("/jobs/Job/tasks/t/subtasksinfo")["value"], json!([]));
+    dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+    assert_eq!(dispatcher.get("/jobs/Job/tasks/t/subtasksinfo")["value"], json!([]));
 }

@@ -8,15 +8,15 @@ mod bad_input;
 mod bearers;
 mod changes;
 mod clients;
+mod container_urls;
+mod fake_agent;
 mod files;
 mod filters;
-mod house;
 mod job_tasks;
 mod jobs;
 mod lists;
 mod metrics;
 mod nodes;
-mod places;
 mod pool_changes;
 mod properties;
 mod publishers;
@@ -27,15 +27,16 @@ mod schedules;
 mod signing;
 mod stats;
 mod task_changes;
+mod test_dispatcher;
 mod tokens;
 mod unknown;
 mod unreadable;
 mod versions;
 mod words;
 
-use house::House;
+use test_dispatcher::TestDispatcher;
 
 #[test]
 fn bad_input_is_refused_with_the_right_code_and_changes_nothing() {
-    bad_input::check(&House::open().account);
+    bad_input::check(&TestDispatcher::start().account);
 }

@@ -9,7 +9,7 @@ use proptest::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{house::House, signing::Wire};
+use crate::{signing::Wire, test_dispatcher::TestDispatcher};
 
 /// Requests of the property.
 const REQUESTS: u32 = 1_500;
@@ -197,9 +197,9 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn no_input_makes_the_server_fail_and_every_refusal_has_azures_body() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobs/Job/tasks", json!({"id": "task", "commandLine": "x"}), 201);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "task", "commandLine": "x"}), 201);
     let mut runner = TestRunner::new(Config { cases: REQUESTS, failure_persistence: None, max_shrink_iters: 200, ..Config::default() });
     let headers = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(header(), 1..3)];
     let requests = (0..ROUTES.len(), prop::collection::vec(segment(), 4), query(), headers, body());
@@ -211,7 +211,7 @@ fn no_input_makes_the_server_fail_and_every_refusal_has_azures_body() {
         for (name, value) in headers {
             wire = wire.with(&name, value.trim());
         }
-        let got = wire.send_signed(&house.account);
+        let got = wire.send_signed(&dispatcher.account);
         let shown = || format!("{} {}: {}", got.status, route.name, String::from_utf8_lossy(&got.body));
         if got.status < 300 {
             taken.set(taken.get() + 1);
@@ -229,5 +229,5 @@ fn no_input_makes_the_server_fail_and_every_refusal_has_azures_body() {
         panic!("{error}");
     }
     assert!(taken.get() > REQUESTS / 20, "only {} requests got past the checks", taken.get());
-    assert_eq!(house.get("/piecework/health")["status"], "ok");
+    assert_eq!(dispatcher.get("/piecework/health")["status"], "ok");
 }

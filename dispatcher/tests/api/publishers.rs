@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 #[test]
 fn without_an_administrator_the_commands_to_run_are_told() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     let wanted = json!({"name": "web", "poolId": "pool", "submit": true, "functions": ["f"]});
-    let added = house.send("POST", "/piecework/publishers", wanted, 201).json();
+    let added = dispatcher.send("POST", "/piecework/publishers", wanted, 201).json();
     let url = added["url"].as_str().unwrap();
     let password = url.strip_prefix("amqp://web:").unwrap().split('@').next().unwrap();
     let commands: Vec<&str> = added["commands"].as_array().unwrap().iter().map(|command| command.as_str().unwrap()).collect();
@@ -24,18 +24,18 @@ fn without_an_administrator_the_commands_to_run_are_told() {
         ]
     );
     assert_eq!(
-        house.send("DELETE", "/piecework/publishers/web", Value::Null, 200).json(),
+        dispatcher.send("DELETE", "/piecework/publishers/web", Value::Null, 200).json(),
         json!({"commands": ["rabbitmqctl delete_user web"]})
     );
-    let refused = house.send("GET", "/piecework/publishers", Value::Null, 409).json();
+    let refused = dispatcher.send("GET", "/piecework/publishers", Value::Null, 409).json();
     assert_eq!(refused["code"], "OperationInvalidForCurrentState");
 }
 
 #[test]
 fn what_cannot_be_a_publisher_is_refused() {
-    let house = House::open();
-    house.add_pool_and_job();
-    let code = |body: Value, status| house.send("POST", "/piecework/publishers", body, status).json()["code"].clone();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    let code = |body: Value, status| dispatcher.send("POST", "/piecework/publishers", body, status).json()["code"].clone();
     assert_eq!(code(json!({"name": "web", "poolId": "none", "submit": true}), 404), "PoolNotFound");
     assert_eq!(code(json!({"name": "web", "poolId": "pool"}), 400), "InvalidPropertyValue");
     for name in ["a.b", "a'b", ""] {
@@ -43,5 +43,5 @@ fn what_cannot_be_a_publisher_is_refused() {
     }
     assert_eq!(code(json!({"name": "web", "poolId": "pool", "functions": ["a b"]}), 400), "InvalidPropertyValue");
     assert_eq!(code(json!({"poolId": "pool", "submit": true}), 400), "MissingRequiredProperty");
-    assert_eq!(house.send("DELETE", "/piecework/publishers/a.b", Value::Null, 404).json()["code"], "ResourceNotFound");
+    assert_eq!(dispatcher.send("DELETE", "/piecework/publishers/a.b", Value::Null, 404).json()["code"], "ResourceNotFound");
 }

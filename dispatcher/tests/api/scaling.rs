@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 fn pool(id: &str, more: Value) -> Value {
     let machine = json!({"imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a"});
@@ -13,19 +13,19 @@ fn pool(id: &str, more: Value) -> Value {
     body
 }
 
-fn code(house: &House, target: &str, body: Value, status: u16) -> String {
-    house.send("POST", target, body, status).json()["code"].as_str().unwrap().to_owned()
+fn code(dispatcher: &TestDispatcher, target: &str, body: Value, status: u16) -> String {
+    dispatcher.send("POST", target, body, status).json()["code"].as_str().unwrap().to_owned()
 }
 
 const FORMULA: &str = "$TargetDedicatedNodes = 2 + $PendingTasks; $NodeDeallocationOption = taskcompletion;";
 
 #[test]
 fn a_formula_is_evaluated_when_the_pool_is_added_and_shown_with_it() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let scaled = json!({"enableAutoScale": true, "autoScaleFormula": FORMULA, "autoScaleEvaluationInterval": "PT5M"});
-    house.send("POST", "/pools", pool("Scaled", scaled), 201);
-    house.send("POST", "/pools", pool("Fixed", json!({"targetDedicatedNodes": 0})), 201);
-    let shown = house.get("/pools/Scaled");
+    dispatcher.send("POST", "/pools", pool("Scaled", scaled), 201);
+    dispatcher.send("POST", "/pools", pool("Fixed", json!({"targetDedicatedNodes": 0})), 201);
+    let shown = dispatcher.get("/pools/Scaled");
     assert_eq!((&shown["enableAutoScale"], &shown["autoScaleFormula"]), (&json!(true), &json!(FORMULA)));
     assert_eq!((&shown["autoScaleEvaluationInterval"], &shown["targetDedicatedNodes"]), (&json!("PT5M"), &json!(2)));
     assert_eq!(shown["allocationState"], "resizing");
@@ -34,76 +34,80 @@ fn a_formula_is_evaluated_when_the_pool_is_added_and_shown_with_it() {
         "$TargetDedicatedNodes=2;$TargetLowPriorityNodes=0;$NodeDeallocationOption=taskcompletion"
     );
     assert!(shown["autoScaleRun"].get("error").is_none() && shown["autoScaleRun"]["timestamp"].is_string());
-    assert!(house.get("/pools/Fixed").get("autoScaleRun").is_none());
+    assert!(dispatcher.get("/pools/Fixed").get("autoScaleRun").is_none());
     for (filter, expected) in [("enableAutoScale%20eq%20true", "Scaled"), ("enableAutoScale%20eq%20false", "Fixed")] {
-        let found = house.get(&format!("/pools?$filter={filter}&$select=id"));
+        let found = dispatcher.get(&format!("/pools?$filter={filter}&$select=id"));
         assert_eq!(found["value"], json!([{"id": expected}]), "{filter}");
     }
-    assert_eq!(code(&house, "/pools/Scaled/resize", json!({"targetDedicatedNodes": 1}), 409), "OperationInvalidForCurrentState");
+    assert_eq!(code(&dispatcher, "/pools/Scaled/resize", json!({"targetDedicatedNodes": 1}), 409), "OperationInvalidForCurrentState");
     let policy = json!({"minNodes": 0, "maxNodes": 3});
-    house.send("PUT", "/piecework/pools/Scaled/policy", policy, 409);
+    dispatcher.send("PUT", "/piecework/pools/Scaled/policy", policy, 409);
 }
 
 #[test]
 fn an_evaluation_answers_and_changes_nothing() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let scaled = json!({"enableAutoScale": true, "autoScaleFormula": FORMULA});
-    house.send("POST", "/pools", pool("Pool", scaled), 201);
-    house.send("POST", "/jobs", json!({"id": "Job", "poolInfo": {"poolId": "Pool"}}), 201);
+    dispatcher.send("POST", "/pools", pool("Pool", scaled), 201);
+    dispatcher.send("POST", "/jobs", json!({"id": "Job", "poolInfo": {"poolId": "Pool"}}), 201);
     for id in ["a", "b", "c"] {
-        house.send("POST", "/jobs/Job/tasks", json!({"id": id, "commandLine": "x"}), 201);
+        dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": id, "commandLine": "x"}), 201);
     }
-    let before = house.get("/pools/Pool");
+    let before = dispatcher.get("/pools/Pool");
     assert_eq!(before["autoScaleEvaluationInterval"], "PT15M");
-    let evaluate = |formula: &str| house.send("POST", "/pools/Pool/evaluateautoscale", json!({"autoScaleFormula": formula}), 200).json();
+    let evaluate =
+        |formula: &str| dispatcher.send("POST", "/pools/Pool/evaluateautoscale", json!({"autoScaleFormula": formula}), 200).json();
     let run = evaluate("$TargetDedicatedNodes = $PendingTasks; $x = 1;");
     assert_eq!(run["results"], "$TargetDedicatedNodes=3;$TargetLowPriorityNodes=0;$NodeDeallocationOption=requeue;$x=1");
     let run = evaluate("$TargetDedicatedNodes = avg($CPUPercent.GetSample(TimeInterval_Minute, 50));");
     let details = &run["error"]["values"][0];
     assert_eq!((&run["error"]["code"], &details["name"]), (&json!("AutoScalingFormulaEvaluationError"), &json!("Message")));
     assert_eq!(details["value"], "Line 1, Col 41: Insufficient data from data set: $CPUPercent wanted 50%, received 0%.");
-    assert_eq!(house.get("/pools/Pool"), before);
-    assert_eq!(code(&house, "/pools/Pool/evaluateautoscale", json!({"autoScaleFormula": "a = b"}), 400), "AutoScalingFormulaSyntaxError");
-    assert_eq!(code(&house, "/pools/Pool/evaluateautoscale", json!({}), 400), "MissingRequiredProperty");
+    assert_eq!(dispatcher.get("/pools/Pool"), before);
+    assert_eq!(
+        code(&dispatcher, "/pools/Pool/evaluateautoscale", json!({"autoScaleFormula": "a = b"}), 400),
+        "AutoScalingFormulaSyntaxError"
+    );
+    assert_eq!(code(&dispatcher, "/pools/Pool/evaluateautoscale", json!({}), 400), "MissingRequiredProperty");
 }
 
 #[test]
 fn scaling_is_switched_on_and_off() {
-    let house = House::open();
-    house.add_pool_and_job();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     let enable = "/pools/Pool/enableautoscale";
-    assert_eq!(code(&house, "/pools/Pool/disableautoscale", Value::Null, 409), "OperationInvalidForCurrentState");
+    assert_eq!(code(&dispatcher, "/pools/Pool/disableautoscale", Value::Null, 409), "OperationInvalidForCurrentState");
     let formula = json!({"autoScaleFormula": "$TargetDedicatedNodes = 0;"});
-    assert_eq!(code(&house, "/pools/Pool/evaluateautoscale", formula.clone(), 409), "OperationInvalidForCurrentState");
-    assert_eq!(code(&house, enable, Value::Null, 400), "MissingRequiredProperty");
-    assert_eq!(code(&house, "/pools/none/enableautoscale", formula.clone(), 404), "PoolNotFound");
-    assert_eq!(house.ask("POST", enable, &[("if-match", "0x1")], &formula).status, 412);
-    let got = house.send("POST", enable, formula.clone(), 200);
-    let shown = house.get("/pools/Pool");
+    assert_eq!(code(&dispatcher, "/pools/Pool/evaluateautoscale", formula.clone(), 409), "OperationInvalidForCurrentState");
+    assert_eq!(code(&dispatcher, enable, Value::Null, 400), "MissingRequiredProperty");
+    assert_eq!(code(&dispatcher, "/pools/none/enableautoscale", formula.clone(), 404), "PoolNotFound");
+    assert_eq!(dispatcher.ask("POST", enable, &[("if-match", "0x1")], &formula).status, 412);
+    let got = dispatcher.send("POST", enable, formula.clone(), 200);
+    let shown = dispatcher.get("/pools/Pool");
     assert_eq!((got.header("etag"), shown["enableAutoScale"].clone()), (shown["eTag"].as_str(), json!(true)));
     assert_eq!(shown["allocationState"], "steady", "the target is what it was");
-    assert_eq!(code(&house, enable, formula, 503), "TooManyEnableAutoScaleRequests");
-    house.send("POST", "/pools/Pool/disableautoscale", Value::Null, 200);
-    let shown = house.get("/pools/Pool");
+    assert_eq!(code(&dispatcher, enable, formula, 503), "TooManyEnableAutoScaleRequests");
+    dispatcher.send("POST", "/pools/Pool/disableautoscale", Value::Null, 200);
+    let shown = dispatcher.get("/pools/Pool");
     assert_eq!((shown["enableAutoScale"].clone(), shown.get("autoScaleFormula")), (json!(false), None));
-    house.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 1}), 202);
+    dispatcher.send("POST", "/pools/Pool/resize", json!({"targetDedicatedNodes": 1}), 202);
     let formula = json!({"autoScaleFormula": "$TargetDedicatedNodes = 0;"});
-    assert_eq!(code(&house, enable, formula, 409), "PoolBeingResized");
+    assert_eq!(code(&dispatcher, enable, formula, 409), "PoolBeingResized");
 }
 
 #[test]
 fn a_pool_added_with_a_formula_takes_another_at_once() {
-    let house = House::open();
-    house.send("POST", "/pools", pool("Pool", json!({"enableAutoScale": true, "autoScaleFormula": FORMULA})), 201);
+    let dispatcher = TestDispatcher::start();
+    dispatcher.send("POST", "/pools", pool("Pool", json!({"enableAutoScale": true, "autoScaleFormula": FORMULA})), 201);
     let interval = json!({"autoScaleEvaluationInterval": "PT6M"});
-    house.send("POST", "/pools/Pool/enableautoscale", interval.clone(), 200);
-    assert_eq!(house.get("/pools/Pool")["autoScaleEvaluationInterval"], "PT6M");
-    assert_eq!(code(&house, "/pools/Pool/enableautoscale", interval, 503), "TooManyEnableAutoScaleRequests");
+    dispatcher.send("POST", "/pools/Pool/enableautoscale", interval.clone(), 200);
+    assert_eq!(dispatcher.get("/pools/Pool")["autoScaleEvaluationInterval"], "PT6M");
+    assert_eq!(code(&dispatcher, "/pools/Pool/enableautoscale", interval, 503), "TooManyEnableAutoScaleRequests");
 }
 
 #[test]
 fn settings_that_make_no_sense_are_refused() {
-    let house = House::open();
+    let dispatcher = TestDispatcher::start();
     let formula = "$TargetDedicatedNodes = 1;";
     for (more, wanted) in [
         (json!({"enableAutoScale": true}), "InvalidAutoScalingSettings"),
@@ -116,6 +120,6 @@ fn settings_that_make_no_sense_are_refused() {
         (json!({"enableAutoScale": true, "autoScaleFormula": 5}), "InvalidPropertyValue"),
         (json!({"enableAutoScale": true, "autoScaleFormula": "/".repeat(8_193)}), "AutoScaleFormulaTooLong"),
     ] {
-        assert_eq!(code(&house, "/pools", pool("p", more.clone()), 400), wanted, "{more}");
+        assert_eq!(code(&dispatcher, "/pools", pool("p", more.clone()), 400), wanted, "{more}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use contract::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,8 +25,8 @@ fn schedule(id: &str, when: Value) -> Value {
     json!({"id": id, "schedule": when, "jobSpecification": {"priority": 4, "poolInfo": {"poolId": "Pool"}}, "metadata": [{"name": "a", "value": "b"}]})
 }
 
-pub fn code(house: &House, method: &str, target: &str, body: Value, status: u16) -> String {
-    house.send(method, target, body, status).json()["code"].as_str().unwrap().to_owned()
+pub fn code(dispatcher: &TestDispatcher, method: &str, target: &str, body: Value, status: u16) -> String {
+    dispatcher.send(method, target, body, status).json()["code"].as_str().unwrap().to_owned()
 }
 
 fn hourly() -> Value {
@@ -35,10 +35,10 @@ fn hourly() -> Value {
 
 #[test]
 fn a_schedule_makes_its_first_job_at_once_and_the_next_one_when_it_is_due() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("S", hourly()), 201);
-    let shown = house.get("/jobschedules/s");
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("S", hourly()), 201);
+    let shown = dispatcher.get("/jobschedules/s");
     assert_eq!((&shown["id"], &shown["state"], &shown["metadata"]), (&json!("S"), &json!("active"), &json!([{"name": "a", "value": "b"}])));
     assert_eq!(shown["jobSpecification"]["poolInfo"], json!({"poolId": "Pool"}));
     assert_eq!((&shown["jobSpecification"]["priority"], &shown["schedule"]["recurrenceInterval"]), (&json!(4), &json!("PT1H")));
@@ -46,20 +46,21 @@ fn a_schedule_makes_its_first_job_at_once_and_the_next_one_when_it_is_due() {
     assert!(shown["executionInfo"]["recentJob"]["url"].as_str().unwrap().ends_with("/jobs/S%3Ajob-1"));
     let at = |time: &Value| Timestamp::parse(time.as_str().unwrap()).unwrap();
     assert_eq!(at(&shown["executionInfo"]["nextRunTime"]).since(at(&shown["creationTime"])), 3_600_000);
-    let jobs = house.get("/jobschedules/S/jobs?$select=id,priority&$filter=state%20eq%20%27active%27");
+    let jobs = dispatcher.get("/jobschedules/S/jobs?$select=id,priority&$filter=state%20eq%20%27active%27");
     assert_eq!(jobs["value"], json!([{"id": "S:job-1", "priority": 4}]));
-    assert_eq!(house.get("/jobs/S%3Ajob-1")["state"], "active");
-    house.send("POST", "/jobs/S%3Ajob-1/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+    assert_eq!(dispatcher.get("/jobs/S%3Ajob-1")["state"], "active");
+    dispatcher.send("POST", "/jobs/S%3Ajob-1/tasks", json!({"id": "t", "commandLine": "x"}), 201);
 }
 
 #[test]
 fn a_schedule_with_a_single_job_is_completed_with_it_and_refuses_changes() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("One", json!({})), 201);
-    house.send("POST", "/jobs/One%3Ajob-1/terminate", Value::Null, 202);
-    let ended =
-        eventually("the schedule to be completed", || Some(house.get("/jobschedules/One")).filter(|shown| shown["state"] == "completed"));
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("One", json!({})), 201);
+    dispatcher.send("POST", "/jobs/One%3Ajob-1/terminate", Value::Null, 202);
+    let ended = eventually("the schedule to be completed", || {
+        Some(dispatcher.get("/jobschedules/One")).filter(|shown| shown["state"] == "completed")
+    });
     assert_eq!(ended["previousState"], "active");
     assert!(ended["executionInfo"]["endTime"].is_string() && ended["executionInfo"].get("nextRunTime").is_none());
     for (method, target, body) in [
@@ -68,86 +69,86 @@ fn a_schedule_with_a_single_job_is_completed_with_it_and_refuses_changes() {
         ("POST", "/jobschedules/One/terminate", Value::Null),
         ("PATCH", "/jobschedules/One", json!({"metadata": []})),
     ] {
-        assert_eq!(code(&house, method, target, body, 409), "JobScheduleCompleted", "{method} {target}");
+        assert_eq!(code(&dispatcher, method, target, body, 409), "JobScheduleCompleted", "{method} {target}");
     }
 }
 
 #[test]
 fn a_disabled_schedule_makes_no_job_until_it_is_enabled() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("Later", json!({"doNotRunUntil": "2099-01-01T00:00:00Z"})), 201);
-    house.send("POST", "/jobschedules/Later/disable", Value::Null, 204);
-    assert_eq!(house.get("/jobschedules/Later")["state"], "disabled");
-    house.send("PATCH", "/jobschedules/Later", json!({"schedule": {}}), 200);
-    assert_eq!(house.get("/jobschedules/Later/jobs")["value"], json!([]));
-    house.send("POST", "/jobschedules/Later/enable", Value::Null, 204);
-    assert_eq!(house.get("/jobschedules/Later/jobs?$select=id")["value"], json!([{"id": "Later:job-1"}]));
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("Later", json!({"doNotRunUntil": "2099-01-01T00:00:00Z"})), 201);
+    dispatcher.send("POST", "/jobschedules/Later/disable", Value::Null, 204);
+    assert_eq!(dispatcher.get("/jobschedules/Later")["state"], "disabled");
+    dispatcher.send("PATCH", "/jobschedules/Later", json!({"schedule": {}}), 200);
+    assert_eq!(dispatcher.get("/jobschedules/Later/jobs")["value"], json!([]));
+    dispatcher.send("POST", "/jobschedules/Later/enable", Value::Null, 204);
+    assert_eq!(dispatcher.get("/jobschedules/Later/jobs?$select=id")["value"], json!([{"id": "Later:job-1"}]));
 }
 
 #[test]
 fn changes_are_for_later_jobs_and_a_put_replaces_everything() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("S", hourly()), 201);
-    let tag = house.get("/jobschedules/S")["eTag"].as_str().unwrap().to_owned();
-    house.send("PATCH", "/jobschedules/S", json!({"jobSpecification": {"priority": 9, "poolInfo": {"poolId": "Pool"}}}), 200);
-    assert_eq!(house.ask("PATCH", "/jobschedules/S", &[("if-match", &tag)], &json!({"metadata": []})).status, 412);
-    assert_eq!(house.get("/jobs/S%3Ajob-1")["priority"], 4);
-    let shown = house.get("/jobschedules/S");
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("S", hourly()), 201);
+    let tag = dispatcher.get("/jobschedules/S")["eTag"].as_str().unwrap().to_owned();
+    dispatcher.send("PATCH", "/jobschedules/S", json!({"jobSpecification": {"priority": 9, "poolInfo": {"poolId": "Pool"}}}), 200);
+    assert_eq!(dispatcher.ask("PATCH", "/jobschedules/S", &[("if-match", &tag)], &json!({"metadata": []})).status, 412);
+    assert_eq!(dispatcher.get("/jobs/S%3Ajob-1")["priority"], 4);
+    let shown = dispatcher.get("/jobschedules/S");
     assert_eq!((&shown["jobSpecification"]["priority"], shown["metadata"].as_array().unwrap().len()), (&json!(9), 1));
-    assert_eq!(code(&house, "PUT", "/jobschedules/S", json!({"schedule": {}}), 400), "MissingRequiredProperty");
+    assert_eq!(code(&dispatcher, "PUT", "/jobschedules/S", json!({"schedule": {}}), 400), "MissingRequiredProperty");
     let whole = json!({"schedule": {"recurrenceInterval": "PT2H"}, "jobSpecification": {"poolInfo": {"poolId": "Pool"}}});
-    house.send("PUT", "/jobschedules/S", whole, 200);
-    let shown = house.get("/jobschedules/S");
+    dispatcher.send("PUT", "/jobschedules/S", whole, 200);
+    let shown = dispatcher.get("/jobschedules/S");
     assert_eq!((&shown["schedule"]["recurrenceInterval"], &shown["jobSpecification"]["priority"]), (&json!("PT2H"), &json!(0)));
     assert!(shown.get("metadata").is_none());
-    let found = house.ask("HEAD", "/jobschedules/S", &[], &Value::Null);
+    let found = dispatcher.ask("HEAD", "/jobschedules/S", &[], &Value::Null);
     assert_eq!((found.status, found.header("dataserviceid")), (200, shown["url"].as_str()));
     let later = json!({"schedule": {"recurrenceInterval": "PT2H", "doNotRunUntil": "2099-01-01T00:00:00"}});
-    house.send("PATCH", "/jobschedules/S", later, 200);
-    let shown = house.get("/jobschedules/S");
+    dispatcher.send("PATCH", "/jobschedules/S", later, 200);
+    let shown = dispatcher.get("/jobschedules/S");
     assert_eq!(shown["schedule"]["doNotRunUntil"], "2099-01-01T00:00:00.000Z", "a time without an offset is one of UTC");
     assert_eq!(shown["executionInfo"]["nextRunTime"], "2099-01-01T00:00:00.000Z", "no job is made before a start that was set later");
-    assert_eq!(house.ask("HEAD", "/jobschedules/T", &[], &Value::Null).status, 404);
+    assert_eq!(dispatcher.ask("HEAD", "/jobschedules/T", &[], &Value::Null).status, 404);
 }
 
 #[test]
 fn a_terminated_schedule_ends_its_job_and_a_deleted_one_takes_all_its_jobs_along() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("S", hourly()), 201);
-    house.send("POST", "/jobschedules/S/terminate", Value::Null, 202);
-    let state = house.get("/jobschedules/S")["state"].clone();
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("S", hourly()), 201);
+    dispatcher.send("POST", "/jobschedules/S/terminate", Value::Null, 202);
+    let state = dispatcher.get("/jobschedules/S")["state"].clone();
     assert!(state == "terminating" || state == "completed", "{state}");
-    eventually("the schedule to be completed", || Some(()).filter(|()| house.get("/jobschedules/S")["state"] == "completed"));
-    let job = house.get("/jobs/S%3Ajob-1");
+    eventually("the schedule to be completed", || Some(()).filter(|()| dispatcher.get("/jobschedules/S")["state"] == "completed"));
+    let job = dispatcher.get("/jobs/S%3Ajob-1");
     assert_eq!((&job["state"], &job["executionInfo"]["terminateReason"]), (&json!("completed"), &json!("TerminateJobSchedule")));
-    house.send("DELETE", "/jobschedules/S", Value::Null, 202);
-    eventually("the schedule to go", || Some(()).filter(|()| house.ask("GET", "/jobschedules/S", &[], &Value::Null).status == 404));
-    assert_eq!(code(&house, "GET", "/jobs/S%3Ajob-1", Value::Null, 404), "JobNotFound");
-    assert_eq!(code(&house, "GET", "/jobschedules/S", Value::Null, 404), "JobScheduleNotFound");
+    dispatcher.send("DELETE", "/jobschedules/S", Value::Null, 202);
+    eventually("the schedule to go", || Some(()).filter(|()| dispatcher.ask("GET", "/jobschedules/S", &[], &Value::Null).status == 404));
+    assert_eq!(code(&dispatcher, "GET", "/jobs/S%3Ajob-1", Value::Null, 404), "JobNotFound");
+    assert_eq!(code(&dispatcher, "GET", "/jobschedules/S", Value::Null, 404), "JobScheduleNotFound");
 }
 
 #[test]
 fn names_are_not_shared_and_wrong_schedules_are_refused() {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobschedules", schedule("S", hourly()), 201);
-    assert_eq!(code(&house, "POST", "/jobschedules", schedule("s", hourly()), 409), "JobScheduleExists");
-    assert_eq!(code(&house, "POST", "/jobschedules", schedule("JOB", hourly()), 409), "JobWithSameIdExists");
-    assert_eq!(code(&house, "POST", "/jobs", json!({"id": "S", "poolInfo": {"poolId": "Pool"}}), 409), "JobScheduleWithSameIdExists");
-    assert_eq!(code(&house, "POST", "/jobschedules", schedule("a:b", hourly()), 400), "InvalidPropertyValue");
-    assert_eq!(code(&house, "POST", "/jobschedules", schedule("T", json!({"startWindow": "PT1S"})), 400), "InvalidPropertyValue");
-    assert_eq!(code(&house, "POST", "/jobschedules", json!({"id": "T", "schedule": {}}), 400), "MissingRequiredProperty");
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobschedules", schedule("S", hourly()), 201);
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", schedule("s", hourly()), 409), "JobScheduleExists");
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", schedule("JOB", hourly()), 409), "JobWithSameIdExists");
+    assert_eq!(code(&dispatcher, "POST", "/jobs", json!({"id": "S", "poolInfo": {"poolId": "Pool"}}), 409), "JobScheduleWithSameIdExists");
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", schedule("a:b", hourly()), 400), "InvalidPropertyValue");
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", schedule("T", json!({"startWindow": "PT1S"})), 400), "InvalidPropertyValue");
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", json!({"id": "T", "schedule": {}}), 400), "MissingRequiredProperty");
     let elsewhere = json!({"id": "T", "schedule": {}, "jobSpecification": {"poolInfo": {"poolId": "nowhere"}}});
-    house.send("POST", "/jobschedules", elsewhere.clone(), 201);
+    dispatcher.send("POST", "/jobschedules", elsewhere.clone(), 201);
     let mut managed = elsewhere;
     managed["id"] = json!("U");
     managed["jobSpecification"]["jobManagerTask"] = json!({"id": "m", "commandLine": "x"});
-    assert_eq!(code(&house, "POST", "/jobschedules", managed.clone(), 404), "PoolNotFound");
+    assert_eq!(code(&dispatcher, "POST", "/jobschedules", managed.clone(), 404), "PoolNotFound");
     managed["jobSpecification"]["jobManagerTask"]["runExclusive"] = json!(false);
-    house.send("POST", "/jobschedules", managed, 201);
-    let listed = house.get("/jobschedules?$select=id&$filter=startswith(id,%27s%27)");
+    dispatcher.send("POST", "/jobschedules", managed, 201);
+    let listed = dispatcher.get("/jobschedules?$select=id&$filter=startswith(id,%27s%27)");
     assert_eq!(listed["value"], json!([{"id": "S"}]));
 }

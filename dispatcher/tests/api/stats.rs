@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
 /// Field names in order, as text.
 fn fields(value: &Value) -> Vec<&str> {
@@ -23,18 +23,18 @@ const OF_TASK: [&str; 11] = [
     "waitTime",
 ];
 
-fn house() -> House {
-    let house = House::open();
-    house.add_pool_and_job();
-    house.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
+fn dispatcher() -> TestDispatcher {
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "t", "commandLine": "x"}), 201);
     let schedule = json!({"id": "S", "schedule": {}, "jobSpecification": {"poolInfo": {"poolId": "Pool"}}});
-    house.send("POST", "/jobschedules", schedule, 201);
-    house
+    dispatcher.send("POST", "/jobschedules", schedule, 201);
+    dispatcher
 }
 
 #[test]
 fn stats_of_tasks_jobs_schedules_and_pools_are_shown_when_they_are_expanded() {
-    let house = house();
+    let dispatcher = dispatcher();
     let of_job: Vec<&str> = OF_TASK.into_iter().chain(["numSucceededTasks", "numFailedTasks", "numTaskRetries"]).collect();
     for (target, names) in [
         ("/jobs/Job/tasks/t", OF_TASK.to_vec()),
@@ -42,7 +42,7 @@ fn stats_of_tasks_jobs_schedules_and_pools_are_shown_when_they_are_expanded() {
         ("/jobschedules/S", of_job),
         ("/pools/Pool", vec!["url", "startTime", "lastUpdateTime", "usageStats"]),
     ] {
-        let shown = house.get(&format!("{target}?$expand=stats"));
+        let shown = dispatcher.get(&format!("{target}?$expand=stats"));
         let mut wanted = names.clone();
         let mut got = fields(&shown["stats"]);
         wanted.sort_unstable();
@@ -50,14 +50,14 @@ fn stats_of_tasks_jobs_schedules_and_pools_are_shown_when_they_are_expanded() {
         assert_eq!(got, wanted, "{target}");
         assert_eq!((&shown["stats"]["url"], &shown["stats"]["startTime"]), (&shown["url"], &shown["creationTime"]), "{target}");
         let (list, id) = target.rsplit_once('/').unwrap();
-        let page = house.get(&format!("{list}?$expand=stats"));
+        let page = dispatcher.get(&format!("{list}?$expand=stats"));
         let row = page["value"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap();
         assert_eq!(fields(&row["stats"]), fields(&shown["stats"]), "{list}");
         for query in ["", "?$select=id", "?$select=id&$expand=stats"] {
-            assert!(house.get(&format!("{target}{query}")).get("stats").is_none(), "{target}{query}");
+            assert!(dispatcher.get(&format!("{target}{query}")).get("stats").is_none(), "{target}{query}");
         }
         for query in ["$select=id,stats&$expand=stats", "$select=id,stats"] {
-            let selected = house.get(&format!("{list}?{query}"));
+            let selected = dispatcher.get(&format!("{list}?{query}"));
             assert_eq!(fields(&selected["value"][0]), ["id", "stats"], "{list} {query}");
         }
     }
@@ -65,12 +65,12 @@ fn stats_of_tasks_jobs_schedules_and_pools_are_shown_when_they_are_expanded() {
 
 #[test]
 fn what_has_not_run_has_used_nothing() {
-    let house = house();
-    let stats = &house.get("/jobs/Job/tasks/t?$expand=stats")["stats"];
+    let dispatcher = dispatcher();
+    let stats = &dispatcher.get("/jobs/Job/tasks/t?$expand=stats")["stats"];
     assert_eq!((&stats["userCPUTime"], &stats["wallClockTime"], &stats["waitTime"]), (&json!("PT0S"), &json!("PT0S"), &json!("PT0S")));
     assert_eq!((&stats["readIOps"], &stats["readIOGiB"]), (&json!(0), &json!(0.0)));
-    house.send("POST", "/jobs/Job/tasks/t/terminate", Value::Null, 204);
-    let stats = &house.get("/jobs/Job?$expand=stats")["stats"];
+    dispatcher.send("POST", "/jobs/Job/tasks/t/terminate", Value::Null, 204);
+    let stats = &dispatcher.get("/jobs/Job?$expand=stats")["stats"];
     assert_eq!((&stats["numSucceededTasks"], &stats["numFailedTasks"], &stats["numTaskRetries"]), (&json!(0), &json!(1), &json!(0)));
-    assert_eq!(house.get("/pools/Pool?$expand=stats")["stats"]["usageStats"]["dedicatedCoreTime"], "PT0S");
+    assert_eq!(dispatcher.get("/pools/Pool?$expand=stats")["stats"]["usageStats"]["dedicatedCoreTime"], "PT0S");
 }

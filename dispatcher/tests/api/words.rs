@@ -7,21 +7,21 @@ use std::{
 };
 
 use crate::{
-    house::House,
     signing::{Got, Wire, parse},
+    test_dispatcher::TestDispatcher,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn connect(house: &House) -> TcpStream {
-    let socket = TcpStream::connect(house.account.url.strip_prefix("http://").unwrap()).unwrap();
+fn connect(dispatcher: &TestDispatcher) -> TcpStream {
+    let socket = TcpStream::connect(dispatcher.account.url.strip_prefix("http://").unwrap()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
 /// Everything that comes back until the API closes the connection.
-fn raw(house: &House, bytes: &[u8]) -> Got {
-    let mut socket = connect(house);
+fn raw(dispatcher: &TestDispatcher, bytes: &[u8]) -> Got {
+    let mut socket = connect(dispatcher);
     // An API handler that refuses early may stop reading; its answer still counts.
     let written = socket.write_all(bytes);
     let mut answer = Vec::new();
@@ -32,8 +32,8 @@ fn raw(house: &House, bytes: &[u8]) -> Got {
 }
 
 #[track_caller]
-fn refused(house: &House, what: &str, bytes: &[u8], status: u16, code: &str) {
-    let got = raw(house, bytes);
+fn refused(dispatcher: &TestDispatcher, what: &str, bytes: &[u8], status: u16, code: &str) {
+    let got = raw(dispatcher, bytes);
     let told = String::from_utf8_lossy(&got.body).into_owned();
     assert_eq!(got.status, status, "{what}: {told}");
     let body: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{what}: {error}: {told:?}"));
@@ -46,14 +46,14 @@ fn refused(house: &House, what: &str, bytes: &[u8], status: u16, code: &str) {
 
 #[test]
 fn what_is_no_http_is_refused_in_the_words_of_azure_batch() {
-    let house = House::open();
-    let refused = |what: &str, bytes: &[u8], status, code: &str| refused(&house, what, bytes, status, code);
+    let dispatcher = TestDispatcher::start();
+    let refused = |what: &str, bytes: &[u8], status, code: &str| refused(&dispatcher, what, bytes, status, code);
     let many: String = (0..10_000).map(|number| format!("x-{number}: 1\r\n")).collect();
     refused("10,000 headers", format!("GET /jobs HTTP/1.1\r\nhost: h\r\n{many}\r\n").as_bytes(), 431, "InvalidHeaderValue");
     let few: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
     refused("200 headers", format!("GET /jobs HTTP/1.1\r\nhost: h\r\n{few}\r\n").as_bytes(), 431, "InvalidHeaderValue");
     let url = format!("GET /jobs/{} HTTP/1.1\r\nhost: h\r\n\r\n", "a".repeat(65_530));
-    let got = raw(&house, url.as_bytes());
+    let got = raw(&dispatcher, url.as_bytes());
     assert!([414, 431].contains(&got.status) && got.json()["code"].is_string(), "a URL of 64 KiB: {}", got.status);
     for (what, bytes) in [
         ("words", &b"hello there, door\r\n\r\n"[..]),
@@ -73,13 +73,13 @@ fn what_is_no_http_is_refused_in_the_words_of_azure_batch() {
     ] {
         refused(what, bytes, 400, "InvalidInput");
     }
-    house.get("/jobs");
+    dispatcher.get("/jobs");
 }
 
 #[test]
 fn what_is_http_but_not_ours_is_refused_in_the_words_of_azure_batch() {
-    let house = House::open();
-    let refused = |what: &str, bytes: &[u8], status, code: &str| refused(&house, what, bytes, status, code);
+    let dispatcher = TestDispatcher::start();
+    let refused = |what: &str, bytes: &[u8], status, code: &str| refused(&dispatcher, what, bytes, status, code);
     let close = "host: h\r\nconnection: close\r\n\r\n";
     refused("no signature", format!("GET /jobs HTTP/1.1\r\n{close}").as_bytes(), 401, "Unauthorized");
     refused("no host", b"GET /jobs HTTP/1.1\r\nconnection: close\r\n\r\n", 400, "MissingRequiredHeader");
@@ -92,7 +92,7 @@ fn what_is_http_but_not_ours_is_refused_in_the_words_of_azure_batch() {
     let both = "POST /jobs HTTP/1.1\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\nhost: h\r\n\r\n0\r\n\r\nGET /jobs";
     refused("length and coding at once", format!("{both} HTTP/1.1\r\n{close}").as_bytes(), 401, "Unauthorized");
     for bytes in [50 * 1024, 70 * 1024, 100 * 1024, 300 * 1024] {
-        let got = raw(&house, format!("GET /jobs HTTP/1.1\r\nx-long: {}\r\n{close}", "a".repeat(bytes)).as_bytes());
+        let got = raw(&dispatcher, format!("GET /jobs HTTP/1.1\r\nx-long: {}\r\n{close}", "a".repeat(bytes)).as_bytes());
         if bytes < 64 * 1024 {
             assert_eq!(got.status, 401, "{bytes}");
             continue;
@@ -107,7 +107,7 @@ fn what_is_http_but_not_ours_is_refused_in_the_words_of_azure_batch() {
         "Unauthorized",
     );
     let signed = |method: &str, target: &str| {
-        let got = Wire::new(method, target, "").send_signed(&house.account);
+        let got = Wire::new(method, target, "").send_signed(&dispatcher.account);
         (got.status, got.json()["code"].as_str().unwrap().to_owned())
     };
     assert_eq!(signed("BREW", "/jobs?api-version=2024-02-01.19.0"), (405, "UnsupportedHttpVerb".to_owned()));
@@ -117,11 +117,11 @@ fn what_is_http_but_not_ours_is_refused_in_the_words_of_azure_batch() {
 
 #[test]
 fn old_http_chunks_and_who_waits_to_continue_are_served() {
-    let house = House::open();
-    let health = raw(&house, b"GET /piecework/health HTTP/1.0\r\n\r\n");
+    let dispatcher = TestDispatcher::start();
+    let health = raw(&dispatcher, b"GET /piecework/health HTTP/1.0\r\n\r\n");
     assert_eq!(health.status, 200);
 
-    house.add_pool_and_job();
+    dispatcher.add_pool_and_job();
     let target = "/jobs/job/tasks?api-version=2024-02-01.19.0";
     let chunked = Wire::new(
         "POST",
@@ -139,15 +139,15 @@ x"
         .into_bytes(),
     )
     .with("transfer-encoding", "chunked");
-    let got = chunked.send_signed(&house.account);
+    let got = chunked.send_signed(&dispatcher.account);
     assert_eq!(got.status, 201, "{}", String::from_utf8_lossy(&got.body));
 
     let body = r#"{"id":"b","commandLine":"x"}"#;
-    let wire = Wire::new("POST", target, body).with("expect", "100-continue").prepared(&house.account, SystemTime::now());
-    let authorization = wire.authorization("acct", &house.account.key);
+    let wire = Wire::new("POST", target, body).with("expect", "100-continue").prepared(&dispatcher.account, SystemTime::now());
+    let authorization = wire.authorization("acct", &dispatcher.account.key);
     let wire = wire.with("authorization", authorization);
     let head: String = wire.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let mut socket = connect(&house);
+    let mut socket = connect(&dispatcher);
     socket.write_all(format!("POST {target} HTTP/1.1\r\n{head}\r\n").as_bytes()).unwrap();
     let mut line = [0; 25];
     socket.read_exact(&mut line).unwrap();
@@ -158,14 +158,14 @@ x"
     assert_eq!(parse(&answer).unwrap().status, 201);
 
     // Who is refused hears it without having sent the body.
-    let refused = raw(&house, b"POST /jobs HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n");
+    let refused = raw(&dispatcher, b"POST /jobs HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n");
     assert_eq!((refused.status, refused.json()["code"].as_str()), (401, Some("Unauthorized")));
 }
 
 #[test]
 fn a_refusal_after_good_answers_on_one_connection_is_in_our_words_too() {
-    let house = House::open();
-    let mut socket = connect(&house);
+    let dispatcher = TestDispatcher::start();
+    let mut socket = connect(&dispatcher);
     for _ in 0..3 {
         socket.write_all(b"HEAD /piecework/health HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
         let mut head = Vec::new();

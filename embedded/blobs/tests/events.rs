@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const DAY_SECS: u64 = 24 * 3600;
 
-struct Stage {
+struct TestStore {
     _folder: TempDir,
     server: Blobs,
     s3: Client,
@@ -27,7 +27,7 @@ struct Stage {
 }
 
 /// A server with one bucket, whose lifecycle clock is `later_secs` ahead.
-async fn stage() -> Stage {
+async fn start() -> TestStore {
     let folder = TempDir::new().unwrap();
     let (sender, events) = unbounded_channel();
     let later_secs = Arc::new(AtomicU64::new(0));
@@ -49,10 +49,10 @@ async fn stage() -> Stage {
         .build();
     let s3 = Client::from_conf(config);
     s3.create_bucket().bucket("bucket").send().await.unwrap();
-    Stage { _folder: folder, server, s3, events, later_secs }
+    TestStore { _folder: folder, server, s3, events, later_secs }
 }
 
-impl Stage {
+impl TestStore {
     async fn ask(&self, events: &[&str], prefix: Option<&str>) {
         let rule = |prefix: &str| FilterRule::builder().name(FilterRuleName::Prefix).value(prefix).build();
         let filter = prefix.map(|prefix| {
@@ -84,37 +84,37 @@ impl Stage {
 
 #[tokio::test]
 async fn the_callback_hears_what_was_asked_for_after_its_commit() {
-    let mut stage = stage().await;
-    stage.put("in/unasked", b"x").await;
-    stage.ask(&["s3:ObjectCreated:*", "s3:ObjectRemoved:Delete"], Some("in/")).await;
-    stage.put("in/one", b"hello").await;
-    let put = stage.events.recv().await.unwrap();
+    let mut store = start().await;
+    store.put("in/unasked", b"x").await;
+    store.ask(&["s3:ObjectCreated:*", "s3:ObjectRemoved:Delete"], Some("in/")).await;
+    store.put("in/one", b"hello").await;
+    let put = store.events.recv().await.unwrap();
     assert_eq!((put.what, put.bucket.as_str(), put.key.as_str()), (Happening::Created(Creation::Put), "bucket", "in/one"));
     assert_eq!(put.content, Some((5, "5d41402abc4b2a76b9719d911017c592".to_owned())));
     assert_eq!((put.asked.id.as_str(), put.asked.arn.as_str(), put.region.as_str()), ("mine", "arn:q", "us-east-1"));
-    stage.put("out/one", b"hello").await;
-    stage.s3.copy_object().bucket("bucket").key("in/two").copy_source("bucket/in/one").send().await.unwrap();
-    let copy = stage.events.recv().await.unwrap();
+    store.put("out/one", b"hello").await;
+    store.s3.copy_object().bucket("bucket").key("in/two").copy_source("bucket/in/one").send().await.unwrap();
+    let copy = store.events.recv().await.unwrap();
     assert_eq!((copy.what, copy.key.as_str()), (Happening::Created(Creation::Copy), "in/two"));
     assert!(copy.sequencer > put.sequencer);
-    let upload = stage.s3.create_multipart_upload().bucket("bucket").key("in/three").send().await.unwrap();
+    let upload = store.s3.create_multipart_upload().bucket("bucket").key("in/three").send().await.unwrap();
     let id = upload.upload_id().unwrap();
-    let part = stage.s3.upload_part().bucket("bucket").key("in/three").upload_id(id).part_number(1).body(ByteStream::from_static(b"part"));
+    let part = store.s3.upload_part().bucket("bucket").key("in/three").upload_id(id).part_number(1).body(ByteStream::from_static(b"part"));
     let part = CompletedPart::builder().part_number(1).set_e_tag(part.send().await.unwrap().e_tag).build();
     let parts = CompletedMultipartUpload::builder().parts(part).build();
-    let complete = stage.s3.complete_multipart_upload().bucket("bucket").key("in/three").upload_id(id).multipart_upload(parts);
+    let complete = store.s3.complete_multipart_upload().bucket("bucket").key("in/three").upload_id(id).multipart_upload(parts);
     let etag = complete.send().await.unwrap().e_tag.unwrap();
-    let completed = stage.events.recv().await.unwrap();
+    let completed = store.events.recv().await.unwrap();
     assert_eq!(completed.what, Happening::Created(Creation::CompleteMultipartUpload));
     assert_eq!(completed.content, Some((4, etag.trim_matches('"').to_owned())));
-    stage.s3.delete_object().bucket("bucket").key("in/one").send().await.unwrap();
-    stage.s3.delete_object().bucket("bucket").key("in/missing").send().await.unwrap();
-    let gone = stage.events.recv().await.unwrap();
+    store.s3.delete_object().bucket("bucket").key("in/one").send().await.unwrap();
+    store.s3.delete_object().bucket("bucket").key("in/missing").send().await.unwrap();
+    let gone = store.events.recv().await.unwrap();
     assert_eq!((gone.what, gone.key.as_str(), &gone.content), (Happening::Deleted, "in/one", &None));
     assert!(gone.sequencer > completed.sequencer);
-    stage.s3.put_object().bucket("bucket").key("in/two").if_none_match("*").send().await.unwrap_err();
-    stage.server.stop().await;
-    assert_eq!(stage.events.recv().await, None);
+    store.s3.put_object().bucket("bucket").key("in/two").if_none_match("*").send().await.unwrap_err();
+    store.server.stop().await;
+    assert_eq!(store.events.recv().await, None);
 }
 
 #[tokio::test]
@@ -127,73 +127,73 @@ async fn a_callback_that_hangs_holds_up_no_write() {
         // Ends when the test drops its half.
         let _ = held.lock().unwrap().recv();
     }));
-    let mut stage = stage().await;
-    let idle = std::mem::replace(&mut stage.server, Blobs::start(settings).await.unwrap());
+    let mut store = start().await;
+    let idle = std::mem::replace(&mut store.server, Blobs::start(settings).await.unwrap());
     idle.stop().await;
-    let config = stage.s3.config().to_builder().endpoint_url(stage.server.endpoint()).build();
-    stage.s3 = Client::from_conf(config);
-    stage.s3.create_bucket().bucket("bucket").send().await.unwrap();
-    stage.ask(&["s3:ObjectCreated:*"], None).await;
+    let config = store.s3.config().to_builder().endpoint_url(store.server.endpoint()).build();
+    store.s3 = Client::from_conf(config);
+    store.s3.create_bucket().bucket("bucket").send().await.unwrap();
+    store.ask(&["s3:ObjectCreated:*"], None).await;
     for at in 0..20 {
-        stage.put(&format!("k{at}"), b"x").await;
+        store.put(&format!("k{at}"), b"x").await;
     }
     drop(release);
-    stage.server.stop().await;
+    store.server.stop().await;
 }
 
 #[tokio::test]
 async fn lifecycle_rules_expire_objects_by_prefix_and_tell_of_it() {
-    let mut stage = stage().await;
-    stage.ask(&["s3:ObjectRemoved:*"], None).await;
+    let mut store = start().await;
+    store.ask(&["s3:ObjectRemoved:*"], None).await;
     for at in 0..300 {
-        stage.put(&format!("tmp/{at:03}"), b"x").await;
+        store.put(&format!("tmp/{at:03}"), b"x").await;
     }
-    stage.put("tmp/large", &[7; 100_000]).await;
-    stage.put("kept", b"x").await;
-    stage.rule("tmp/", Some(LifecycleExpiration::builder().days(1).build()), None).await;
-    stage.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
+    store.put("tmp/large", &[7; 100_000]).await;
+    store.put("kept", b"x").await;
+    store.rule("tmp/", Some(LifecycleExpiration::builder().days(1).build()), None).await;
+    store.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
     let mut keys = Vec::new();
     while keys.len() < 301 {
-        let gone = stage.events.recv().await.unwrap();
+        let gone = store.events.recv().await.unwrap();
         assert_eq!(gone.what, Happening::Expired);
         keys.push(gone.key);
     }
     assert_eq!(keys.last().map(String::as_str), Some("tmp/large"));
-    let left = stage.s3.list_objects_v2().bucket("bucket").send().await.unwrap();
+    let left = store.s3.list_objects_v2().bucket("bucket").send().await.unwrap();
     assert_eq!(left.contents().iter().map(|object| object.key().unwrap()).collect::<Vec<_>>(), ["kept"]);
-    stage.server.stop().await;
-    assert_eq!(stage.events.recv().await, None);
+    store.server.stop().await;
+    assert_eq!(store.events.recv().await, None);
 }
 
 #[tokio::test]
 async fn a_rule_with_a_date_expires_everything_once_it_has_passed() {
-    let mut stage = stage().await;
-    stage.ask(&["s3:LifecycleExpiration:*"], None).await;
-    stage.put("one", b"x").await;
+    let mut store = start().await;
+    store.ask(&["s3:LifecycleExpiration:*"], None).await;
+    store.put("one", b"x").await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let date = aws_sdk_s3::primitives::DateTime::from_secs(((now / DAY_SECS + 3) * DAY_SECS) as i64);
-    stage.rule("", Some(LifecycleExpiration::builder().date(date).build()), None).await;
-    stage.later_secs.store(4 * DAY_SECS, Ordering::Relaxed);
-    assert_eq!(stage.events.recv().await.unwrap().key, "one");
-    stage.server.stop().await;
+    store.rule("", Some(LifecycleExpiration::builder().date(date).build()), None).await;
+    store.later_secs.store(4 * DAY_SECS, Ordering::Relaxed);
+    assert_eq!(store.events.recv().await.unwrap().key, "one");
+    store.server.stop().await;
 }
 
 #[tokio::test]
 async fn unfinished_uploads_are_dropped_after_their_days() {
-    let mut stage = stage().await;
-    stage.ask(&["s3:ObjectRemoved:*"], None).await;
-    stage.put("marker", b"x").await;
-    let upload = stage.s3.create_multipart_upload().bucket("bucket").key("unfinished").send().await.unwrap();
+    let mut store = start().await;
+    store.ask(&["s3:ObjectRemoved:*"], None).await;
+    store.put("marker", b"x").await;
+    let upload = store.s3.create_multipart_upload().bucket("bucket").key("unfinished").send().await.unwrap();
     let id = upload.upload_id().unwrap();
-    let part = stage.s3.upload_part().bucket("bucket").key("unfinished").upload_id(id).part_number(1);
+    let part = store.s3.upload_part().bucket("bucket").key("unfinished").upload_id(id).part_number(1);
     part.body(ByteStream::from_static(b"part")).send().await.unwrap();
-    stage.rule("", Some(LifecycleExpiration::builder().days(1).build()), Some(1)).await;
-    stage.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
+    store.rule("", Some(LifecycleExpiration::builder().days(1).build()), Some(1)).await;
+    store.later_secs.store(2 * DAY_SECS, Ordering::Relaxed);
     // Objects are deleted first in a check, so the second marker proves that the first check has ended.
-    assert_eq!(stage.events.recv().await.unwrap().key, "marker");
-    stage.put("marker", b"y").await;
-    assert_eq!(stage.events.recv().await.unwrap().key, "marker");
-    let uploads = stage.s3.list_multipart_uploads().bucket("bucket").send().await.unwrap();
+    assert_eq!(store.events.recv().await.unwrap().key, "marker");
+    store.put("marker", b"y").await;
+    assert_eq!(store.events.recv().await.unwrap().key, "marker");
+    let uploads = store.s3.list_multipart_uploads().bucket("bucket").send().await.unwrap();
     assert!(uploads.uploads().is_empty());
-    stage.server.stop().await;
+    store.server.stop().await;
 }

@@ -15,7 +15,7 @@ use contract::{
 use node_agent::Ending;
 use tokio::time::timeout;
 
-use crate::stage::{Stage, pool};
+use crate::harness::{Harness, pool};
 
 /// Fails a test that waits forever; nothing in a test takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,10 +39,10 @@ fn function(name: &str, version: u32, runtime: Runtime, command_line: &str) -> F
     Function { name, version, uid, spec }
 }
 
-impl Stage {
+impl Harness {
     /// Deploys these functions, in place of those before.
     fn deploy(&self, functions: Vec<Function>) {
-        self.say(|script| script.functions = PoolFunctions { number: script.functions.number + 1, functions });
+        self.change_script(|script| script.functions = PoolFunctions { number: script.functions.number + 1, functions });
     }
 
     /// A script in the test's folder, as a command line.
@@ -80,84 +80,84 @@ fn header_of(delivery: &Delivery, name: &str) -> String {
 
 #[tokio::test]
 async fn a_program_that_reads_lines_stays_warm_and_a_new_version_takes_new_invocations() {
-    let mut stage = Stage::with_agent(2).await;
-    let program = stage.script("lines", r#"while read -r event; do echo "{\"event\":$event,\"pid\":$$}"; done"#);
-    stage.deploy(vec![function("Echo", 1, Runtime::Lines, &program)]);
-    let first = stage.invoke("echo", "{\n\"a\": [1, 2]\n}").await;
+    let mut harness = Harness::with_agent(2).await;
+    let program = harness.script("lines", r#"while read -r event; do echo "{\"event\":$event,\"pid\":$$}"; done"#);
+    harness.deploy(vec![function("Echo", 1, Runtime::Lines, &program)]);
+    let first = harness.invoke("echo", "{\n\"a\": [1, 2]\n}").await;
     assert!(text(&first).starts_with(r#"{"event":{"a":[1,2]},"pid":"#), "{}", text(&first));
     assert_eq!((header_of(&first, header::STATUS), header_of(&first, header::VERSION)), ("ok".to_owned(), "1".to_owned()));
     header_of(&first, header::DURATION).parse::<u64>().unwrap();
-    let second = stage.invoke("echo", r#"{"a":[1,2]}"#).await;
+    let second = harness.invoke("echo", r#"{"a":[1,2]}"#).await;
     assert_eq!(text(&first), text(&second), "the same process answers");
-    let newer = stage.script("newer", r#"while read -r event; do echo '"newer"'; done"#);
-    stage.deploy(vec![function("Echo", 2, Runtime::Lines, &newer)]);
+    let newer = harness.script("newer", r#"while read -r event; do echo '"newer"'; done"#);
+    harness.deploy(vec![function("Echo", 2, Runtime::Lines, &newer)]);
     let newer = async {
         loop {
-            let answer = stage.invoke("echo", "1").await;
+            let answer = harness.invoke("echo", "1").await;
             if header_of(&answer, header::VERSION) == "2" {
                 return answer;
             }
         }
     };
     assert_eq!(text(&timeout(PATIENCE, newer).await.unwrap()), "\"newer\"");
-    stage.end_agent(Ending::Drain).await.unwrap();
-    assert!(stage.queue_is_empty().await);
-    stage.strike().await;
+    harness.end_agent(Ending::Drain).await.unwrap();
+    assert!(harness.queue_is_empty().await);
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_process_for_each_event_answers_by_its_output_and_fails_by_its_exit_code() {
-    let stage = Stage::with_agent(2).await;
-    let mut dead = stage.dead().await;
-    let good = stage.script("good", "echo \"$AWS_LAMBDA_FUNCTION_NAME $AWS_LAMBDA_FUNCTION_VERSION\"; cat");
-    let bad = stage.script("bad", "echo 'it is broken' >&2; exit 3");
-    stage.deploy(vec![function("good", 7, Runtime::Exec, &good), function("bad", 1, Runtime::Exec, &bad)]);
-    assert_eq!(text(&stage.invoke("good", "raw \u{e9}vent").await), "good 7\nraw \u{e9}vent");
-    let failed = stage.invoke("bad", "x").await;
+    let harness = Harness::with_agent(2).await;
+    let mut dead = harness.dead().await;
+    let good = harness.script("good", "echo \"$AWS_LAMBDA_FUNCTION_NAME $AWS_LAMBDA_FUNCTION_VERSION\"; cat");
+    let bad = harness.script("bad", "echo 'it is broken' >&2; exit 3");
+    harness.deploy(vec![function("good", 7, Runtime::Exec, &good), function("bad", 1, Runtime::Exec, &bad)]);
+    assert_eq!(text(&harness.invoke("good", "raw \u{e9}vent").await), "good 7\nraw \u{e9}vent");
+    let failed = harness.invoke("bad", "x").await;
     assert_eq!((header_of(&failed, header::STATUS), header_of(&failed, header::ERROR)), ("error".to_owned(), "FunctionCrashed".to_owned()));
     assert!(text(&failed).contains("exit code 3") && text(&failed).contains("it is broken"), "{}", text(&failed));
     let letter = next(&mut dead).await;
     assert_eq!((text(&letter), letter.kind.as_deref()), ("x", Some("bad")));
     assert!(header_of(&letter, header::MESSAGE).contains("exit code 3"));
     assert_eq!((header_of(&letter, header::FAILED), header_of(&letter, header::POOL)), ("1".to_owned(), "pool".to_owned()));
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_failed_invocation_is_tried_again_later_and_then_is_a_dead_letter_with_its_own_properties() {
-    let stage = Stage::with_agent(1).await;
-    let mut dead = stage.dead().await;
-    let tries = stage.folder.path().join("tries");
-    let crash = stage.script("crash", &format!("read -r event; echo try >> {}; kill -9 $$", tries.display()));
-    let echo = stage.script("echo", r#"while read -r event; do echo "$event"; done"#);
+    let harness = Harness::with_agent(1).await;
+    let mut dead = harness.dead().await;
+    let tries = harness.folder.path().join("tries");
+    let crash = harness.script("crash", &format!("read -r event; echo try >> {}; kill -9 $$", tries.display()));
+    let echo = harness.script("echo", r#"while read -r event; do echo "$event"; done"#);
     let mut flaky = function("flaky", 1, Runtime::Lines, &crash);
     flaky.spec.max_retry_count = 1;
-    stage.deploy(vec![flaky, function("echo", 1, Runtime::Lines, &echo)]);
+    harness.deploy(vec![flaky, function("echo", 1, Runtime::Lines, &echo)]);
     let mut outgoing =
         Outgoing::raw(topology::INVOKE, topology::pool_key(&pool()), b"[1]".to_vec(), Format::Json).of_kind("flaky").id("my id");
     outgoing = outgoing.header("mine", "kept");
-    stage.link.publisher().publish(outgoing).await.unwrap();
+    harness.link.publisher().publish(outgoing).await.unwrap();
     // The only slot is free for others while the invocation waits for its next try.
-    assert_eq!(text(&stage.invoke("echo", "2").await), "2");
+    assert_eq!(text(&harness.invoke("echo", "2").await), "2");
     let letter = next(&mut dead).await;
     assert_eq!((text(&letter), letter.message_id.as_deref(), letter.content_type()), ("[1]", Some("my id"), Some("application/json")));
     assert_eq!((header_of(&letter, "mine"), header_of(&letter, header::REASON)), ("kept".to_owned(), "FunctionCrashed".to_owned()));
     assert!(header_of(&letter, header::MESSAGE).contains("signal 9"));
     assert_eq!((header_of(&letter, header::FAILED), fs::read_to_string(tries).unwrap().lines().count()), ("2".to_owned(), 2));
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_program_that_misses_its_deadline_is_ended_with_its_children() {
-    let stage = Stage::with_agent(1).await;
-    let pids = stage.folder.path().join("pids");
-    let slow = stage.script("slow", &format!("sleep 1000 & echo $$ $! > {}; wait", pids.display()));
+    let harness = Harness::with_agent(1).await;
+    let pids = harness.folder.path().join("pids");
+    let slow = harness.script("slow", &format!("sleep 1000 & echo $$ $! > {}; wait", pids.display()));
     let mut slow = function("slow", 1, Runtime::Exec, &slow);
     slow.spec.timeout = Period::from_secs(1);
-    stage.deploy(vec![slow]);
+    harness.deploy(vec![slow]);
     // On a slow machine the deadline may be over before the program has written anything.
     let pids: Vec<String> = loop {
-        let failed = stage.invoke("slow", "x").await;
+        let failed = harness.invoke("slow", "x").await;
         assert_eq!(header_of(&failed, header::ERROR), "FunctionTimedOut");
         let text = fs::read_to_string(&pids).unwrap_or_default();
         if text.split_whitespace().count() >= 2 {
@@ -174,88 +174,88 @@ async fn a_program_that_misses_its_deadline_is_ended_with_its_children() {
         }
     };
     timeout(PATIENCE, ended).await.expect("both processes end");
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_start_says_why_and_is_not_started_again_at_once() {
-    let stage = Stage::with_agent(1).await;
-    let starts = stage.folder.path().join("starts");
-    let broken = stage.script("broken", &format!("echo start >> {}; echo 'no such module' >&2; exit 1", starts.display()));
+    let harness = Harness::with_agent(1).await;
+    let starts = harness.folder.path().join("starts");
+    let broken = harness.script("broken", &format!("echo start >> {}; echo 'no such module' >&2; exit 1", starts.display()));
     let mut missing = function("missing", 1, Runtime::Exec, "/no/such/program");
     missing.spec.max_retry_count = 0;
-    stage.deploy(vec![function("broken", 1, Runtime::Http, &broken), missing]);
-    let (first, second) = (stage.invoke("broken", "{}").await, stage.invoke("broken", "{}").await);
+    harness.deploy(vec![function("broken", 1, Runtime::Http, &broken), missing]);
+    let (first, second) = (harness.invoke("broken", "{}").await, harness.invoke("broken", "{}").await);
     for failed in [&first, &second] {
         assert_eq!(header_of(failed, header::ERROR), "FunctionInitFailed");
         assert!(text(failed).contains("no such module") && text(failed).contains("exit code 1"), "{}", text(failed));
     }
     assert!(fs::read_to_string(starts).unwrap().lines().count() <= 2);
-    let failed = stage.invoke("missing", "{}").await;
+    let failed = harness.invoke("missing", "{}").await;
     assert!(header_of(&failed, header::MESSAGE).contains("/no/such/program"), "{}", text(&failed));
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn what_no_function_takes_is_refused_and_holds_nobody_up() {
-    let stage = Stage::with_agent(1).await;
-    let mut dead = stage.dead().await;
-    let refused = stage.invoke("nobody", "1").await;
+    let harness = Harness::with_agent(1).await;
+    let mut dead = harness.dead().await;
+    let refused = harness.invoke("nobody", "1").await;
     assert_eq!(header_of(&refused, header::ERROR), "FunctionNotFound");
     assert_eq!(header_of(&next(&mut dead).await, header::REASON), "FunctionNotFound");
-    let refused = stage.invoke("not/a/name", "1").await;
+    let refused = harness.invoke("not/a/name", "1").await;
     assert_eq!(header_of(&refused, header::ERROR), "FunctionNameInvalid");
     next(&mut dead).await;
-    let echo = stage.script("echo", r#"while read -r event; do echo "$event"; done"#);
-    stage.deploy(vec![function("echo", 1, Runtime::Lines, &echo)]);
+    let echo = harness.script("echo", r#"while read -r event; do echo "$event"; done"#);
+    harness.deploy(vec![function("echo", 1, Runtime::Lines, &echo)]);
     // Known by no heartbeat yet, so the agent asks.
-    assert_eq!(text(&stage.invoke("echo", "2").await), "2");
-    let refused = stage.invoke("echo", "no JSON").await;
+    assert_eq!(text(&harness.invoke("echo", "2").await), "2");
+    let refused = harness.invoke("echo", "no JSON").await;
     assert_eq!(header_of(&refused, header::ERROR), "FunctionEventInvalid");
     next(&mut dead).await;
     // An answer never goes to one of Piecework's own queues.
     let mut forged = Outgoing::raw(topology::INVOKE, topology::pool_key(&pool()), b"{}".to_vec(), Format::Json).of_kind("echo");
     forged.reply_to = Some(topology::SCALE_QUEUE.to_owned());
-    stage.link.publisher().publish(forged).await.unwrap();
-    assert_eq!(text(&stage.invoke("echo", "3").await), "3", "the only slot has done the forged one before");
-    assert_eq!(stage.link.depth(topology::SCALE_QUEUE).await.unwrap().unwrap().ready, 0);
-    stage.strike().await;
+    harness.link.publisher().publish(forged).await.unwrap();
+    assert_eq!(text(&harness.invoke("echo", "3").await), "3", "the only slot has done the forged one before");
+    assert_eq!(harness.link.depth(topology::SCALE_QUEUE).await.unwrap().unwrap().ready, 0);
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_drain_waits_for_running_invocations_and_heartbeats_count_them() {
-    let mut stage = Stage::with_agent(2).await;
-    let gate = stage.folder.path().join("gate");
-    let waits = stage.script("waits", &format!("while [ ! -e {} ]; do sleep 0.05; done; echo done", gate.display()));
-    stage.deploy(vec![function("waits", 1, Runtime::Exec, &waits)]);
-    let caller = stage.link.caller().await.unwrap();
+    let mut harness = Harness::with_agent(2).await;
+    let gate = harness.folder.path().join("gate");
+    let waits = harness.script("waits", &format!("while [ ! -e {} ]; do sleep 0.05; done; echo done", gate.display()));
+    harness.deploy(vec![function("waits", 1, Runtime::Exec, &waits)]);
+    let caller = harness.link.caller().await.unwrap();
     let outgoing = Outgoing::raw(topology::INVOKE, topology::pool_key(&pool()), vec![], Format::Json).of_kind("waits");
     let answer = tokio::spawn(async move { caller.call_raw(outgoing, PATIENCE).await.unwrap() });
-    stage.heartbeat(|heartbeat| heartbeat.invocations == 1 && heartbeat.free_slots == 1).await;
-    stage.say(|script| script.order = NodeOrder::Drain { option: DeallocationOption::Terminate });
-    stage.heartbeat(|heartbeat| !heartbeat.is_consuming && heartbeat.invocations == 1).await;
+    harness.heartbeat(|heartbeat| heartbeat.invocations == 1 && heartbeat.free_slots == 1).await;
+    harness.change_script(|script| script.order = NodeOrder::Drain { option: DeallocationOption::Terminate });
+    harness.heartbeat(|heartbeat| !heartbeat.is_consuming && heartbeat.invocations == 1).await;
     fs::write(gate, "").unwrap();
     assert_eq!(text(&answer.await.unwrap()), "done\n");
-    while !stage.report().await.is_drained {}
-    stage.strike().await;
+    while !harness.report().await.is_drained {}
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_large_answer_is_a_blob() {
-    let mut stage = Stage::set(1).await;
-    stage.add_blobs().await;
-    stage.start_agent();
-    stage.report().await;
-    let large = stage.script("large", "head -c 1000000 /dev/zero");
-    stage.deploy(vec![function("large", 1, Runtime::Exec, &large)]);
-    let answer = stage.invoke("large", "").await;
+    let mut harness = Harness::new(1).await;
+    harness.add_blobs().await;
+    harness.start_agent();
+    harness.report().await;
+    let large = harness.script("large", "head -c 1000000 /dev/zero");
+    harness.deploy(vec![function("large", 1, Runtime::Exec, &large)]);
+    let answer = harness.invoke("large", "").await;
     assert_eq!((answer.body.len(), header_of(&answer, header::BLOB_BYTES)), (0, "1000000".to_owned()));
-    let blobs = stage.blobs.as_ref().unwrap();
+    let blobs = harness.blobs.as_ref().unwrap();
     let own = &blobs.settings().own_bucket;
     let listing = blobs.list(own, "transfer/answers/", None, 10).await.unwrap();
     assert_eq!(listing.blobs.len(), 1);
     assert!(header_of(&answer, header::BLOB_URL).contains(&listing.blobs[0].key));
-    stage.strike().await;
+    harness.stop().await;
 }
 
 /// A python with `awslambdaric`; tests that need it are skipped without.
@@ -274,12 +274,12 @@ fn lambda_python() -> Option<String> {
 #[tokio::test]
 async fn handlers_for_aws_lambda_run_unchanged() {
     let Some(python) = lambda_python() else { return };
-    let stage = Stage::with_agent(2).await;
+    let harness = Harness::with_agent(2).await;
     let handler = "import os\n\nCOUNT = 0\n\ndef handler(event, context):\n    global COUNT\n    COUNT += 1\n    if event == 'fail':\n        \
                    raise ValueError('as asked')\n    if event == 'die':\n        os._exit(9)\n    return {'event': event, 'count': COUNT, \
                    'function': context.function_name, 'memory': context.memory_limit_in_mb, \
                    'left': context.get_remaining_time_in_millis() > 0}\n";
-    let modules: PathBuf = stage.folder.path().join("modules");
+    let modules: PathBuf = harness.folder.path().join("modules");
     fs::create_dir(&modules).unwrap();
     fs::write(modules.join("app.py"), handler).unwrap();
     fs::write(modules.join("broken.py"), "import nothing_of_this_name\n").unwrap();
@@ -291,43 +291,43 @@ async fn handlers_for_aws_lambda_run_unchanged() {
             vec![contract::spec::EnvironmentSetting { name: "PYTHONPATH".into(), value: Some(modules.display().to_string()) }];
         function
     };
-    stage.deploy(vec![lambda("app", "app.handler"), lambda("broken", "broken.handler")]);
-    let answer: serde_json::Value = serde_json::from_slice(&stage.invoke("app", r#"{"a":1}"#).await.body).unwrap();
+    harness.deploy(vec![lambda("app", "app.handler"), lambda("broken", "broken.handler")]);
+    let answer: serde_json::Value = serde_json::from_slice(&harness.invoke("app", r#"{"a":1}"#).await.body).unwrap();
     assert_eq!(answer, serde_json::json!({"event": {"a": 1}, "count": 1, "function": "app", "memory": "512", "left": true}));
-    let failed = stage.invoke("app", "\"fail\"").await;
+    let failed = harness.invoke("app", "\"fail\"").await;
     assert_eq!(header_of(&failed, header::ERROR), "FunctionError");
     let error: serde_json::Value = serde_json::from_slice(&failed.body).unwrap();
     assert_eq!((&error["errorType"], &error["errorMessage"]), (&"ValueError".into(), &"as asked".into()));
-    let again: serde_json::Value = serde_json::from_slice(&stage.invoke("app", "2").await.body).unwrap();
+    let again: serde_json::Value = serde_json::from_slice(&harness.invoke("app", "2").await.body).unwrap();
     assert_eq!(again["count"], 3, "the program goes on after an error of its handler");
-    let died = stage.invoke("app", "\"die\"").await;
+    let died = harness.invoke("app", "\"die\"").await;
     assert_eq!(header_of(&died, header::ERROR), "FunctionCrashed");
     assert!(header_of(&died, header::MESSAGE).contains("exit code 9"));
-    let anew: serde_json::Value = serde_json::from_slice(&stage.invoke("app", "3").await.body).unwrap();
+    let anew: serde_json::Value = serde_json::from_slice(&harness.invoke("app", "3").await.body).unwrap();
     assert_eq!(anew["count"], 1);
-    let broken = stage.invoke("broken", "1").await;
+    let broken = harness.invoke("broken", "1").await;
     assert_eq!(header_of(&broken, header::ERROR), "FunctionInitFailed");
     assert!(text(&broken).contains("nothing_of_this_name"), "{}", text(&broken));
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_program_that_listens_gets_cloud_events() {
     let Some(python) = lambda_python() else { return };
-    let stage = Stage::with_agent(1).await;
-    let server = stage.folder.path().join("server.py");
+    let harness = Harness::with_agent(1).await;
+    let server = harness.folder.path().join("server.py");
     let source = "import os\nfrom http.server import BaseHTTPRequestHandler, HTTPServer\n\nclass Handler(BaseHTTPRequestHandler):\n    \
                   def do_POST(self):\n        body = self.rfile.read(int(self.headers['content-length']))\n        \
                   self.send_response(500 if body == b'fail' else 200)\n        self.end_headers()\n        \
                   self.wfile.write(body + b' ' + self.headers['ce-type'].encode() + b' ' + self.headers['ce-id'].encode())\n\n    \
                   def log_message(self, *words):\n        pass\n\nHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\n";
     fs::write(&server, source).unwrap();
-    stage.deploy(vec![function("web", 1, Runtime::Http, &format!("{python} {}", server.display()))]);
-    let caller = stage.link.caller().await.unwrap();
+    harness.deploy(vec![function("web", 1, Runtime::Http, &format!("{python} {}", server.display()))]);
+    let caller = harness.link.caller().await.unwrap();
     let outgoing = Outgoing::raw(topology::INVOKE, topology::pool_key(&pool()), b"hello".to_vec(), Format::Json).of_kind("web").id("id-1");
     assert_eq!(text(&caller.call_raw(outgoing, PATIENCE).await.unwrap()), "hello piecework.invocation id-1");
-    let failed = stage.invoke("web", "fail").await;
+    let failed = harness.invoke("web", "fail").await;
     assert_eq!(header_of(&failed, header::ERROR), "FunctionError");
     assert!(header_of(&failed, header::MESSAGE).contains("500"));
-    stage.strike().await;
+    harness.stop().await;
 }

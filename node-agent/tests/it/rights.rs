@@ -5,7 +5,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKin
 
 use contract::outcome::{Outcome, Stream};
 
-use crate::stage::{Stage, task};
+use crate::harness::{Harness, task};
 
 const PASSWORD: &str = "Pa55word-of-a-node";
 
@@ -52,14 +52,14 @@ async fn publish(connection: &Connection, exchange: &str, key: &str) -> u16 {
 
 #[tokio::test]
 async fn an_agent_works_by_a_user_of_its_own_which_can_do_little_else() {
-    let mut stage = Stage::set(1).await;
-    let users = stage.broker.as_ref().unwrap().users();
+    let mut harness = Harness::new(1).await;
+    let users = harness.broker.as_ref().unwrap().users();
     users.put(User { name: "node".to_owned(), tags: vec![], permissions: rights() }, PASSWORD).await.unwrap();
-    let url = stage.url().replacen("user:password", &format!("node:{PASSWORD}"), 1);
-    stage.start_agent_at(&url);
-    stage.report().await;
-    stage.release(&task(1, "/bin/echo done")).await;
-    let finished = stage.finished().await;
+    let url = harness.url().replacen("user:password", &format!("node:{PASSWORD}"), 1);
+    harness.start_agent_at(&url);
+    harness.report().await;
+    harness.release(&task(1, "/bin/echo done")).await;
+    let finished = harness.finished().await;
     assert_eq!((finished.outcome, finished.stdout), (Outcome::Exit { code: 0 }, Stream::Inline { bytes: b"done\n".to_vec() }));
 
     let node = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
@@ -100,6 +100,6 @@ async fn an_agent_works_by_a_user_of_its_own_which_can_do_little_else() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(code(Connection::connect(&url, ConnectionProperties::default()).await), 403, "a revoked node does not come back");
-    stage.end_agent(node_agent::Ending::Now).await.ok();
-    stage.strike().await;
+    harness.end_agent(node_agent::Ending::Now).await.ok();
+    harness.stop().await;
 }

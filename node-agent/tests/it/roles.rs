@@ -25,7 +25,7 @@ fn agent() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let settings = Settings {
         broker: BrokerSettings { url: Secret::new(variable("TEST_BROKER")), name: "agent".into() },
-        blobs: std::env::var("TEST_BLOBS").ok().map(crate::stage::blob_settings),
+        blobs: std::env::var("TEST_BLOBS").ok().map(crate::harness::blob_settings),
         pool: variable("TEST_POOL").parse().unwrap(),
         node: variable("TEST_NODE").parse().unwrap(),
         token: Secret::new("token"),

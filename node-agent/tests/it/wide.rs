@@ -7,7 +7,7 @@ use contract::{
     outcome::Outcome,
 };
 
-use crate::stage::{Stage, key, task};
+use crate::harness::{Harness, key, task};
 
 /// Runs until the file `go-UID` is there.
 fn waiting(uid: u64) -> TaskMessage {
@@ -28,121 +28,121 @@ fn run() -> Answer {
 
 #[tokio::test]
 async fn a_wide_task_gets_its_slots_and_gives_them_back() {
-    let mut stage = Stage::with_agent(3).await;
-    stage.release(&waiting(1)).await;
-    stage.started().await;
-    stage.say(|script| script.answers.push_back(run()));
-    stage.release(&question(2, "/bin/sleep 600", 3)).await;
-    let_end(&stage.root(), 1);
-    assert_eq!(stage.asked().await.run.key(), key(2));
-    stage.heartbeat(|heartbeat| heartbeat.free_slots == 0 && heartbeat.live.len() == 1).await;
-    stage.release(&task(3, "/bin/true")).await;
-    let run = stage.heartbeat(|heartbeat| heartbeat.free_slots == 0).await.live[0].run;
-    stage.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
-    let ends = [stage.finished().await, stage.finished().await, stage.finished().await].map(|end| (end.uid.0, end.outcome));
+    let mut harness = Harness::with_agent(3).await;
+    harness.release(&waiting(1)).await;
+    harness.started().await;
+    harness.change_script(|script| script.answers.push_back(run()));
+    harness.release(&question(2, "/bin/sleep 600", 3)).await;
+    let_end(&harness.root(), 1);
+    assert_eq!(harness.asked().await.run.key(), key(2));
+    harness.heartbeat(|heartbeat| heartbeat.free_slots == 0 && heartbeat.live.len() == 1).await;
+    harness.release(&task(3, "/bin/true")).await;
+    let run = harness.heartbeat(|heartbeat| heartbeat.free_slots == 0).await.live[0].run;
+    harness.control(ControlKind::Stop { run, verdict: Verdict::Stop }).await;
+    let ends = [harness.finished().await, harness.finished().await, harness.finished().await].map(|end| (end.uid.0, end.outcome));
     assert_eq!(ends, [(1, Outcome::Exit { code: 0 }), (2, Outcome::Stopped), (3, Outcome::Exit { code: 0 })]);
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_kept_node_starts_nothing_else_until_the_task_it_is_kept_for_runs_without_a_delivery() {
-    let mut stage = Stage::with_agent(2).await;
+    let mut harness = Harness::with_agent(2).await;
     for uid in [1, 2] {
-        stage.release(&waiting(uid)).await;
-        stage.started().await;
+        harness.release(&waiting(uid)).await;
+        harness.started().await;
     }
-    stage.say(|script| {
+    harness.change_script(|script| {
         script.keep = Some(Box::new(TaskMessage { start: Start::Ask, slots: 2, ..waiting(9) }));
         script.answers.push_back(run());
     });
-    stage.heartbeat(|heartbeat| heartbeat.live.len() == 2).await;
-    stage.heartbeat(|heartbeat| heartbeat.live.len() == 2).await;
-    stage.release(&task(3, "/bin/true")).await;
-    let_end(&stage.root(), 1);
-    assert_eq!(stage.finished().await.uid.0, 1);
-    stage.heartbeat(|heartbeat| heartbeat.free_slots == 1).await;
-    assert!(stage.asked.is_empty() && !stage.queue_is_empty().await, "one free slot is not enough, and nobody else gets it");
-    let_end(&stage.root(), 2);
-    assert_eq!(stage.finished().await.uid.0, 2);
-    let asked = stage.asked().await;
+    harness.heartbeat(|heartbeat| heartbeat.live.len() == 2).await;
+    harness.heartbeat(|heartbeat| heartbeat.live.len() == 2).await;
+    harness.release(&task(3, "/bin/true")).await;
+    let_end(&harness.root(), 1);
+    assert_eq!(harness.finished().await.uid.0, 1);
+    harness.heartbeat(|heartbeat| heartbeat.free_slots == 1).await;
+    assert!(harness.asked.is_empty() && !harness.queue_is_empty().await, "one free slot is not enough, and nobody else gets it");
+    let_end(&harness.root(), 2);
+    assert_eq!(harness.finished().await.uid.0, 2);
+    let asked = harness.asked().await;
     assert_eq!(asked.run.key(), key(9));
-    stage.say(|script| script.keep = None);
+    harness.change_script(|script| script.keep = None);
     for _ in 0..2 {
-        stage.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
+        harness.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
     }
     // A delivery that came while a slot was being closed was returned, and becomes a question when it comes again.
-    stage.say(|script| script.answers.push_back(run()));
-    let_end(&stage.root(), 9);
-    let ends = [stage.finished().await, stage.finished().await].map(|end| (end.uid.0, end.outcome));
+    harness.change_script(|script| script.answers.push_back(run()));
+    let_end(&harness.root(), 9);
+    let ends = [harness.finished().await, harness.finished().await].map(|end| (end.uid.0, end.outcome));
     assert_eq!(ends, [9, 3].map(|uid| (uid, Outcome::Exit { code: 0 })), "the slots are free for others only after it");
-    stage.strike().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_that_is_kept_no_longer_takes_tasks_again() {
-    let mut stage = Stage::with_agent(2).await;
-    stage.release(&waiting(1)).await;
-    stage.started().await;
-    stage.say(|script| script.keep = Some(Box::new(question(9, "/bin/true", 2))));
+    let mut harness = Harness::with_agent(2).await;
+    harness.release(&waiting(1)).await;
+    harness.started().await;
+    harness.change_script(|script| script.keep = Some(Box::new(question(9, "/bin/true", 2))));
     for _ in 0..2 {
-        stage.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
+        harness.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
     }
-    stage.release(&task(2, "/bin/true")).await;
-    stage.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
-    assert!(!stage.queue_is_empty().await);
-    stage.say(|script| script.keep = None);
-    assert_eq!(stage.finished().await.uid.0, 2);
+    harness.release(&task(2, "/bin/true")).await;
+    harness.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
+    assert!(!harness.queue_is_empty().await);
+    harness.change_script(|script| script.keep = None);
+    assert_eq!(harness.finished().await.uid.0, 2);
     // A task that is revoked is not kept for either, whatever an old answer says.
-    stage.control(ControlKind::Revoke { key: key(9) }).await;
-    stage.say(|script| script.keep = Some(Box::new(question(9, "/bin/true", 2))));
-    stage.release(&task(3, "/bin/true")).await;
-    assert_eq!(stage.finished().await.uid.0, 3);
-    let_end(&stage.root(), 1);
-    assert_eq!(stage.finished().await.uid.0, 1);
-    assert!(stage.asked.is_empty());
-    stage.strike().await;
+    harness.control(ControlKind::Revoke { key: key(9) }).await;
+    harness.change_script(|script| script.keep = Some(Box::new(question(9, "/bin/true", 2))));
+    harness.release(&task(3, "/bin/true")).await;
+    assert_eq!(harness.finished().await.uid.0, 3);
+    let_end(&harness.root(), 1);
+    assert_eq!(harness.finished().await.uid.0, 1);
+    assert!(harness.asked.is_empty());
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_task_that_comes_by_the_queue_to_the_node_kept_for_it_runs_once_and_its_delivery_is_settled() {
-    let mut stage = Stage::with_agent(2).await;
-    stage.release(&waiting(1)).await;
-    stage.started().await;
+    let mut harness = Harness::with_agent(2).await;
+    harness.release(&waiting(1)).await;
+    harness.started().await;
     let wide = question(9, "/bin/true", 2);
-    stage.release(&wide).await;
-    stage.say(|script| {
+    harness.release(&wide).await;
+    harness.change_script(|script| {
         script.keep = Some(Box::new(wide.clone()));
         script.answers.push_back(run());
     });
     for _ in 0..2 {
-        stage.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
+        harness.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
     }
-    let_end(&stage.root(), 1);
-    assert_eq!(stage.asked().await.run.key(), key(9));
-    stage.say(|script| script.keep = None);
-    let ends = [stage.finished().await, stage.finished().await].map(|end| end.uid.0);
+    let_end(&harness.root(), 1);
+    assert_eq!(harness.asked().await.run.key(), key(9));
+    harness.change_script(|script| script.keep = None);
+    let ends = [harness.finished().await, harness.finished().await].map(|end| end.uid.0);
     assert_eq!(ends, [1, 9]);
-    stage.heartbeat(|heartbeat| heartbeat.kept.is_empty() && heartbeat.live.is_empty()).await;
-    stage.end_agent(node_agent::Ending::Drain).await.unwrap();
-    let wide_queue = broker_config::topology::wide_queue(&crate::stage::pool());
-    assert_eq!(stage.link.depth(&wide_queue).await.unwrap().unwrap().ready, 0);
-    stage.strike().await;
+    harness.heartbeat(|heartbeat| heartbeat.kept.is_empty() && heartbeat.live.is_empty()).await;
+    harness.end_agent(node_agent::Ending::Drain).await.unwrap();
+    let wide_queue = broker_config::topology::wide_queue(&crate::harness::pool());
+    assert_eq!(harness.link.depth(&wide_queue).await.unwrap().unwrap().ready, 0);
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn slots_that_are_set_aside_in_vain_are_free_with_the_next_heartbeat() {
-    let mut stage = Stage::with_agent(2).await;
-    stage.release(&waiting(1)).await;
-    stage.started().await;
-    stage.release(&question(9, "/bin/true", 2)).await;
-    stage.heartbeat(|heartbeat| heartbeat.sets_aside == Some(key(9))).await;
-    stage.release(&task(2, "/bin/true")).await;
-    stage.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
-    stage.say(|script| script.unwanted = Some(key(9)));
-    assert_eq!(stage.finished().await.uid.0, 2);
-    stage.heartbeat(|heartbeat| heartbeat.sets_aside.is_none()).await;
-    let_end(&stage.root(), 1);
-    assert_eq!(stage.finished().await.uid.0, 1);
-    assert!(stage.asked.is_empty(), "its delivery was dropped");
-    stage.strike().await;
+    let mut harness = Harness::with_agent(2).await;
+    harness.release(&waiting(1)).await;
+    harness.started().await;
+    harness.release(&question(9, "/bin/true", 2)).await;
+    harness.heartbeat(|heartbeat| heartbeat.sets_aside == Some(key(9))).await;
+    harness.release(&task(2, "/bin/true")).await;
+    harness.heartbeat(|heartbeat| heartbeat.live.len() == 1).await;
+    harness.change_script(|script| script.unwanted = Some(key(9)));
+    assert_eq!(harness.finished().await.uid.0, 2);
+    harness.heartbeat(|heartbeat| heartbeat.sets_aside.is_none()).await;
+    let_end(&harness.root(), 1);
+    assert_eq!(harness.finished().await.uid.0, 1);
+    assert!(harness.asked.is_empty(), "its delivery was dropped");
+    harness.stop().await;
 }

@@ -2,9 +2,9 @@
 //!
 //! `check` runs it against a running API and asserts that nothing has changed afterwards.
 
-mod entrance;
 mod jobs;
 mod pools;
+mod requests;
 mod scaling;
 mod schedules;
 mod tasks;
@@ -120,10 +120,10 @@ fn output(changes: &[(&str, Value)]) -> Value {
 /// One row for each case, some of them for every value or name that could go wrong in the same way.
 fn cases() -> Vec<Case> {
     let mut table = Table(Vec::new());
-    entrance::credentials(&mut table);
-    entrance::protocol(&mut table);
-    entrance::queries(&mut table);
-    entrance::bodies(&mut table);
+    requests::credentials(&mut table);
+    requests::protocol(&mut table);
+    requests::queries(&mut table);
+    requests::bodies(&mut table);
     pools::pools(&mut table);
     pools::ours(&mut table);
     jobs::jobs(&mut table);

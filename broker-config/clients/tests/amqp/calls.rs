@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     relay::Relay,
-    stage::{Stage, in_time, name, queue, reconnected, settings},
+    test_broker::{TestBroker, in_time, name, queue, reconnected, settings},
 };
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -47,8 +47,8 @@ async fn answer(link: Link, queue_name: String) {
 #[tokio::test]
 async fn every_question_gets_its_own_answer() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("asks"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("asks"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let answering = tokio::spawn(answer(link.clone(), queue_name.clone()));
         let caller = link.caller().await.unwrap();
@@ -63,7 +63,7 @@ async fn every_question_gets_its_own_answer() {
         }
         link.close().await;
         answering.await.unwrap();
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -71,10 +71,10 @@ async fn every_question_gets_its_own_answer() {
 #[tokio::test]
 async fn nobody_there_is_told_at_once_and_silence_after_a_while() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("silence"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("silence"));
         let caller = link.caller().await.unwrap();
-        let nobody = caller.call::<_, Total>("", queue_name.clone(), &sum(&[1]), crate::stage::PATIENCE).await;
+        let nobody = caller.call::<_, Total>("", queue_name.clone(), &sum(&[1]), crate::test_broker::PATIENCE).await;
         assert!(matches!(nobody, Err(AmqpError::Returned { .. })), "{nobody:?}");
         link.declare(&queue(&queue_name)).await.unwrap();
         let answering = tokio::spawn(answer(link.clone(), queue_name.clone()));
@@ -83,7 +83,7 @@ async fn nobody_there_is_told_at_once_and_silence_after_a_while() {
         assert_eq!(caller.call::<_, Total>("", queue_name, &sum(&[2, 3]), CALL_TIMEOUT).await.unwrap().total, 5);
         link.close().await;
         answering.await.unwrap();
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -91,8 +91,8 @@ async fn nobody_there_is_told_at_once_and_silence_after_a_while() {
 #[tokio::test]
 async fn an_answer_of_another_version_is_named() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("version"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("version"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut questions = link.subscribe(Subscription::plain(&queue_name, 1)).await.unwrap();
         let caller = link.caller().await.unwrap();
@@ -103,7 +103,7 @@ async fn an_answer_of_another_version_is_named() {
         let error = asking.await.unwrap().unwrap_err();
         assert!(matches!(error, AmqpError::Body(_)), "{error}");
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -111,9 +111,9 @@ async fn an_answer_of_another_version_is_named() {
 #[tokio::test]
 async fn the_private_queue_is_made_anew_and_old_questions_fail() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         let queue_name = name("private");
         link.declare(&queue(&queue_name)).await.unwrap();
         let answering = tokio::spawn(answer(link.clone(), queue_name.clone()));
@@ -122,7 +122,7 @@ async fn the_private_queue_is_made_anew_and_old_questions_fail() {
         let mut reply_to = caller.reply_to();
         let old = reply_to.borrow_and_update().clone().unwrap();
         let (waiting, key) = (caller.clone(), queue_name.clone());
-        let unanswered = tokio::spawn(async move { waiting.call::<_, Total>("", key, &sum(&[]), crate::stage::PATIENCE).await });
+        let unanswered = tokio::spawn(async move { waiting.call::<_, Total>("", key, &sum(&[]), crate::test_broker::PATIENCE).await });
         while link.depth(&queue_name).await.unwrap().unwrap().ready > 0 {}
         relay.cut();
         link.state().wait_for(|state| *state == LinkState::Connecting).await.unwrap();
@@ -140,7 +140,7 @@ async fn the_private_queue_is_made_anew_and_old_questions_fail() {
         }
         link.close().await;
         answering.await.unwrap();
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }

@@ -5,13 +5,13 @@ use clients::amqp::{AmqpError, Depth, Link, LinkState, Outgoing, Subscription};
 use contract::body::Format;
 use embedded_broker::{Broker, Settings};
 
-use crate::stage::{Stage, embedded, in_time, name, queue, settings, text};
+use crate::test_broker::{TestBroker, embedded, in_time, name, queue, settings, text};
 
 #[tokio::test]
 async fn what_is_published_in_order_arrives_in_order_once() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("order"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("order"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let batch = (0..1000).map(|number| text(&queue_name, number.to_string())).collect();
         assert!(link.publisher().publish_all(batch).await.iter().all(Result::is_ok));
@@ -24,10 +24,10 @@ async fn what_is_published_in_order_arrives_in_order_once() {
         }
         link.close().await;
         assert!(consumer.next().await.is_none());
-        let after = stage.link().await;
+        let after = broker.link().await;
         assert_eq!(after.depth(&queue_name).await.unwrap(), Some(Depth { ready: 0, consumers: 0 }));
         after.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -35,8 +35,8 @@ async fn what_is_published_in_order_arrives_in_order_once() {
 #[tokio::test]
 async fn a_small_buffer_loses_nothing() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("buffer"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("buffer"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let batch = (0..2000).map(|number| text(&queue_name, number.to_string())).collect();
         assert!(link.publisher().publish_all(batch).await.iter().all(Result::is_ok));
@@ -46,7 +46,7 @@ async fn a_small_buffer_loses_nothing() {
             assert_eq!(consumer.next().await.unwrap().body, number.to_string().into_bytes());
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -54,8 +54,8 @@ async fn a_small_buffer_loses_nothing() {
 #[tokio::test]
 async fn sends_keep_their_order() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("send"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("send"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let publisher = link.publisher();
         let mut confirms = vec![];
@@ -72,7 +72,7 @@ async fn sends_keep_their_order() {
             consumer.acker().ack(delivery.tag);
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -80,8 +80,8 @@ async fn sends_keep_their_order() {
 #[tokio::test]
 async fn many_publishers_at_once_are_all_confirmed() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("many"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("many"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let tasks: Vec<_> = (0..200)
             .map(|number| {
@@ -94,7 +94,7 @@ async fn many_publishers_at_once_are_all_confirmed() {
         }
         assert_eq!(link.depth(&queue_name).await.unwrap().unwrap().ready, 200);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -102,8 +102,8 @@ async fn many_publishers_at_once_are_all_confirmed() {
 #[tokio::test]
 async fn exactly_the_unroutable_messages_of_a_batch_come_back() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("mandatory"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("mandatory"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let nowhere = name("nowhere");
         let batch: Vec<Outgoing> =
@@ -122,7 +122,7 @@ async fn exactly_the_unroutable_messages_of_a_batch_come_back() {
         let lost = link.publisher().send(text(&nowhere, "y")).await.unwrap().wait().await;
         assert!(matches!(lost, Err(AmqpError::Returned { .. })), "{lost:?}");
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -130,8 +130,8 @@ async fn exactly_the_unroutable_messages_of_a_batch_come_back() {
 #[tokio::test]
 async fn a_publisher_that_gives_up_leaves_nothing_for_the_next() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name, nowhere) = (stage.link().await, name("given-up"), name("nowhere"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name, nowhere) = (broker.link().await, name("given-up"), name("nowhere"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let publisher = link.publisher();
         for number in 0..200 {
@@ -144,7 +144,7 @@ async fn a_publisher_that_gives_up_leaves_nothing_for_the_next() {
         }
         assert_eq!(link.depth(&queue_name).await.unwrap().unwrap().ready, 200);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -152,8 +152,8 @@ async fn a_publisher_that_gives_up_leaves_nothing_for_the_next() {
 #[tokio::test]
 async fn properties_travel_with_the_message() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("properties"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("properties"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut outgoing = Outgoing::message("", &queue_name, &("body", 7)).unwrap().reply_to("back").correlation("c-1").id("m-1");
         outgoing.kind = Some("resize".to_owned());
@@ -169,7 +169,7 @@ async fn properties_travel_with_the_message() {
         assert_eq!(delivery.message_id.as_deref(), Some("m-1"));
         assert_eq!(delivery.kind.as_deref(), Some("resize"));
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -177,8 +177,8 @@ async fn properties_travel_with_the_message() {
 #[tokio::test]
 async fn a_large_body_and_an_empty_one_arrive_whole() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("sizes"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("sizes"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let large: String = (0..3_000_000u32).map(|number| char::from(b'a' + (number % 26) as u8)).collect();
         for body in [large.as_str(), "", "x"] {
@@ -189,7 +189,7 @@ async fn a_large_body_and_an_empty_one_arrive_whole() {
             assert!(consumer.next().await.unwrap().body == body.as_bytes());
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -197,8 +197,8 @@ async fn a_large_body_and_an_empty_one_arrive_whole() {
 #[tokio::test]
 async fn a_nack_brings_it_back_and_a_reject_buries_it() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, work, dead) = (stage.link().await, name("work"), name("dead"));
+        let broker = TestBroker::start().await;
+        let (link, work, dead) = (broker.link().await, name("work"), name("dead"));
         let arguments =
             vec![("x-dead-letter-exchange", Argument::Text(String::new())), ("x-dead-letter-routing-key", Argument::Text(dead.clone()))];
         let mut topology: Topology = queue(&dead);
@@ -217,7 +217,7 @@ async fn a_nack_brings_it_back_and_a_reject_buries_it() {
         assert_eq!(buried.body, b"poison");
         assert!(buried.headers.inner().contains_key("x-death"));
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -225,8 +225,8 @@ async fn a_nack_brings_it_back_and_a_reject_buries_it() {
 #[tokio::test]
 async fn settling_in_any_order_settles_each_once() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("any-order"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("any-order"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let batch = (0..600).map(|number| text(&queue_name, number.to_string())).collect();
         assert!(link.publisher().publish_all(batch).await.iter().all(Result::is_ok));
@@ -244,10 +244,10 @@ async fn settling_in_any_order_settles_each_once() {
         tokio::task::yield_now().await;
         acker.ack_multiple(tags[399]);
         link.close().await;
-        let after = stage.link().await;
+        let after = broker.link().await;
         assert_eq!(after.depth(&queue_name).await.unwrap().unwrap().ready, 0);
         after.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -255,8 +255,8 @@ async fn settling_in_any_order_settles_each_once() {
 #[tokio::test]
 async fn a_dropped_consumer_gives_back_what_it_did_not_settle() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("given-back"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("given-back"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let batch = (0..10).map(|number| text(&queue_name, number.to_string())).collect();
         assert!(link.publisher().publish_all(batch).await.iter().all(Result::is_ok));
@@ -274,7 +274,7 @@ async fn a_dropped_consumer_gives_back_what_it_did_not_settle() {
         rest.sort_unstable();
         assert_eq!(rest, (1..10).collect::<Vec<_>>());
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -282,8 +282,8 @@ async fn a_dropped_consumer_gives_back_what_it_did_not_settle() {
 #[tokio::test]
 async fn a_queue_is_measured_emptied_and_missed() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("depth"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("depth"));
         assert_eq!(link.depth(&queue_name).await.unwrap(), None);
         link.declare(&queue(&queue_name)).await.unwrap();
         link.publisher().publish(text(&queue_name, "x")).await.unwrap();
@@ -291,7 +291,7 @@ async fn a_queue_is_measured_emptied_and_missed() {
         assert_eq!(link.purge(&queue_name).await.unwrap(), 1);
         assert_eq!(link.depth(&queue_name).await.unwrap(), Some(Depth { ready: 0, consumers: 0 }));
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }

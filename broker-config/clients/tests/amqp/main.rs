@@ -9,4 +9,4 @@ mod reconnecting;
 mod refusals;
 mod relay;
 mod slots;
-mod stage;
+mod test_broker;

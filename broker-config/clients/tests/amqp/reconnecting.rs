@@ -7,7 +7,7 @@ use clients::amqp::{Link, LinkState, QueueTarget, Subscription};
 
 use crate::{
     relay::Relay,
-    stage::{Stage, embedded, in_time, name, publish_until_confirmed, queue, reconnected, settings, text},
+    test_broker::{TestBroker, embedded, in_time, name, publish_until_confirmed, queue, reconnected, settings, text},
 };
 
 async fn down(link: &Link) {
@@ -17,9 +17,9 @@ async fn down(link: &Link) {
 #[tokio::test]
 async fn deliveries_in_hand_come_again_and_their_old_acks_do_nothing() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         let queue_name = name("stale");
         link.declare(&queue(&queue_name)).await.unwrap();
         let batch = (0..8).map(|number| text(&queue_name, number.to_string())).collect();
@@ -44,10 +44,10 @@ async fn deliveries_in_hand_come_again_and_their_old_acks_do_nothing() {
         consumer.acker().ack_multiple(old[7].tag);
         consumer.acker().ack(new[3].tag);
         link.close().await;
-        let after = stage.link().await;
+        let after = broker.link().await;
         assert_eq!(after.depth(&queue_name).await.unwrap().unwrap().ready, 7);
         after.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -55,9 +55,9 @@ async fn deliveries_in_hand_come_again_and_their_old_acks_do_nothing() {
 #[tokio::test]
 async fn nothing_confirmed_is_lost_over_many_cuts() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         let queue_name = name("cuts");
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut consumer = link.subscribe(Subscription::plain(&queue_name, 20)).await.unwrap();
@@ -82,7 +82,7 @@ async fn nothing_confirmed_is_lost_over_many_cuts() {
         }
         publishing.await.unwrap();
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -90,9 +90,9 @@ async fn nothing_confirmed_is_lost_over_many_cuts() {
 #[tokio::test]
 async fn a_half_open_connection_is_noticed_and_replaced() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         let queue_name = name("half-open");
         link.declare(&queue(&queue_name)).await.unwrap();
         relay.stall();
@@ -104,7 +104,7 @@ async fn a_half_open_connection_is_noticed_and_replaced() {
         publish_until_confirmed(&link, text(&queue_name, "y")).await;
         assert!(link.depth(&queue_name).await.unwrap().unwrap().ready >= 1);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -170,8 +170,8 @@ async fn a_broker_that_forgot_everything_is_told_again() {
 #[tokio::test]
 async fn a_queue_deleted_under_its_consumer_is_made_and_consumed_again() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, other, queue_name) = (stage.link().await, stage.link().await, name("deleted"));
+        let broker = TestBroker::start().await;
+        let (link, other, queue_name) = (broker.link().await, broker.link().await, name("deleted"));
         let pool: contract::ids::PoolId = queue_name.replace('.', "-").parse().unwrap();
         let topology: Topology = broker_config::topology::pool(&pool, broker_config::topology::QueueKind::Classic);
         link.declare(&broker_config::topology::base()).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_queue_deleted_under_its_consumer_is_made_and_consumed_again() {
         assert_eq!(other.depth(&pool_queue).await.unwrap(), None);
         link.close().await;
         other.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -199,9 +199,9 @@ async fn a_queue_deleted_under_its_consumer_is_made_and_consumed_again() {
 #[tokio::test]
 async fn a_private_queue_keeps_its_bindings_after_a_reconnect() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         link.declare(&broker_config::topology::base()).await.unwrap();
         let key = name("orders");
         let bindings = vec![(broker_config::topology::CONTROL, key.clone())];
@@ -221,7 +221,7 @@ async fn a_private_queue_keeps_its_bindings_after_a_reconnect() {
             }
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }

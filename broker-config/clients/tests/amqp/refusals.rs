@@ -2,7 +2,7 @@
 
 use clients::amqp::{AmqpError, Link, LinkState, SlotConsumer, Subscription};
 
-use crate::stage::{Stage, in_time, name, queue, reconnected, settings, text};
+use crate::test_broker::{TestBroker, in_time, name, queue, reconnected, settings, text};
 
 fn words(error: &AmqpError) -> String {
     let mut text = format!("{error} {error:?}");
@@ -28,11 +28,11 @@ async fn a_broker_that_is_not_there_is_named_without_the_password() {
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_not_repeated() {
     in_time(async {
-        let stage = Stage::open().await;
-        let error = Link::open(settings(&format!("amqp://guest:hush@{}/%2f", stage.address()))).await.err().unwrap();
+        let broker = TestBroker::start().await;
+        let error = Link::open(settings(&format!("amqp://guest:hush@{}/%2f", broker.address()))).await.err().unwrap();
         assert!(matches!(error, AmqpError::Connect { .. }), "{error:?}");
         assert!(!words(&error).contains("hush"), "{}", words(&error));
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -49,8 +49,8 @@ async fn what_is_no_broker_url_is_refused() {
 #[tokio::test]
 async fn a_missing_queue_refuses_its_consumer_and_harms_nobody() {
     in_time(async {
-        let stage = Stage::open().await;
-        let link = stage.link().await;
+        let broker = TestBroker::start().await;
+        let link = broker.link().await;
         let error = link.subscribe(Subscription::plain(name("missing"), 1)).await.err().unwrap();
         assert!(matches!(error, AmqpError::Refused { code: 404, .. }), "{error:?}");
         assert!(!error.is_transient());
@@ -58,7 +58,7 @@ async fn a_missing_queue_refuses_its_consumer_and_harms_nobody() {
         assert!(matches!(error, AmqpError::Refused { code: 404, .. }), "{error:?}");
         assert_eq!(*link.state().borrow(), LinkState::Connected { generation: 1 });
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -66,8 +66,8 @@ async fn a_missing_queue_refuses_its_consumer_and_harms_nobody() {
 #[tokio::test]
 async fn a_missing_exchange_refuses_the_message_and_the_link_mends() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("missing-exchange"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("missing-exchange"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut outgoing = text(&queue_name, "x");
         outgoing.exchange = "test.missing";
@@ -76,7 +76,7 @@ async fn a_missing_exchange_refuses_the_message_and_the_link_mends() {
         reconnected(&link, 1).await;
         link.publisher().publish(text(&queue_name, "y")).await.unwrap();
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -84,15 +84,15 @@ async fn a_missing_exchange_refuses_the_message_and_the_link_mends() {
 #[tokio::test]
 async fn a_queue_of_another_kind_is_refused() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("other-kind"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("other-kind"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut other = queue(&queue_name);
         other.queues[0].arguments.push(("x-max-length", broker_config::topology::Argument::Number(7)));
         let error = link.declare(&other).await.unwrap_err();
         assert!(matches!(error, AmqpError::Refused { code: 406, .. }), "{error:?}");
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -100,8 +100,8 @@ async fn a_queue_of_another_kind_is_refused() {
 #[tokio::test]
 async fn names_that_the_protocol_cannot_carry_are_refused_here() {
     in_time(async {
-        let stage = Stage::open().await;
-        let link = stage.link().await;
+        let broker = TestBroker::start().await;
+        let link = broker.link().await;
         let long = "k".repeat(256);
         let errors = [
             link.publisher().publish(text(&long, "x")).await.unwrap_err(),
@@ -115,7 +115,7 @@ async fn names_that_the_protocol_cannot_carry_are_refused_here() {
             assert!(matches!(error, AmqpError::TooLong { length: 256, .. }), "{error:?}");
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -123,8 +123,8 @@ async fn names_that_the_protocol_cannot_carry_are_refused_here() {
 #[tokio::test]
 async fn a_closed_link_says_so() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("closed"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("closed"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut plan = Subscription::plain(&queue_name, 1);
         plan.slots = vec![SlotConsumer { slot: 7, priority: None }];
@@ -137,7 +137,7 @@ async fn a_closed_link_says_so() {
         assert!(matches!(error, AmqpError::Closed), "{error:?}");
         assert!(link.subscribe(Subscription::plain(&queue_name, 1)).await.is_err());
         assert!(consumer.slots().pause(7).await.is_err());
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
+enum Mode {
     Open,
     /// Bytes are read and never forwarded.
     Stalled,
@@ -23,7 +23,7 @@ enum Mood {
 
 pub struct Relay {
     address: SocketAddr,
-    mood: watch::Sender<Mood>,
+    mode: watch::Sender<Mode>,
     task: JoinHandle<()>,
 }
 
@@ -31,9 +31,9 @@ impl Relay {
     pub async fn start(target: SocketAddr) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mood = watch::Sender::new(Mood::Open);
-        let task = tokio::spawn(accept(listener, target, mood.clone()));
-        Relay { address, mood, task }
+        let mode = watch::Sender::new(Mode::Open);
+        let task = tokio::spawn(accept(listener, target, mode.clone()));
+        Relay { address, mode, task }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -42,29 +42,29 @@ impl Relay {
 
     /// Closes all connections and refuses new ones.
     pub fn cut(&self) {
-        self.mood.send_replace(Mood::Cut);
+        self.mode.send_replace(Mode::Cut);
     }
 
     /// Keeps all connections and forwards nothing.
     pub fn stall(&self) {
-        self.mood.send_replace(Mood::Stalled);
+        self.mode.send_replace(Mode::Stalled);
     }
 
     pub fn heal(&self) {
-        self.mood.send_replace(Mood::Open);
+        self.mode.send_replace(Mode::Open);
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.mood.send_replace(Mood::Cut);
+        self.mode.send_replace(Mode::Cut);
         self.task.abort();
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, mood: watch::Sender<Mood>) {
+async fn accept(listener: TcpListener, target: SocketAddr, mode: watch::Sender<Mode>) {
     while let Ok((client, _)) = listener.accept().await {
-        if *mood.borrow() == Mood::Cut {
+        if *mode.borrow() == Mode::Cut {
             continue;
         }
         let Ok(server) = TcpStream::connect(target).await else { continue };
@@ -72,23 +72,23 @@ async fn accept(listener: TcpListener, target: SocketAddr, mood: watch::Sender<M
         server.set_nodelay(true).unwrap();
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let mut cut = mood.subscribe();
-        let (up, down) = (pass(from_client, to_server, mood.subscribe()), pass(from_server, to_client, mood.subscribe()));
+        let mut cut = mode.subscribe();
+        let (up, down) = (pass(from_client, to_server, mode.subscribe()), pass(from_server, to_client, mode.subscribe()));
         tokio::spawn(async move {
             tokio::select! {
                 () = up => {}
                 () = down => {}
-                _ = cut.wait_for(|mood| *mood == Mood::Cut) => {}
+                _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
             }
         });
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mood: watch::Receiver<Mood>) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         // The bytes that a stalled relay holds are lost with its connection, as in a half-open one.
-        if mood.wait_for(|mood| *mood != Mood::Stalled).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {
+        if mode.wait_for(|mode| *mode != Mode::Stalled).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

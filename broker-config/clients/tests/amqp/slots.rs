@@ -4,7 +4,7 @@ use clients::amqp::{Consumer, Delivery, Link, SlotConsumer, Subscription};
 
 use crate::{
     relay::Relay,
-    stage::{Stage, in_time, name, queue, reconnected, settings, text},
+    test_broker::{TestBroker, in_time, name, queue, reconnected, settings, text},
 };
 
 fn plan(queue: &str, slots: u32) -> Subscription {
@@ -40,8 +40,8 @@ async fn settle_down(link: &Link, consumer: &mut Consumer, queue_name: &str, rea
 #[tokio::test]
 async fn every_slot_holds_one_and_gets_the_next_after_its_ack() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("slots"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("slots"));
         link.declare(&queue(&queue_name)).await.unwrap();
         fill(&link, &queue_name, 10).await;
         let mut consumer = link.subscribe(plan(&queue_name, 4)).await.unwrap();
@@ -51,7 +51,7 @@ async fn every_slot_holds_one_and_gets_the_next_after_its_ack() {
         consumer.acker().ack(held[2].tag);
         assert_eq!(consumer.next().await.unwrap().slot, 2);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -59,8 +59,8 @@ async fn every_slot_holds_one_and_gets_the_next_after_its_ack() {
 #[tokio::test]
 async fn a_higher_priority_is_served_first() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("priority"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("priority"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut consumer = link.subscribe(plan(&queue_name, 3)).await.unwrap();
         for wanted in 0..3 {
@@ -68,7 +68,7 @@ async fn a_higher_priority_is_served_first() {
             assert_eq!(consumer.next().await.unwrap().slot, wanted);
         }
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -76,8 +76,8 @@ async fn a_higher_priority_is_served_first() {
 #[tokio::test]
 async fn a_paused_slot_gets_nothing_until_it_is_resumed() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("pause"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("pause"));
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut consumer = link.subscribe(plan(&queue_name, 3)).await.unwrap();
         let slots = consumer.slots();
@@ -105,7 +105,7 @@ async fn a_paused_slot_gets_nothing_until_it_is_resumed() {
         assert!(slots.check().await.unwrap());
         assert_eq!(*consumer.generation().borrow(), 1, "pausing breaks nothing");
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -113,8 +113,8 @@ async fn a_paused_slot_gets_nothing_until_it_is_resumed() {
 #[tokio::test]
 async fn a_slot_can_be_paused_while_the_buffer_is_full() {
     in_time(async {
-        let stage = Stage::open().await;
-        let (link, queue_name) = (stage.link().await, name("full-buffer"));
+        let broker = TestBroker::start().await;
+        let (link, queue_name) = (broker.link().await, name("full-buffer"));
         link.declare(&queue(&queue_name)).await.unwrap();
         fill(&link, &queue_name, 50).await;
         let mut consumer = link.subscribe(Subscription { buffer: 1, prefetch: 10, ..plan(&queue_name, 2) }).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_slot_can_be_paused_while_the_buffer_is_full() {
         }
         assert_eq!(link.depth(&queue_name).await.unwrap().unwrap().ready, 30);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }
@@ -140,9 +140,9 @@ async fn a_slot_can_be_paused_while_the_buffer_is_full() {
 #[tokio::test]
 async fn a_paused_slot_stays_paused_after_a_reconnect() {
     in_time(async {
-        let stage = Stage::open().await;
-        let relay = Relay::start(stage.address()).await;
-        let link = Link::open(settings(&stage.url_through(relay.address()))).await.unwrap();
+        let broker = TestBroker::start().await;
+        let relay = Relay::start(broker.address()).await;
+        let link = Link::open(settings(&broker.url_through(relay.address()))).await.unwrap();
         let queue_name = name("paused-reconnecting");
         link.declare(&queue(&queue_name)).await.unwrap();
         let mut consumer = link.subscribe(plan(&queue_name, 3)).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_paused_slot_stays_paused_after_a_reconnect() {
         consumer.slots().resume(1).await.unwrap();
         assert_eq!(consumer.next().await.unwrap().slot, 1);
         link.close().await;
-        stage.close().await;
+        broker.stop().await;
     })
     .await;
 }

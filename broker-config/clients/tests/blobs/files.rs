@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use clients::blobs::{BlobError, BlobHeaders, PART_BYTES, RANGE_BYTES};
 
-use crate::stage::{Stage, pattern};
+use crate::test_store::{TestStore, pattern};
 
 #[tokio::test]
 async fn files_of_every_size_come_back_the_same() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     let part = PART_BYTES as usize;
     let range = RANGE_BYTES as usize;
     for length in [0, 1, part, part + 1, range, range + 1, 2 * range + part + 17] {
-        let (up, down) = (stage.folder.path().join("up"), stage.folder.path().join("down"));
+        let (up, down) = (store.folder.path().join("up"), store.folder.path().join("down"));
         let bytes = pattern(length);
         std::fs::write(&up, &bytes).unwrap();
         assert_eq!(blobs.upload_file(bucket, "file", &up).await.unwrap(), length as u64);
@@ -21,13 +21,13 @@ async fn files_of_every_size_come_back_the_same() {
         assert_eq!(blobs.download_file(bucket, "file", &down).await.unwrap(), length as u64);
         assert!(std::fs::read(&down).unwrap() == bytes, "{length} bytes came back changed");
     }
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn headers_stay_with_files_of_every_size() {
-    let stage = Stage::open().await;
-    let (blobs, bucket, up) = (&stage.blobs, stage.bucket.as_str(), stage.folder.path().join("up"));
+    let store = TestStore::start().await;
+    let (blobs, bucket, up) = (&store.blobs, store.bucket.as_str(), store.folder.path().join("up"));
     let headers = BlobHeaders::read([
         ("content-type", "text/csv"),
         ("x-ms-blob-content-encoding", "gzip"),
@@ -54,27 +54,27 @@ async fn headers_stay_with_files_of_every_size() {
             assert!(head.lines().any(|line| line == header), "{length} bytes, {header}: {head}");
         }
     }
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn a_failed_download_leaves_the_target_as_it_was() {
-    let stage = Stage::open().await;
-    let folder = stage.folder.path().join("target");
+    let store = TestStore::start().await;
+    let folder = store.folder.path().join("target");
     std::fs::create_dir(&folder).unwrap();
     let file = folder.join("file");
     std::fs::write(&file, "before").unwrap();
-    let error = stage.blobs.download_file(&stage.bucket, "missing", &file).await.unwrap_err();
+    let error = store.blobs.download_file(&store.bucket, "missing", &file).await.unwrap_err();
     assert!(matches!(error, BlobError::NotFound { .. }), "{error:?}");
     assert_eq!(std::fs::read(&file).unwrap(), b"before");
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn local_trouble_is_told_from_the_stores() {
-    let stage = Stage::open().await;
-    let (blobs, bucket, folder) = (&stage.blobs, stage.bucket.as_str(), stage.folder.path());
+    let store = TestStore::start().await;
+    let (blobs, bucket, folder) = (&store.blobs, store.bucket.as_str(), store.folder.path());
     for path in [folder.join("missing"), folder.to_owned()] {
         let error = blobs.upload_file(bucket, "key", &path).await.unwrap_err();
         assert!(matches!(error, BlobError::Local { .. }), "{error:?}");
@@ -83,5 +83,5 @@ async fn local_trouble_is_told_from_the_stores() {
     blobs.put(bucket, "key", bytes::Bytes::from_static(b"x")).await.unwrap();
     let error = blobs.download_file(bucket, "key", &folder.join("no/such/folder/file")).await.unwrap_err();
     assert!(matches!(error, BlobError::Local { .. }), "{error:?}");
-    stage.close().await;
+    store.stop().await;
 }

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::stage::{Stage, pattern, settings};
+use crate::test_store::{TestStore, pattern, settings};
 
 /// Sends one bare HTTP request and returns the whole answer as text.
 pub async fn request(method: &str, url: &str, body: &[u8]) -> String {
@@ -62,51 +62,51 @@ async fn pass(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
     }
 }
 
-async fn through(stage: &Stage, bytes_max: usize, cuts: usize) -> (Blobs, Arc<AtomicUsize>) {
-    let target: SocketAddr = stage.blobs.settings().endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
+async fn through(store: &TestStore, bytes_max: usize, cuts: usize) -> (Blobs, Arc<AtomicUsize>) {
+    let target: SocketAddr = store.blobs.settings().endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
     let left = Arc::new(AtomicUsize::new(cuts));
-    let mut settings = stage.blobs.settings().clone();
+    let mut settings = store.blobs.settings().clone();
     settings.endpoint = format!("http://{}", cutting_relay(target, bytes_max, left.clone()).await);
     (Blobs::new(settings).unwrap(), left)
 }
 
 #[tokio::test]
 async fn a_download_goes_on_where_it_was_cut() {
-    let stage = Stage::open().await;
+    let store = TestStore::start().await;
     let bytes = pattern(RANGE_BYTES as usize * 2 + 5);
-    let (up, down) = (stage.folder.path().join("up"), stage.folder.path().join("down"));
+    let (up, down) = (store.folder.path().join("up"), store.folder.path().join("down"));
     std::fs::write(&up, &bytes).unwrap();
-    stage.blobs.upload_file(&stage.bucket, "file", &up).await.unwrap();
-    let (cut, left) = through(&stage, 5 << 20, 4).await;
-    assert_eq!(cut.download_file(&stage.bucket, "file", &down).await.unwrap(), bytes.len() as u64);
+    store.blobs.upload_file(&store.bucket, "file", &up).await.unwrap();
+    let (cut, left) = through(&store, 5 << 20, 4).await;
+    assert_eq!(cut.download_file(&store.bucket, "file", &down).await.unwrap(), bytes.len() as u64);
     assert!(std::fs::read(&down).unwrap() == bytes);
     assert_eq!(left.load(Ordering::SeqCst), 0, "nothing was cut");
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn an_upload_sends_the_parts_that_were_cut_again() {
-    let stage = Stage::open().await;
+    let store = TestStore::start().await;
     let bytes = pattern(PART_BYTES as usize * 3 + 5);
-    let up = stage.folder.path().join("up");
+    let up = store.folder.path().join("up");
     std::fs::write(&up, &bytes).unwrap();
-    let (cut, left) = through(&stage, 3 << 20, 6).await;
-    assert_eq!(cut.upload_file(&stage.bucket, "file", &up).await.unwrap(), bytes.len() as u64);
-    assert!(stage.blobs.get(&stage.bucket, "file", None, bytes.len()).await.unwrap() == bytes);
+    let (cut, left) = through(&store, 3 << 20, 6).await;
+    assert_eq!(cut.upload_file(&store.bucket, "file", &up).await.unwrap(), bytes.len() as u64);
+    assert!(store.blobs.get(&store.bucket, "file", None, bytes.len()).await.unwrap() == bytes);
     assert_eq!(left.load(Ordering::SeqCst), 0, "nothing was cut");
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn a_wrong_secret_is_denied_and_not_repeated() {
-    let stage = Stage::open().await;
-    let mut settings = stage.blobs.settings().clone();
+    let store = TestStore::start().await;
+    let mut settings = store.blobs.settings().clone();
     settings.secret_key = Secret::new("hush-hush");
-    let error = Blobs::new(settings).unwrap().get(&stage.bucket, "key", None, 10).await.unwrap_err();
+    let error = Blobs::new(settings).unwrap().get(&store.bucket, "key", None, 10).await.unwrap_err();
     assert!(matches!(error, BlobError::Denied { .. }), "{error:?}");
     assert_eq!((error.code_for_download(), error.code_for_upload()), ("BlobAccessDenied", "FileUploadAccessDenied"));
     assert!(!format!("{error} {error:?}").contains("hush-hush"));
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]

@@ -5,4 +5,4 @@
 mod files;
 mod hostile;
 mod objects;
-mod stage;
+mod test_store;

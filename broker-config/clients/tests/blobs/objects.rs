@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use clients::blobs::BlobError;
 
-use crate::stage::Stage;
+use crate::test_store::TestStore;
 
 const KEYS: [&str; 6] = ["plain", "a/b", "a", "with space+plus%25", "ünï/κλειδί", "..%2f/../dots"];
 
 #[tokio::test]
 async fn what_is_put_is_got_whatever_its_key() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     for key in KEYS {
         let bytes = Bytes::from(format!("bytes of {key}"));
         blobs.put(bucket, key, bytes.clone()).await.unwrap();
@@ -24,13 +24,13 @@ async fn what_is_put_is_got_whatever_its_key() {
         blobs.copy(bucket, key, bucket, "copy").await.unwrap();
         assert_eq!(blobs.get(bucket, "copy", None, 1000).await.unwrap(), bytes);
     }
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn an_empty_blob_and_an_empty_range_are_read() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     blobs.put(bucket, "empty", Bytes::new()).await.unwrap();
     assert!(blobs.get(bucket, "empty", None, 0).await.unwrap().is_empty());
     blobs.put(bucket, "full", Bytes::from_static(b"0123456789")).await.unwrap();
@@ -38,13 +38,13 @@ async fn an_empty_blob_and_an_empty_range_are_read() {
     assert_eq!(blobs.get(bucket, "full", Some(8..100), 10).await.unwrap(), "89");
     let stream = blobs.open(bucket, "full", Some(2..5)).await.unwrap();
     assert_eq!((stream.length(), stream.info().length), (3, 10));
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn what_is_missing_has_a_name_and_a_code() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     let missing = blobs.get(bucket, "missing", None, 10).await.unwrap_err();
     assert!(matches!(&missing, BlobError::NotFound { key, .. } if key == "missing"), "{missing:?}");
     assert_eq!(missing.code_for_download(), "BlobNotFound");
@@ -56,13 +56,13 @@ async fn what_is_missing_has_a_name_and_a_code() {
     let large = blobs.get(bucket, "large", None, 999).await.unwrap_err();
     assert!(matches!(large, BlobError::TooLarge { length: 1000, bytes_max: 999, .. }), "{large:?}");
     blobs.delete(bucket, "missing").await.unwrap();
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn listings_go_on_where_they_stopped() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     for number in 0..25 {
         blobs.put(bucket, &format!("list/{number:02}"), Bytes::from(vec![0; number])).await.unwrap();
     }
@@ -83,13 +83,13 @@ async fn listings_go_on_where_they_stopped() {
     assert_eq!(blobs.delete_prefix(bucket, "list/").await.unwrap(), 0);
     assert_eq!(blobs.list(bucket, "", None, 10).await.unwrap().blobs.len(), 1);
     assert!(matches!(blobs.list("no-such-bucket-here", "", None, 10).await, Err(BlobError::NoBucket { .. })));
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn a_presigned_url_needs_no_key_and_allows_nothing_else() {
-    let stage = Stage::open().await;
-    let (blobs, bucket) = (&stage.blobs, stage.bucket.as_str());
+    let store = TestStore::start().await;
+    let (blobs, bucket) = (&store.blobs, store.bucket.as_str());
     let day = Duration::from_secs(24 * 3600);
     let put = blobs.presign_put(bucket, "signed key", day).await.unwrap();
     let answer = crate::hostile::request("PUT", &put, b"by hand").await;
@@ -99,15 +99,15 @@ async fn a_presigned_url_needs_no_key_and_allows_nothing_else() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("by hand"), "{answer}");
     let answer = crate::hostile::request("GET", &get.replace("signed", "other"), b"").await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    stage.close().await;
+    store.stop().await;
 }
 
 #[tokio::test]
 async fn the_check_makes_both_buckets_and_leaves_nothing_in_them() {
-    let stage = Stage::open().await;
-    stage.blobs.check().await.unwrap();
-    for bucket in [&stage.blobs.settings().bucket, &stage.blobs.settings().own_bucket] {
-        assert_eq!(stage.blobs.list(bucket, "", None, 10).await.unwrap().blobs, []);
+    let store = TestStore::start().await;
+    store.blobs.check().await.unwrap();
+    for bucket in [&store.blobs.settings().bucket, &store.blobs.settings().own_bucket] {
+        assert_eq!(store.blobs.list(bucket, "", None, 10).await.unwrap().blobs, []);
     }
-    stage.close().await;
+    store.stop().await;
 }

@@ -11,7 +11,7 @@ use super::*;
 /// How long a thing that is tried again after a second may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Rig {
+impl TestEngine {
     async fn tell(&mut self, place: Place, id: u64, is_done: bool) {
         self.put(Input::Errands(vec![(place, id, is_done)])).await;
     }
@@ -37,120 +37,120 @@ impl Rig {
 #[tokio::test]
 async fn the_queues_of_a_deleted_pool_go_though_the_broker_is_away_and_the_dispatcher_starts_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create_pool("pool", 1).await;
-    rig.call(Command::DeletePool(pool(), Condition::default())).await.unwrap();
-    rig.tick_once().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create_pool("pool", 1).await;
+    engine.call(Command::DeletePool(pool(), Condition::default())).await.unwrap();
+    engine.tick_once().await;
     let gone = Errand::Undeclare { pool: pool() };
-    let out = rig.errands();
+    let out = engine.errands();
     assert_eq!(out, [(out[0].0, gone.clone())]);
-    rig.tell(Place::Broker, out[0].0, false).await;
+    engine.tell(Place::Broker, out[0].0, false).await;
     let began = Instant::now();
     let again = loop {
         assert!(began.elapsed() < PATIENCE);
-        rig.tick_once().await;
-        let again = rig.errands();
+        engine.tick_once().await;
+        let again = engine.errands();
         if !again.is_empty() {
             break again;
         }
     };
     assert_eq!(again, out);
-    rig.close().await;
+    engine.close().await;
 
-    let mut rig = Rig::open(folder.path());
-    rig.tick_once().await;
-    assert_eq!(rig.errands(), out, "nobody said that it was done");
-    rig.tell(Place::Broker, out[0].0, true).await;
-    rig.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.tick_once().await;
+    assert_eq!(engine.errands(), out, "nobody said that it was done");
+    engine.tell(Place::Broker, out[0].0, true).await;
+    engine.close().await;
 
-    let mut rig = Rig::open(folder.path());
-    rig.tick_once().await;
-    assert_eq!(rig.errands(), []);
-    rig.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.tick_once().await;
+    assert_eq!(engine.errands(), []);
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn a_pool_that_comes_back_gets_fresh_queues_and_keeps_them() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create_pool("pool", 1).await;
-    rig.call(Command::DeletePool(pool(), Condition::default())).await.unwrap();
-    rig.tick_once().await;
-    let out = rig.errands();
-    rig.tell(Place::Broker, out[0].0, false).await;
-    rig.create_pool("pool", 1).await;
-    assert_eq!(rig.errands(), out, "the old queues go before the new ones come");
-    rig.tell(Place::Broker, out[0].0, false).await;
-    rig.close().await;
-    let mut rig = Rig::open(folder.path());
-    rig.tick_once().await;
-    assert_eq!(rig.errands(), [], "the queues are those of the new pool");
-    rig.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create_pool("pool", 1).await;
+    engine.call(Command::DeletePool(pool(), Condition::default())).await.unwrap();
+    engine.tick_once().await;
+    let out = engine.errands();
+    engine.tell(Place::Broker, out[0].0, false).await;
+    engine.create_pool("pool", 1).await;
+    assert_eq!(engine.errands(), out, "the old queues go before the new ones come");
+    engine.tell(Place::Broker, out[0].0, false).await;
+    engine.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.tick_once().await;
+    assert_eq!(engine.errands(), [], "the queues are those of the new pool");
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn blobs_go_with_the_streams_tasks_and_jobs_they_belong_to() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(4, false, vec![]).await;
-    let epoch = rig.join().await;
-    rig.add((1..=4).map(|n| plain(&format!("t{n}"))).collect()).await;
-    for message in std::mem::take(&mut rig.published) {
-        rig.end_in_bucket(epoch, &message).await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(4, false, vec![]).await;
+    let epoch = engine.join().await;
+    engine.add((1..=4).map(|n| plain(&format!("t{n}"))).collect()).await;
+    for message in std::mem::take(&mut engine.published) {
+        engine.end_in_bucket(epoch, &message).await;
     }
-    assert_eq!(rig.errands(), []);
+    assert_eq!(engine.errands(), []);
     let discarded = |out: Vec<(u64, Errand)>| -> Vec<String> {
         out.into_iter().flat_map(|(_, errand)| if let Errand::Discard { keys } = errand { keys } else { vec![] }).collect()
     };
     let id = |id: &str| id.parse::<TaskId>().unwrap();
-    rig.call(Command::ForgetStream(job(), id("t1"), StreamName::Stderr)).await.unwrap();
-    assert_eq!(discarded(rig.errands()), ["logs/1/1/x/stderr"]);
-    rig.call(Command::DeleteTask(job(), id("t1"), Condition::default())).await.unwrap();
-    let out = rig.errands();
+    engine.call(Command::ForgetStream(job(), id("t1"), StreamName::Stderr)).await.unwrap();
+    assert_eq!(discarded(engine.errands()), ["logs/1/1/x/stderr"]);
+    engine.call(Command::DeleteTask(job(), id("t1"), Condition::default())).await.unwrap();
+    let out = engine.errands();
     let forgotten = |task, last| Errand::Forget { pool: pool(), job: job(), task, last: Some(TaskUid(last)), job_uid: Some(JobUid(1)) };
     let forget = forgotten(Some(id("t1")), 1);
     assert!(out.iter().any(|(_, errand)| *errand == forget), "{out:?}");
     assert_eq!(discarded(out), ["logs/1/1/x/stdout"]);
-    rig.call(Command::ReactivateTask(job(), id("t2"), Condition::default())).await.unwrap();
-    assert_eq!(discarded(rig.errands()), ["logs/2/1/x/stdout", "logs/2/1/x/stderr"]);
-    rig.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
-    rig.tick_once().await;
-    let out = rig.errands();
+    engine.call(Command::ReactivateTask(job(), id("t2"), Condition::default())).await.unwrap();
+    assert_eq!(discarded(engine.errands()), ["logs/2/1/x/stdout", "logs/2/1/x/stderr"]);
+    engine.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
+    engine.tick_once().await;
+    let out = engine.errands();
     assert!(out.iter().any(|(_, errand)| *errand == forgotten(None, 4)), "{out:?}");
     assert_eq!(discarded(out), [3, 4].map(|n| [format!("logs/{n}/1/x/stdout"), format!("logs/{n}/1/x/stderr")]).concat());
-    rig.close().await;
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn a_task_that_comes_back_under_its_name_keeps_its_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![]).await;
-    rig.add(vec![plain("t1"), plain("t2")]).await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![]).await;
+    engine.add(vec![plain("t1"), plain("t2")]).await;
     for task in ["t1", "t2"] {
-        rig.call(Command::DeleteTask(job(), task.parse().unwrap(), Condition::default())).await.unwrap();
+        engine.call(Command::DeleteTask(job(), task.parse().unwrap(), Condition::default())).await.unwrap();
     }
-    let out = rig.errands();
+    let out = engine.errands();
     assert_eq!(out.len(), 2, "{out:?}");
     for (id, _) in &out {
-        rig.tell(Place::Broker, *id, false).await;
+        engine.tell(Place::Broker, *id, false).await;
     }
-    rig.add(vec![plain("t1")]).await;
-    rig.close().await;
-    let mut rig = Rig::open(folder.path());
-    rig.tick_once().await;
-    assert_eq!(rig.errands(), out[1..], "the broker was away for so long that the first is another task's name now");
-    rig.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
-    rig.tick_once().await;
-    let gone = rig.errands().pop().unwrap();
+    engine.add(vec![plain("t1")]).await;
+    engine.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.tick_once().await;
+    assert_eq!(engine.errands(), out[1..], "the broker was away for so long that the first is another task's name now");
+    engine.call(Command::DeleteJob(job(), Condition::default())).await.unwrap();
+    engine.tick_once().await;
+    let gone = engine.errands().pop().unwrap();
     assert!(matches!(&gone.1, Errand::Forget { task: None, last: Some(TaskUid(3..)), .. }), "{gone:?}");
-    rig.tell(Place::Broker, gone.0, false).await;
-    rig.call(Command::CreateJob(Box::new(Rig::new_job(false, vec![])))).await.unwrap();
-    rig.close().await;
-    let mut rig = Rig::open(folder.path());
-    rig.tick_once().await;
-    assert_eq!(rig.errands().iter().filter(|(id, _)| *id == gone.0).count(), 0, "and the job is another one");
-    rig.close().await;
+    engine.tell(Place::Broker, gone.0, false).await;
+    engine.call(Command::CreateJob(Box::new(TestEngine::new_job(false, vec![])))).await.unwrap();
+    engine.close().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.tick_once().await;
+    assert_eq!(engine.errands().iter().filter(|(id, _)| *id == gone.0).count(), 0, "and the job is another one");
+    engine.close().await;
 }
 
 /// The end of a run whose streams lie in the bucket under keys of its own.
@@ -162,7 +162,7 @@ fn shipped(message: &TaskMessage, run: u128, outcome: Outcome) -> (AgentEvent, V
     (AgentEvent::Finished(Box::new(Finished { stdout, stderr, ..*end })), keys.to_vec())
 }
 
-impl Rig {
+impl TestEngine {
     fn discarded(&mut self) -> Vec<String> {
         let errands = self.errands().into_iter();
         errands.flat_map(|(_, errand)| if let Errand::Discard { keys } = errand { keys } else { vec![] }).collect()
@@ -172,35 +172,35 @@ impl Rig {
 #[tokio::test]
 async fn what_earlier_attempts_wrote_goes_once_a_later_one_has_told() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(2, false, vec![]).await;
-    let epoch = rig.join().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(2, false, vec![]).await;
+    let epoch = engine.join().await;
     let mut task = plain("t1");
     task.spec.constraints.max_task_retry_count = Some(1);
-    rig.add(vec![task, plain("t2")]).await;
-    let mut first = std::mem::take(&mut rig.published).into_iter();
+    engine.add(vec![task, plain("t2")]).await;
+    let mut first = std::mem::take(&mut engine.published).into_iter();
     let (one, other) = (first.next().unwrap(), first.next().unwrap());
     let (end, keys) = shipped(&one, 11, Outcome::Exit { code: 1 });
-    rig.events(epoch, vec![end.clone()]).await;
-    assert_eq!(rig.discarded(), [""; 0], "they are the last that the task wrote");
-    let second = std::mem::take(&mut rig.published).pop().unwrap();
+    engine.events(epoch, vec![end.clone()]).await;
+    assert_eq!(engine.discarded(), [""; 0], "they are the last that the task wrote");
+    let second = std::mem::take(&mut engine.published).pop().unwrap();
     assert_eq!((second.uid, second.attempt), (one.uid, 2));
     let (again, kept) = shipped(&second, 12, Outcome::Exit { code: 0 });
-    rig.events(epoch, vec![again.clone()]).await;
-    assert_eq!(rig.discarded(), keys);
-    rig.events(epoch, vec![again]).await;
-    assert_eq!(rig.discarded(), [""; 0], "an end that is told twice takes nothing away");
-    rig.events(epoch, vec![end]).await;
-    assert_eq!(rig.discarded(), keys, "one that is of no use any more is discarded once more");
-    rig.call(Command::DeleteTask(job(), "t2".parse().unwrap(), Condition::default())).await.unwrap();
+    engine.events(epoch, vec![again.clone()]).await;
+    assert_eq!(engine.discarded(), keys);
+    engine.events(epoch, vec![again]).await;
+    assert_eq!(engine.discarded(), [""; 0], "an end that is told twice takes nothing away");
+    engine.events(epoch, vec![end]).await;
+    assert_eq!(engine.discarded(), keys, "one that is of no use any more is discarded once more");
+    engine.call(Command::DeleteTask(job(), "t2".parse().unwrap(), Condition::default())).await.unwrap();
     let (late, lost) = shipped(&other, 13, Outcome::Exit { code: 0 });
-    rig.events(epoch, vec![late]).await;
-    assert_eq!(rig.discarded(), lost, "its task is gone");
-    rig.call(Command::ExpireStreams(vec![(one.uid, 1)])).await.unwrap();
-    assert_eq!(rig.discarded(), [""; 0], "the task has changed since");
-    let row = rig.task("t1").await.unwrap();
-    rig.call(Command::ExpireStreams(vec![(one.uid, row.version)])).await.unwrap();
-    assert_eq!(rig.discarded(), kept);
-    assert_eq!(rig.task("t1").await.unwrap().stdout, Stream::Node { bytes: 0 }, "only the node may still have it");
-    rig.close().await;
+    engine.events(epoch, vec![late]).await;
+    assert_eq!(engine.discarded(), lost, "its task is gone");
+    engine.call(Command::ExpireStreams(vec![(one.uid, 1)])).await.unwrap();
+    assert_eq!(engine.discarded(), [""; 0], "the task has changed since");
+    let row = engine.task("t1").await.unwrap();
+    engine.call(Command::ExpireStreams(vec![(one.uid, row.version)])).await.unwrap();
+    assert_eq!(engine.discarded(), kept);
+    assert_eq!(engine.task("t1").await.unwrap().stdout, Stream::Node { bytes: 0 }, "only the node may still have it");
+    engine.close().await;
 }

@@ -30,11 +30,11 @@ use crate::{
     faulty::{Faults, FaultyStore, Point},
 };
 
-fn rig(folder: &Path) -> (Rig, Faults) {
+fn engine(folder: &Path) -> (TestEngine, Faults) {
     let path = folder.join("store.sqlite");
     let faults = Faults::default();
     let store = FaultyStore { inner: SqliteStore::open(&path).unwrap(), faults: faults.clone() };
-    (Rig::on(Box::new(store), &path, Clock::system()), faults)
+    (TestEngine::on(Box::new(store), &path, Clock::system()), faults)
 }
 
 /// Commands that nothing refuses have no number; a new command gets one of the two here, and a refusal below.
@@ -101,7 +101,7 @@ fn no_package() -> Vec<PackageReference> {
 }
 
 fn named(id: &str) -> NewJob {
-    NewJob { id: id.parse().unwrap(), ..Rig::new_job(false, vec![]) }
+    NewJob { id: id.parse().unwrap(), ..TestEngine::new_job(false, vec![]) }
 }
 
 fn managed(id: &str, task: NewTask, is_exclusive: bool) -> NewJob {
@@ -115,7 +115,7 @@ fn prepared(job: NewJob) -> NewJob {
 
 fn on_auto_pool(job: NewJob) -> NewJob {
     let tie = Tie { lifetime: Lifetime::Job, keep_alive: false };
-    let auto = AutoPool { prefix: None, tie, pool: Rig::new_pool("template", 1) };
+    let auto = AutoPool { prefix: None, tie, pool: TestEngine::new_pool("template", 1) };
     NewJob { pool: JobPool::Auto(Box::new(auto)), ..job }
 }
 
@@ -172,8 +172,8 @@ fn refused() -> Vec<(Command, Code)> {
     };
     let upload = || Upload { key: "another".into(), bytes: 1, becomes_default: true };
     vec![
-        (CreatePool(Box::new(Rig::new_pool("pool", 1))), PoolExists),
-        (CreatePool(Box::new(NewPool { packages: no_package(), ..Rig::new_pool("new", 1) })), InvalidApplicationPackageReferences),
+        (CreatePool(Box::new(TestEngine::new_pool("pool", 1))), PoolExists),
+        (CreatePool(Box::new(NewPool { packages: no_package(), ..TestEngine::new_pool("new", 1) })), InvalidApplicationPackageReferences),
         (DeletePool(going.clone(), any()), PoolBeingDeleted),
         (DeletePool(pool(), unmet()), ConditionNotMet),
         (resize(resizing.clone(), any()), PoolBeingResized),
@@ -196,7 +196,7 @@ fn refused() -> Vec<(Command, Code)> {
         (remove(resizing, "node-0001", any()), PoolBeingResized),
         (SwitchScheduling { pool: pool(), node: node(), enabled: true, option }, NodeAlreadyInTargetSchedulingState),
         (ActOnNode { pool: pool(), node: node(), kind: NodeActionKind::Start, option }, OperationInvalidForCurrentState),
-        (CreateJob(Box::new(Rig::new_job(false, vec![]))), JobExists),
+        (CreateJob(Box::new(TestEngine::new_job(false, vec![]))), JobExists),
         (CreateJob(Box::new(named("schedule"))), JobScheduleWithSameIdExists),
         (CreateJob(Box::new(nowhere(managed("new", plain("boss"), true)))), PoolNotFound),
         (CreateJob(Box::new(NewJob { pool: going.clone().into(), ..named("new") })), PoolBeingDeleted),
@@ -255,69 +255,69 @@ fn refused() -> Vec<(Command, Code)> {
     ]
 }
 
-async fn must(rig: &mut Rig, command: Command) {
-    rig.call(command).await.unwrap();
+async fn must(engine: &mut TestEngine, command: Command) {
+    engine.call(command).await.unwrap();
 }
 
-async fn tick(rig: &mut Rig) {
-    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+async fn tick(engine: &mut TestEngine) {
+    engine.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
 }
 
 /// Everything that the refusals need: pools, jobs, tasks, a schedule and an application in many states.
-async fn furnish(rig: &mut Rig, folder: &Path) {
-    rig.create(1, false, vec![]).await;
-    let epoch = rig.join().await;
-    rig.add(vec![plain("ended")]).await;
-    let message = rig.published.pop().unwrap();
-    rig.events(epoch, vec![started(&message, 1), finished(&message, 1, Outcome::Exit { code: 0 })]).await;
-    rig.add(vec![plain("out"), plain("ahead"), plain("waiting")]).await;
+async fn furnish(engine: &mut TestEngine, folder: &Path) {
+    engine.create(1, false, vec![]).await;
+    let epoch = engine.join().await;
+    engine.add(vec![plain("ended")]).await;
+    let message = engine.published.pop().unwrap();
+    engine.events(epoch, vec![started(&message, 1), finished(&message, 1, Outcome::Exit { code: 0 })]).await;
+    engine.add(vec![plain("out"), plain("ahead"), plain("waiting")]).await;
     for name in ["going", "other"] {
-        rig.create_pool(name, 2).await;
+        engine.create_pool(name, 2).await;
     }
     let scaling = Some(("$TargetDedicatedNodes = 1;".to_owned(), Period::from_secs(900)));
-    must(rig, Command::CreatePool(Box::new(NewPool { scaling, ..Rig::new_pool("scaled", 1) }))).await;
-    let node = rig.request(RequestKind::CreateNodes { pool: "going".parse().unwrap(), count: 1 }).await;
+    must(engine, Command::CreatePool(Box::new(NewPool { scaling, ..TestEngine::new_pool("scaled", 1) }))).await;
+    let node = engine.request(RequestKind::CreateNodes { pool: "going".parse().unwrap(), count: 1 }).await;
     assert!(matches!(node, Reply::Nodes { .. }), "a node keeps the pool from being gone at once: {node:?}");
-    must(rig, Command::DeletePool("going".parse().unwrap(), any())).await;
+    must(engine, Command::DeletePool("going".parse().unwrap(), any())).await;
     for id in ["disabled", "completed", "unreadable"] {
-        must(rig, Command::CreateJob(Box::new(named(id)))).await;
+        must(engine, Command::CreateJob(Box::new(named(id)))).await;
     }
-    must(rig, Command::DisableJob("disabled".parse().unwrap(), DisableOption::Requeue, any())).await;
+    must(engine, Command::DisableJob("disabled".parse().unwrap(), DisableOption::Requeue, any())).await;
     for id in ["completed", "unreadable"] {
-        must(rig, Command::TerminateJob(id.parse().unwrap(), None, any())).await;
+        must(engine, Command::TerminateJob(id.parse().unwrap(), None, any())).await;
     }
-    must(rig, Command::CreateSchedule(Box::new(with_interval("schedule", named("x"))))).await;
+    must(engine, Command::CreateSchedule(Box::new(with_interval("schedule", named("x"))))).await;
     let change = ApplicationChange { may_create: true, display_name: None, allow_updates: None, default_version: None };
-    must(rig, Command::PutApplication("app".parse().unwrap(), Box::new(change), any())).await;
-    must(rig, Command::BeginPackage("app".parse().unwrap(), "1".parse().unwrap(), "key".into())).await;
-    must(rig, submit_as([1; 16])).await;
-    tick(rig).await;
+    must(engine, Command::PutApplication("app".parse().unwrap(), Box::new(change), any())).await;
+    must(engine, Command::BeginPackage("app".parse().unwrap(), "1".parse().unwrap(), "key".into())).await;
+    must(engine, submit_as([1; 16])).await;
+    tick(engine).await;
     vandalise(folder, "UPDATE jobs SET priority = 'x' WHERE id = 'unreadable'");
-    assert_eq!(rig.read.pool(&"going".parse().unwrap()).await.unwrap().unwrap().state, PoolState::Deleting);
+    assert_eq!(engine.read.pool(&"going".parse().unwrap()).await.unwrap().unwrap().state, PoolState::Deleting);
 }
 
 #[tokio::test]
 async fn a_refused_command_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut rig, faults) = rig(folder.path());
-    furnish(&mut rig, folder.path()).await;
-    let boot = boot(&mut rig).await;
+    let (mut engine, faults) = engine(folder.path());
+    furnish(&mut engine, folder.path()).await;
+    let boot = boot(&mut engine).await;
     let mut seen = BTreeSet::new();
     for (command, code) in refused() {
         let (written, what) = (faults.written(), format!("{command:?}"));
         seen.extend(number(&command));
-        let refusal = rig.call(command).await.expect_err(&what);
+        let refusal = engine.call(command).await.expect_err(&what);
         assert_eq!(refusal.code, code, "{what}: {refusal}");
         assert_eq!(faults.written(), written, "{what} wrote something though it was refused");
     }
     assert_eq!(seen, (0..38).collect(), "every command that may be refused is refused at least once");
-    assert_eq!(self::boot(&mut rig).await, boot, "no transaction was undone");
-    rig.close().await;
+    assert_eq!(self::boot(&mut engine).await, boot, "no transaction was undone");
+    engine.close().await;
 }
 
 /// The number of times that everything was loaded from the store.
-async fn boot(rig: &mut Rig) -> u64 {
-    match rig.request(RequestKind::Snapshot).await {
+async fn boot(engine: &mut TestEngine) -> u64 {
+    match engine.request(RequestKind::Snapshot).await {
         Reply::Snapshot { boot, .. } => boot,
         other => panic!("{other:?}"),
     }
@@ -326,18 +326,18 @@ async fn boot(rig: &mut Rig) -> u64 {
 #[tokio::test]
 async fn a_refusal_after_a_change_is_answered_and_its_transaction_is_undone() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut rig, faults) = rig(folder.path());
-    rig.create(1, false, vec![]).await;
-    let before = boot(&mut rig).await;
+    let (mut engine, faults) = engine(folder.path());
+    engine.create(1, false, vec![]).await;
+    let before = boot(&mut engine).await;
     // The store claims that rows were changed whenever it is asked.
     faults.set(&[(Point::Miscount, 1)]);
-    let refusal: Refusal = rig.call(Command::TerminateJob(job(), None, unmet())).await.unwrap_err();
+    let refusal: Refusal = engine.call(Command::TerminateJob(job(), None, unmet())).await.unwrap_err();
     assert_eq!(refusal.code, Code::ConditionNotMet, "not a store that is busy: {refusal}");
     faults.set(&[]);
-    assert_eq!(boot(&mut rig).await, before + 1, "memory was loaded anew");
-    assert!(rig.add(vec![plain("t")]).await[0].is_ok());
+    assert_eq!(boot(&mut engine).await, before + 1, "memory was loaded anew");
+    assert!(engine.add(vec![plain("t")]).await[0].is_ok());
     let streams = vec![(TaskUid(1), 1)];
-    rig.call(Command::ExpireStreams(streams)).await.unwrap();
-    assert_eq!(rig.engine.refusal(), None);
-    rig.close().await;
+    engine.call(Command::ExpireStreams(streams)).await.unwrap();
+    assert_eq!(engine.handle.refusal(), None);
+    engine.close().await;
 }

@@ -16,7 +16,7 @@ use model::{
 };
 use store::read::Read;
 
-use crate::{Rig, finished, job, plain, started, task};
+use crate::{TestEngine, finished, job, plain, started, task};
 
 const ONE_RUN: Work = Work { user_ms: 70, kernel_ms: 30, wall_ms: 2_000, in_bytes: 5, out_bytes: 6 };
 
@@ -29,14 +29,14 @@ fn ended(message: &TaskMessage, run: u128, start_ms: i64, code: i32) -> AgentEve
     AgentEvent::Finished(Box::new(Finished { started_at: Timestamp(start_ms), ended_at, usage, ..*end }))
 }
 
-async fn of_task(rig: &Rig, id: &str) -> Sums {
-    let row = rig.task(id).await.unwrap();
-    rig.read.sums_of_tasks(vec![row.uid]).await.unwrap()[0]
+async fn of_task(engine: &TestEngine, id: &str) -> Sums {
+    let row = engine.task(id).await.unwrap();
+    engine.read.sums_of_tasks(vec![row.uid]).await.unwrap()[0]
 }
 
-async fn of_job(rig: &Rig) -> Sums {
-    let row = rig.read.job(&job()).await.unwrap().unwrap();
-    rig.read.sums_of_jobs(vec![row.uid]).await.unwrap()[0]
+async fn of_job(engine: &TestEngine) -> Sums {
+    let row = engine.read.job(&job()).await.unwrap().unwrap();
+    engine.read.sums_of_jobs(vec![row.uid]).await.unwrap()[0]
 }
 
 fn runs(count: u64) -> Work {
@@ -48,51 +48,51 @@ fn runs(count: u64) -> Work {
 #[tokio::test]
 async fn every_run_is_counted_once_through_retries_repeated_events_and_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create(1, false, vec![]).await;
-    let epoch = rig.join().await;
+    let mut engine = TestEngine::open(folder.path());
+    engine.create(1, false, vec![]).await;
+    let epoch = engine.join().await;
     let constraints = TaskConstraints { max_task_retry_count: Some(1), ..Default::default() };
     let spec = TaskSpec { command_line: "/bin/false".into(), constraints, ..Default::default() };
-    rig.add(vec![task("t", spec, &[])]).await;
-    let added = rig.task("t").await.unwrap().created_at;
+    engine.add(vec![task("t", spec, &[])]).await;
+    let added = engine.task("t").await.unwrap().created_at;
 
-    let first = rig.published.pop().unwrap();
+    let first = engine.published.pop().unwrap();
     let start = added.plus_ms(3_000).0;
-    rig.events(epoch, vec![started(&first, 1), ended(&first, 1, start, 9)]).await;
-    rig.events(epoch, vec![ended(&first, 1, start, 9)]).await;
-    assert_eq!(of_task(&rig, "t").await, Sums { work: ONE_RUN, wait_ms: 3_000, ..Sums::default() });
-    assert_eq!(of_job(&rig).await, Sums { work: ONE_RUN, wait_ms: 3_000, retries: 1, ..Sums::default() });
-    rig.close().await;
+    engine.events(epoch, vec![started(&first, 1), ended(&first, 1, start, 9)]).await;
+    engine.events(epoch, vec![ended(&first, 1, start, 9)]).await;
+    assert_eq!(of_task(&engine, "t").await, Sums { work: ONE_RUN, wait_ms: 3_000, ..Sums::default() });
+    assert_eq!(of_job(&engine).await, Sums { work: ONE_RUN, wait_ms: 3_000, retries: 1, ..Sums::default() });
+    engine.close().await;
 
-    let mut rig = Rig::open(folder.path());
-    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
-    let second = rig.published.pop().unwrap();
+    let mut engine = TestEngine::open(folder.path());
+    engine.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+    let second = engine.published.pop().unwrap();
     assert_eq!(second.attempt, 2);
     let end = ended(&second, 2, added.plus_ms(10_000).0, 9);
-    rig.events(epoch, vec![started(&second, 2), end.clone(), end]).await;
-    assert_eq!(of_task(&rig, "t").await, Sums { work: runs(2), wait_ms: 10_000, ..Sums::default() }, "up to the last start");
-    assert_eq!(of_job(&rig).await, Sums { work: runs(2), wait_ms: 10_000, retries: 1, ..Sums::default() });
+    engine.events(epoch, vec![started(&second, 2), end.clone(), end]).await;
+    assert_eq!(of_task(&engine, "t").await, Sums { work: runs(2), wait_ms: 10_000, ..Sums::default() }, "up to the last start");
+    assert_eq!(of_job(&engine).await, Sums { work: runs(2), wait_ms: 10_000, retries: 1, ..Sums::default() });
 
-    rig.call(Command::DeleteTask(job(), "t".parse().unwrap(), Condition::default())).await.unwrap();
-    assert_eq!(of_job(&rig).await.work, runs(2), "a job keeps what its deleted tasks have used");
-    rig.close().await;
+    engine.call(Command::DeleteTask(job(), "t".parse().unwrap(), Condition::default())).await.unwrap();
+    assert_eq!(of_job(&engine).await.work, runs(2), "a job keeps what its deleted tasks have used");
+    engine.close().await;
 }
 
 #[tokio::test]
 async fn the_last_run_of_a_job_that_ends_with_it_is_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rig = Rig::open(folder.path());
-    rig.create_pool("pool", 1).await;
-    let mut new = Rig::new_job(false, vec![]);
+    let mut engine = TestEngine::open(folder.path());
+    engine.create_pool("pool", 1).await;
+    let mut new = TestEngine::new_job(false, vec![]);
     new.terminate_when_complete = true;
-    rig.call(Command::CreateJob(Box::new(new))).await.unwrap();
-    let epoch = rig.join().await;
-    rig.add(vec![plain("only")]).await;
-    let message = rig.published.pop().unwrap();
-    rig.events(epoch, vec![started(&message, 1), ended(&message, 1, 0, 0)]).await;
-    rig.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
-    let row = rig.read.job(&job()).await.unwrap().unwrap();
+    engine.call(Command::CreateJob(Box::new(new))).await.unwrap();
+    let epoch = engine.join().await;
+    engine.add(vec![plain("only")]).await;
+    let message = engine.published.pop().unwrap();
+    engine.events(epoch, vec![started(&message, 1), ended(&message, 1, 0, 0)]).await;
+    engine.put(Input::Tick { events_behind: false, depths: HashMap::new() }).await;
+    let row = engine.read.job(&job()).await.unwrap().unwrap();
     assert_eq!(row.state, JobState::Completed);
-    assert_eq!(of_job(&rig).await, Sums { work: ONE_RUN, ..Sums::default() }, "a start before the task was added is no wait");
-    rig.close().await;
+    assert_eq!(of_job(&engine).await, Sums { work: ONE_RUN, ..Sums::default() }, "a start before the task was added is no wait");
+    engine.close().await;
 }

@@ -7,7 +7,7 @@ use contract::{
 };
 use model::function::{FunctionRow, FunctionVersion};
 
-use crate::place::{Bench, Place, at, first, id, pool, wait};
+use crate::fixture::{Fixture, Location, at, first, id, pool, wait};
 
 fn function(pool: &str, name: &str) -> FunctionRow {
     let spec = FunctionSpec {
@@ -35,10 +35,10 @@ fn function(pool: &str, name: &str) -> FunctionRow {
     }
 }
 
-pub fn a_function_survives_with_its_versions_and_goes_with_its_pool(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn a_function_survives_with_its_versions_and_goes_with_its_pool(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let (mine, other) = (function("Pool-A", "Resize"), function("b", "resize"));
-    bench.write(|store| {
+    fixture.write(|store| {
         store.put_pool(&pool("Pool-A"), Some("{}"))?;
         store.put_pool(&pool("b"), Some("{}"))?;
         store.put_function(&function("Pool-A", "RESIZE"))?;
@@ -48,13 +48,13 @@ pub fn a_function_survives_with_its_versions_and_goes_with_its_pool(place: &dyn 
         store.delete_function(&id("B"), &id("Gone"))
     });
     let (a, b): (PoolId, PoolId) = (id("pool-a"), id("B"));
-    assert_eq!(wait(bench.read.function(&a, &id("rEsIzE"))).unwrap(), Some(mine.clone()));
-    assert_eq!(wait(bench.read.functions(&b, first(9))).unwrap(), std::slice::from_ref(&other));
-    let mut loaded = bench.store.load().unwrap();
+    assert_eq!(wait(fixture.read.function(&a, &id("rEsIzE"))).unwrap(), Some(mine.clone()));
+    assert_eq!(wait(fixture.read.functions(&b, first(9))).unwrap(), std::slice::from_ref(&other));
+    let mut loaded = fixture.store.load().unwrap();
     loaded.functions.sort_by(|x, y| x.pool.cmp(&y.pool));
     assert_eq!(loaded.functions, [other.clone(), mine]);
     assert!(loaded.next_version > 3, "its version is never given again");
-    bench.write(|store| store.delete_pool(&id("POOL-A")));
-    assert_eq!(wait(bench.read.functions(&a, first(9))).unwrap(), []);
-    assert_eq!(bench.store.load().unwrap().functions, [other]);
+    fixture.write(|store| store.delete_pool(&id("POOL-A")));
+    assert_eq!(wait(fixture.read.functions(&a, first(9))).unwrap(), []);
+    assert_eq!(fixture.store.load().unwrap().functions, [other]);
 }

@@ -11,7 +11,7 @@ use store::{
     records::{Ending, NodeRecord, PoolRecord},
 };
 
-use crate::place::{Bench, Place, at, ending, first, id, job, node, pool, wait};
+use crate::fixture::{Fixture, Location, at, ending, first, id, job, node, pool, wait};
 
 fn text(field: Field, operator: Operator, value: &str) -> Filter {
     Filter::Compare(field, operator, Value::Text(value.to_owned()))
@@ -26,34 +26,34 @@ fn only(filter: Filter) -> Page {
 }
 
 /// Tasks `active`, `running`, `good` (0), `bad` (3) and `killed` (no code).
-fn stage(place: &dyn Place) -> Bench {
-    let mut bench = Bench::new(place);
-    bench.add("active");
+fn stage(location: &dyn Location) -> Fixture {
+    let mut fixture = Fixture::new(location);
+    fixture.add("active");
     for (name, ms) in [("running", 200), ("good", 300), ("bad", 400)] {
-        let uid = bench.add(name);
-        bench.run(uid, ms);
+        let uid = fixture.add(name);
+        fixture.run(uid, ms);
         match name {
-            "good" => bench.end(uid, &ending(1000)),
-            "bad" => bench.end(uid, &Ending { has_succeeded: false, exit_code: Some(3), ..ending(2000) }),
+            "good" => fixture.end(uid, &ending(1000)),
+            "bad" => fixture.end(uid, &Ending { has_succeeded: false, exit_code: Some(3), ..ending(2000) }),
             _ => {}
         }
     }
-    let uid = bench.add("killed");
-    bench.end(uid, &Ending { has_succeeded: false, exit_code: None, ..ending(3000) });
-    bench
+    let uid = fixture.add("killed");
+    fixture.end(uid, &Ending { has_succeeded: false, exit_code: None, ..ending(3000) });
+    fixture
 }
 
-pub fn pages_follow_each_other_without_case_and_without_gaps(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn pages_follow_each_other_without_case_and_without_gaps(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     for name in ["b", "A", "c", "B2", "a_", "a-", "D", "10", "9"] {
-        bench.add(name);
-        bench.write(|store| store.put_pool(&pool(name), Some("{}")));
+        fixture.add(name);
+        fixture.write(|store| store.put_pool(&pool(name), Some("{}")));
     }
     let expected = ["10", "9", "A", "a-", "a_", "b", "B2", "c", "D"];
-    assert_eq!(bench.listed(first(100)), expected);
+    assert_eq!(fixture.listed(first(100)), expected);
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
-        let page = bench.listed(Page { after, rows_max: 2, ..Page::default() });
+        let page = fixture.listed(Page { after, rows_max: 2, ..Page::default() });
         after = page.last().map(|id| id.to_ascii_uppercase());
         if page.is_empty() {
             break;
@@ -62,24 +62,24 @@ pub fn pages_follow_each_other_without_case_and_without_gaps(place: &dyn Place) 
         pages.extend(page);
     }
     assert_eq!(pages, expected);
-    let pools = wait(bench.read.pools(Page { after: Some("B".to_owned()), rows_max: 2, ..Page::default() })).unwrap();
+    let pools = wait(fixture.read.pools(Page { after: Some("B".to_owned()), rows_max: 2, ..Page::default() })).unwrap();
     assert_eq!(pools.iter().map(|pool| pool.id.as_str()).collect::<Vec<_>>(), ["B2", "c"]);
-    assert!(bench.listed(first(0)).is_empty());
+    assert!(fixture.listed(first(0)).is_empty());
 }
 
-pub fn lists_of_unknown_jobs_are_nothing(place: &dyn Place) {
-    let bench = Bench::new(place);
-    assert!(wait(bench.read.tasks(&id("none"), first(10), Detail::WHOLE)).unwrap().is_none());
-    assert!(wait(bench.read.task(&id("none"), &id("t"))).unwrap().is_none());
-    assert_eq!(wait(bench.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().map(|page| page.rows), Some(Vec::new()));
-    assert!(wait(bench.read.nodes(&id("none"), first(10), &[])).unwrap().is_empty());
-    assert!(wait(bench.read.pool(&id("none"))).unwrap().is_none());
-    assert!(wait(bench.read.job(&id("none"))).unwrap().is_none());
+pub fn lists_of_unknown_jobs_are_nothing(location: &dyn Location) {
+    let fixture = Fixture::new(location);
+    assert!(wait(fixture.read.tasks(&id("none"), first(10), Detail::WHOLE)).unwrap().is_none());
+    assert!(wait(fixture.read.task(&id("none"), &id("t"))).unwrap().is_none());
+    assert_eq!(wait(fixture.read.tasks(&id("job"), first(10), Detail::WHOLE)).unwrap().map(|page| page.rows), Some(Vec::new()));
+    assert!(wait(fixture.read.nodes(&id("none"), first(10), &[])).unwrap().is_empty());
+    assert!(wait(fixture.read.pool(&id("none"))).unwrap().is_none());
+    assert!(wait(fixture.read.job(&id("none"))).unwrap().is_none());
 }
 
-pub fn tasks_are_filtered_by_state_time_code_and_result(place: &dyn Place) {
+pub fn tasks_are_filtered_by_state_time_code_and_result(location: &dyn Location) {
     use Operator::*;
-    let bench = stage(place);
+    let fixture = stage(location);
     for (filter, expected) in [
         (text(Field::State, Eq, "ACTIVE"), &["active"][..]),
         (text(Field::State, Eq, "running"), &["running"]),
@@ -100,72 +100,72 @@ pub fn tasks_are_filtered_by_state_time_code_and_result(place: &dyn Place) {
         (number(Field::CreatedAt, Eq, 100), &["active", "bad", "good", "killed", "running"]),
         (number(Field::ModifiedAt, Ge, 2000), &["bad", "killed"]),
     ] {
-        assert_eq!(bench.listed(only(filter.clone())), expected, "{filter:?}");
+        assert_eq!(fixture.listed(only(filter.clone())), expected, "{filter:?}");
     }
 }
 
-pub fn missing_values_pass_only_ne(place: &dyn Place) {
+pub fn missing_values_pass_only_ne(location: &dyn Location) {
     use Operator::*;
-    let bench = stage(place);
-    assert_eq!(bench.listed(only(number(Field::ExitCode, Ne, 3))), ["active", "good", "killed", "running"]);
+    let fixture = stage(location);
+    assert_eq!(fixture.listed(only(number(Field::ExitCode, Ne, 3))), ["active", "good", "killed", "running"]);
     for operator in [Eq, Gt, Ge, Lt, Le] {
-        let passed = bench.listed(only(number(Field::ExitCode, operator, 1)));
+        let passed = fixture.listed(only(number(Field::ExitCode, operator, 1)));
         assert!(!passed.contains(&"killed".to_owned()), "{operator:?}: {passed:?}");
     }
 }
 
-pub fn fields_that_a_list_lacks_count_as_missing(place: &dyn Place) {
+pub fn fields_that_a_list_lacks_count_as_missing(location: &dyn Location) {
     use Operator::*;
-    let bench = stage(place);
+    let fixture = stage(location);
     for field in [Field::Pool, Field::Allocation, Field::AllocationAt, Field::BootedAt] {
         for operator in [Eq, Gt, Ge, Lt, Le] {
-            assert!(bench.listed(only(text(field, operator, "x"))).is_empty(), "{field:?} {operator:?}");
+            assert!(fixture.listed(only(text(field, operator, "x"))).is_empty(), "{field:?} {operator:?}");
         }
-        assert_eq!(bench.listed(only(text(field, Ne, "x"))).len(), 5);
-        assert!(bench.listed(only(Filter::StartsWith(field, String::new()))).is_empty());
+        assert_eq!(fixture.listed(only(text(field, Ne, "x"))).len(), 5);
+        assert!(fixture.listed(only(Filter::StartsWith(field, String::new()))).is_empty());
     }
     // A value of the wrong type matches nothing either.
-    assert!(bench.listed(only(text(Field::ExitCode, Lt, "x"))).is_empty());
-    assert!(bench.listed(only(number(Field::Id, Ge, 0))).is_empty());
-    assert!(bench.listed(only(number(Field::State, Ge, 0))).is_empty());
-    assert_eq!(bench.listed(only(number(Field::Id, Ne, 0))).len(), 5);
+    assert!(fixture.listed(only(text(Field::ExitCode, Lt, "x"))).is_empty());
+    assert!(fixture.listed(only(number(Field::Id, Ge, 0))).is_empty());
+    assert!(fixture.listed(only(number(Field::State, Ge, 0))).is_empty());
+    assert_eq!(fixture.listed(only(number(Field::Id, Ne, 0))).len(), 5);
 }
 
-pub fn filters_combine(place: &dyn Place) {
+pub fn filters_combine(location: &dyn Location) {
     use Operator::*;
-    let bench = stage(place);
+    let fixture = stage(location);
     let done = || text(Field::State, Eq, "completed");
     let failed = Filter::And(vec![done(), number(Field::HasSucceeded, Eq, 0)]);
-    assert_eq!(bench.listed(only(failed.clone())), ["bad", "killed"]);
+    assert_eq!(fixture.listed(only(failed.clone())), ["bad", "killed"]);
     let either = Filter::Or(vec![failed.clone(), text(Field::Id, Eq, "active")]);
-    assert_eq!(bench.listed(only(either)), ["active", "bad", "killed"]);
+    assert_eq!(fixture.listed(only(either)), ["active", "bad", "killed"]);
     let neither = Filter::And(vec![failed, text(Field::Id, Eq, "active")]);
-    assert!(bench.listed(only(neither)).is_empty());
-    assert_eq!(bench.listed(only(Filter::And(Vec::new()))).len(), 5);
-    assert!(bench.listed(only(Filter::Or(Vec::new()))).is_empty());
+    assert!(fixture.listed(only(neither)).is_empty());
+    assert_eq!(fixture.listed(only(Filter::And(Vec::new()))).len(), 5);
+    assert!(fixture.listed(only(Filter::Or(Vec::new()))).is_empty());
     let many = Filter::Or((0..200).map(|index| text(Field::Id, Eq, &format!("x{index}"))).chain([done()]).collect());
-    assert_eq!(bench.listed(only(many)).len(), 3);
+    assert_eq!(fixture.listed(only(many)).len(), 3);
 }
 
-pub fn prefixes_ignore_case_and_know_no_wildcards(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn prefixes_ignore_case_and_know_no_wildcards(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     for name in ["render-1", "Render-2", "render_3", "rendez", "other"] {
-        bench.add(name);
+        fixture.add(name);
     }
-    let starting = |prefix: &str| bench.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
+    let starting = |prefix: &str| fixture.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
     assert_eq!(starting("RENDER"), ["render-1", "Render-2", "render_3"]);
     assert_eq!(starting("render_"), ["render_3"]);
     assert_eq!(starting("").len(), 5);
-    assert_eq!(bench.listed(only(Filter::StartsWith(Field::State, "ACT".to_owned()))).len(), 5);
-    assert!(bench.listed(only(Filter::StartsWith(Field::State, "x".to_owned()))).is_empty());
+    assert_eq!(fixture.listed(only(Filter::StartsWith(Field::State, "ACT".to_owned()))).len(), 5);
+    assert!(fixture.listed(only(Filter::StartsWith(Field::State, "x".to_owned()))).is_empty());
     for prefix in ["%", "render%", "*", "r?", "[r]", "render-1x"] {
-        let passed = bench.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
+        let passed = fixture.listed(only(Filter::StartsWith(Field::Id, prefix.to_owned())));
         assert!(passed.is_empty(), "{prefix}: {passed:?}");
     }
 }
 
-pub fn hostile_text_in_filters_is_only_text(place: &dyn Place) {
-    let mut bench = stage(place);
+pub fn hostile_text_in_filters_is_only_text(location: &dyn Location) {
+    let mut fixture = stage(location);
     for hostile in [
         "' OR 1=1 --",
         "\"; DROP TABLE tasks; --",
@@ -184,22 +184,22 @@ pub fn hostile_text_in_filters_is_only_text(place: &dyn Place) {
             Filter::StartsWith(Field::Id, hostile.to_owned()),
             Filter::StartsWith(Field::State, hostile.to_owned()),
         ] {
-            assert!(bench.listed(only(filter.clone())).is_empty(), "{filter:?}");
+            assert!(fixture.listed(only(filter.clone())).is_empty(), "{filter:?}");
         }
-        assert_eq!(bench.listed(only(text(Field::Id, Operator::Ne, hostile))).len(), 5);
-        wait(bench.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, ..Page::default() })).unwrap();
-        wait(bench.read.pools(only(text(Field::Allocation, Operator::Gt, hostile)))).unwrap();
+        assert_eq!(fixture.listed(only(text(Field::Id, Operator::Ne, hostile))).len(), 5);
+        wait(fixture.read.task_names(&id("job"), Page { after: Some(hostile.to_owned()), rows_max: 10, ..Page::default() })).unwrap();
+        wait(fixture.read.pools(only(text(Field::Allocation, Operator::Gt, hostile)))).unwrap();
     }
-    bench.add("still-there");
-    assert_eq!(bench.listed(first(10)).len(), 6);
+    fixture.add("still-there");
+    assert_eq!(fixture.listed(first(10)).len(), 6);
 }
 
-pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
+pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(location: &dyn Location) {
     use Operator::*;
-    let mut bench = Bench::new(place);
+    let mut fixture = Fixture::new(location);
     let mut done = job(700, "done");
     (done.state, done.ended_at, done.pool) = (JobState::Completed, Some(at(900)), id("Far"));
-    bench.write(|store| {
+    fixture.write(|store| {
         store.put_pool(&pool("calm"), Some("{}"))?;
         store.put_pool(&PoolRecord { allocation: AllocationState::Resizing, allocation_at: at(50), ..pool("busy") }, Some("{}"))?;
         store.put_node(&id("calm"), &NodeRecord { booted_at: Some(at(60)), ..node("up") })?;
@@ -207,21 +207,21 @@ pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
         store.put_job(&done, Some("{}"))
     });
     let pools = |filter| {
-        let rows = wait(bench.read.pools(only(filter))).unwrap();
+        let rows = wait(fixture.read.pools(only(filter))).unwrap();
         rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(pools(text(Field::Allocation, Eq, "Resizing")), ["busy"]);
     assert_eq!(pools(number(Field::AllocationAt, Lt, 50)), ["calm"]);
     assert_eq!(pools(text(Field::State, Eq, "ACTIVE")).len(), 2);
     let nodes = |filter| {
-        let rows = wait(bench.read.nodes(&id("CALM"), only(filter), &[])).unwrap();
+        let rows = wait(fixture.read.nodes(&id("CALM"), only(filter), &[])).unwrap();
         rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(nodes(text(Field::State, Ne, "creating")), ["up"]);
     assert_eq!(nodes(number(Field::BootedAt, Gt, 0)), ["up"]);
     assert_eq!(nodes(number(Field::AllocatedAt, Eq, 70)), ["new"]);
     let jobs = |filter| {
-        let rows = wait(bench.read.jobs(only(filter))).unwrap();
+        let rows = wait(fixture.read.jobs(only(filter))).unwrap();
         rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(jobs(text(Field::Pool, Eq, "far")), ["done"]);
@@ -230,9 +230,9 @@ pub fn pools_nodes_and_jobs_are_filtered_by_their_fields(place: &dyn Place) {
     assert_eq!(jobs(Filter::StartsWith(Field::Id, "D".to_owned())), ["done"]);
 }
 
-pub fn nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows(place: &dyn Place) {
-    let mut bench = Bench::new(place);
-    bench.write(|store| {
+pub fn nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
+    fixture.write(|store| {
         store.put_pool(&pool("p"), Some("{}"))?;
         for name in ["a", "b", "c"] {
             let (state, state_at) = (NodeState::Idle, at(50));
@@ -252,35 +252,35 @@ pub fn nodes_are_shown_and_filtered_by_activity_that_is_newer_than_their_rows(pl
         recent: vec![TaskUid(1), TaskUid(2)],
     };
     let activity = [active("A", 60, 8), active("b", 49, 8), active("c", 60, 6), active("gone", 60, 8)];
-    let row = wait(bench.read.node(&id("p"), &id("a"), &activity)).unwrap().unwrap();
+    let row = wait(fixture.read.node(&id("p"), &id("a"), &activity)).unwrap().unwrap();
     assert_eq!((row.state, row.state_at, row.tasks_run, row.tasks_succeeded), (NodeState::Running, at(60), 8, 7));
     assert_eq!(row.recent, [TaskUid(1), TaskUid(2)]);
     for older in ["b", "c"] {
-        let row = wait(bench.read.node(&id("p"), &id(older), &activity)).unwrap().unwrap();
+        let row = wait(fixture.read.node(&id("p"), &id(older), &activity)).unwrap().unwrap();
         assert_eq!((row.state, row.tasks_run, row.recent.len()), (NodeState::Idle, 7, 1), "{older}'s row is newer");
     }
     let listed = |state: &str, active: &[NodeActivity]| {
-        let rows = wait(bench.read.nodes(&id("P"), only(text(Field::State, Operator::Eq, state)), active)).unwrap();
+        let rows = wait(fixture.read.nodes(&id("P"), only(text(Field::State, Operator::Eq, state)), active)).unwrap();
         rows.iter().map(|row| row.id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(listed("running", &activity), ["a"]);
     assert_eq!(listed("idle", &activity), ["b", "c"]);
     assert_eq!(listed("idle", &[]), ["a", "b", "c"]);
-    let page = wait(bench.read.nodes(&id("p"), Page { after: Some("A".to_owned()), rows_max: 1, ..Page::default() }, &activity)).unwrap();
+    let page = wait(fixture.read.nodes(&id("p"), Page { after: Some("A".to_owned()), rows_max: 1, ..Page::default() }, &activity)).unwrap();
     assert_eq!(page.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
-pub fn filters_and_pages_work_together(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn filters_and_pages_work_together(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     for index in 0..30 {
-        let uid = bench.add(&format!("t{index:02}"));
+        let uid = fixture.add(&format!("t{index:02}"));
         if index % 3 == 0 {
-            bench.run(uid, 200);
+            fixture.run(uid, 200);
         }
     }
     let running = || Some(text(Field::State, Operator::Eq, "running"));
-    let page = bench.listed(Page { rows_max: 4, filter: running(), ..Page::default() });
+    let page = fixture.listed(Page { rows_max: 4, filter: running(), ..Page::default() });
     assert_eq!(page, ["t00", "t03", "t06", "t09"]);
-    let page = bench.listed(Page { after: Some("T09".to_owned()), rows_max: 4, filter: running(), ..Page::default() });
+    let page = fixture.listed(Page { after: Some("T09".to_owned()), rows_max: 4, filter: running(), ..Page::default() });
     assert_eq!(page, ["t12", "t15", "t18", "t21"]);
 }

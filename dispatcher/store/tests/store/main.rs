@@ -1,16 +1,16 @@
 //! One suite for every store: what the engine and API handlers rely on, tested through `dyn Store` and `dyn Read`.
 //!
-//! An implementation joins with a [`place::Place`] and one line of [`conformance!`].
+//! An implementation joins with a [`fixture::Location`] and one line of [`conformance!`].
 
 mod changes;
 mod dependencies;
 mod durability;
+mod fixture;
 mod functions;
 mod job_tasks;
 mod lists;
 mod many;
 mod names;
-mod place;
 mod records;
 mod tasks;
 mod usage;
@@ -23,19 +23,19 @@ use store::{
     sqlite::{SqliteReader, SqliteStore},
 };
 
-use crate::place::SqlitePlace;
+use crate::fixture::SqliteFile;
 
 macro_rules! conformance {
-    ($implementation:ident, $place:expr, $($group:ident { $($test:ident)+ })+) => {
+    ($implementation:ident, $location:expr, $($group:ident { $($test:ident)+ })+) => {
         mod $implementation {
             $(mod $group {
-                $(#[test] fn $test() { crate::$group::$test(&$place) })+
+                $(#[test] fn $test() { crate::$group::$test(&$location) })+
             })+
         }
     };
 }
 
-conformance!(sqlite, crate::place::SqlitePlace::new(),
+conformance!(sqlite, crate::fixture::SqliteFile::new(),
     names {
         names_keep_their_case_and_compare_without_it
         a_taken_name_changes_nothing
@@ -147,127 +147,128 @@ const DOWN_TO_FORMAT_2: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TA
 
 #[test]
 fn a_file_of_the_first_format_is_brought_up_and_keeps_its_rows() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
-    let task = bench.add("kept");
-    drop(bench);
-    let old = rusqlite::Connection::open(place.path()).unwrap();
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
+    let task = fixture.add("kept");
+    drop(fixture);
+    let old = rusqlite::Connection::open(location.path()).unwrap();
     old.execute_batch(DOWN_TO_FORMAT_3).unwrap();
     old.execute_batch(DOWN_TO_FORMAT_2).unwrap();
     old.execute_batch("DROP TABLE task_sums; DROP TABLE job_sums; DROP TABLE pool_sums; PRAGMA user_version = 1;").unwrap();
     drop(old);
-    let store = SqliteStore::open(&place.path()).unwrap();
-    let read = SqliteReader::open(&place.path(), 1).unwrap();
-    assert_eq!(place::wait(read.sums_of_tasks(vec![task])).unwrap(), [Default::default()]);
-    assert_eq!(place::wait(read.tasks_by_number(vec![task])).unwrap().len(), 1);
-    assert_eq!(place::wait(read.jobs_on_nodes(&place::id("job"), place::first(1))).unwrap(), Some(vec![]));
+    let store = SqliteStore::open(&location.path()).unwrap();
+    let read = SqliteReader::open(&location.path(), 1).unwrap();
+    assert_eq!(fixture::wait(read.sums_of_tasks(vec![task])).unwrap(), [Default::default()]);
+    assert_eq!(fixture::wait(read.tasks_by_number(vec![task])).unwrap().len(), 1);
+    assert_eq!(fixture::wait(read.jobs_on_nodes(&fixture::id("job"), fixture::first(1))).unwrap(), Some(vec![]));
     drop(store);
 }
 
 #[test]
 fn a_file_from_before_automatic_pools_is_brought_up_and_keeps_its_jobs_and_schedules() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
-    let (record, schedule) = (bench.store.load().unwrap().jobs.remove(0).0, place::schedule("s"));
-    bench.write(|store| store.put_schedule(&schedule));
-    drop(bench);
-    let old = rusqlite::Connection::open(place.path()).unwrap();
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
+    let (record, schedule) = (fixture.store.load().unwrap().jobs.remove(0).0, fixture::schedule("s"));
+    fixture.write(|store| store.put_schedule(&schedule));
+    drop(fixture);
+    let old = rusqlite::Connection::open(location.path()).unwrap();
     old.execute_batch(DOWN_TO_FORMAT_3).unwrap();
     old.execute_batch(DOWN_TO_FORMAT_2).unwrap();
     old.pragma_update(None, "user_version", 2).unwrap();
     let stored: String = old.query_row("SELECT job FROM job_schedules", [], |row| row.get(0)).unwrap();
     assert!(stored.contains(r#""pool":"pool""#), "a name is stored as it was before: {stored}");
     drop(old);
-    let loaded = SqliteStore::open(&place.path()).unwrap().load().unwrap();
+    let loaded = SqliteStore::open(&location.path()).unwrap().load().unwrap();
     assert_eq!((loaded.jobs, loaded.schedules), (vec![(record, 0)], vec![schedule]));
-    let found: i64 = rusqlite::Connection::open(place.path()).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let found: i64 =
+        rusqlite::Connection::open(location.path()).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(found, 5);
 }
 
 #[test]
 fn a_file_from_before_rests_is_brought_up_and_its_tasks_go_on() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
-    let (ready, running) = (bench.add("ready"), bench.add("running"));
-    bench.run(running, 200);
-    drop(bench);
-    let old = rusqlite::Connection::open(place.path()).unwrap();
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
+    let (ready, running) = (fixture.add("ready"), fixture.add("running"));
+    fixture.run(running, 200);
+    drop(fixture);
+    let old = rusqlite::Connection::open(location.path()).unwrap();
     old.execute_batch(DOWN_TO_FORMAT_3).unwrap();
     old.pragma_update(None, "user_version", 3).unwrap();
     drop(old);
-    let mut bench = place::Bench::new(&place);
-    assert_eq!(bench.ready(), ["ready"]);
-    assert_eq!(bench.store.load().unwrap().live.iter().map(|task| task.uid).collect::<Vec<_>>(), [running]);
-    let job = bench.job;
-    assert_eq!(bench.write(|store| store.wake(job, place::at(300))), (0, false));
-    assert!(bench.head(ready).is_ready);
+    let mut fixture = fixture::Fixture::new(&location);
+    assert_eq!(fixture.ready(), ["ready"]);
+    assert_eq!(fixture.store.load().unwrap().live.iter().map(|task| task.uid).collect::<Vec<_>>(), [running]);
+    let job = fixture.job;
+    assert_eq!(fixture.write(|store| store.wake(job, fixture::at(300))), (0, false));
+    assert!(fixture.head(ready).is_ready);
 }
 
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
-    let place = SqlitePlace::new();
-    drop(SqliteStore::open(&place.path()).unwrap());
-    rusqlite::Connection::open(place.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Format { found: 99, known: 5 })));
-    assert!(matches!(SqliteReader::open(&place.path(), 1), Err(StoreError::Format { found: 99, .. })));
+    let location = SqliteFile::new();
+    drop(SqliteStore::open(&location.path()).unwrap());
+    rusqlite::Connection::open(location.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(SqliteStore::open(&location.path()), Err(StoreError::Format { found: 99, known: 5 })));
+    assert!(matches!(SqliteReader::open(&location.path(), 1), Err(StoreError::Format { found: 99, .. })));
 }
 
 #[test]
 fn an_unreadable_row_is_named_and_harms_no_other() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
-    let (bad, good) = (bench.add("bad"), bench.add("good"));
-    let vandal = rusqlite::Connection::open(place.path()).unwrap();
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
+    let (bad, good) = (fixture.add("bad"), fixture.add("good"));
+    let vandal = rusqlite::Connection::open(location.path()).unwrap();
     vandal.execute("UPDATE tasks SET id = 'not an id' WHERE uid = ?1", [bad.0.cast_signed()]).unwrap();
-    assert!(matches!(bench.store.task_by_uid(bad), Err(StoreError::Corrupt { table: "tasks", column: "id" })));
+    assert!(matches!(fixture.store.task_by_uid(bad), Err(StoreError::Corrupt { table: "tasks", column: "id" })));
     vandal.execute("UPDATE tasks SET id = 'bad', state = 77 WHERE uid = ?1", [bad.0.cast_signed()]).unwrap();
-    assert!(matches!(bench.store.task_by_uid(bad), Err(StoreError::Corrupt { table: "tasks", column: "state" })));
+    assert!(matches!(fixture.store.task_by_uid(bad), Err(StoreError::Corrupt { table: "tasks", column: "state" })));
     vandal.execute("UPDATE tasks SET state = 0, fence = 'x' WHERE uid = ?1", [bad.0.cast_signed()]).unwrap();
-    assert!(matches!(bench.store.candidate(bad), Err(StoreError::Corrupt { table: "tasks", column: "fence" })));
+    assert!(matches!(fixture.store.candidate(bad), Err(StoreError::Corrupt { table: "tasks", column: "fence" })));
     vandal.execute("UPDATE task_texts SET stdout = x'00', failure = '{' WHERE uid = ?1", [bad.0.cast_signed()]).unwrap();
-    assert!(matches!(bench.try_row("bad"), Err(StoreError::Corrupt { column: "failure", .. })));
-    assert_eq!(bench.row("good").uid, good);
+    assert!(matches!(fixture.try_row("bad"), Err(StoreError::Corrupt { column: "failure", .. })));
+    assert_eq!(fixture.row("good").uid, good);
 }
 
 #[test]
 fn a_page_is_full_although_more_rows_than_it_holds_cannot_be_read() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
     for number in 0..150 {
-        bench.add(&format!("bad-{number:03}"));
+        fixture.add(&format!("bad-{number:03}"));
     }
     for name in ["good-1", "good-2", "good-3"] {
-        bench.add(name);
+        fixture.add(name);
     }
-    rusqlite::Connection::open(place.path()).unwrap().execute("UPDATE tasks SET state = 77 WHERE id < 'c'", []).unwrap();
-    let wanted = place::first(2);
+    rusqlite::Connection::open(location.path()).unwrap().execute("UPDATE tasks SET state = 77 WHERE id < 'c'", []).unwrap();
+    let wanted = fixture::first(2);
     let left_out = wanted.left_out.clone();
-    assert_eq!(bench.listed(wanted), ["good-1", "good-2"]);
+    assert_eq!(fixture.listed(wanted), ["good-1", "good-2"]);
     let (named, count) = left_out.rows();
     assert_eq!((named.len(), count, named[0].row.as_str()), (100, 150, "1"));
 }
 
 #[test]
 fn a_file_that_is_no_database_is_refused() {
-    let place = SqlitePlace::new();
-    std::fs::write(place.path(), "no database, but long enough to be looked at".repeat(100)).unwrap();
-    assert!(matches!(SqliteStore::open(&place.path()), Err(StoreError::Database { .. })));
-    assert!(matches!(SqliteReader::open(&place.path().with_extension("missing"), 1), Err(StoreError::Database { .. })));
+    let location = SqliteFile::new();
+    std::fs::write(location.path(), "no database, but long enough to be looked at".repeat(100)).unwrap();
+    assert!(matches!(SqliteStore::open(&location.path()), Err(StoreError::Database { .. })));
+    assert!(matches!(SqliteReader::open(&location.path().with_extension("missing"), 1), Err(StoreError::Database { .. })));
 }
 
 #[test]
 fn many_readers_share_few_connections() {
-    let place = SqlitePlace::new();
-    let mut bench = place::Bench::new(&place);
-    bench.add("t");
-    let reader = Arc::new(SqliteReader::open(&place.path(), 2).unwrap());
+    let location = SqliteFile::new();
+    let mut fixture = fixture::Fixture::new(&location);
+    fixture.add("t");
+    let reader = Arc::new(SqliteReader::open(&location.path(), 2).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let counted = runtime.block_on(async {
         let reads = (0..64).map(|_| {
             let reader = Arc::clone(&reader);
             tokio::spawn(async move {
                 use store::read::Read;
-                reader.task(&place::id("job"), &place::id("t")).await.unwrap().is_some()
+                reader.task(&fixture::id("job"), &fixture::id("t")).await.unwrap().is_some()
             })
         });
         futures::future::join_all(reads).await.into_iter().filter(|read| *read.as_ref().unwrap()).count()

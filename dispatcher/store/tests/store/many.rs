@@ -9,7 +9,7 @@ use store::{
     records::{Ending, NewTaskRecord},
 };
 
-use crate::place::{Bench, Place, ending, id, task, wait};
+use crate::fixture::{Fixture, Location, ending, id, task, wait};
 
 const TASKS: usize = 20_000;
 const PAGE: usize = 1_000;
@@ -20,10 +20,10 @@ const FAILED_EVERY: usize = 500;
 const NEW: u64 = 1_000_000;
 
 /// Every second task is completed, every [`FAILED_EVERY`]th of all badly.
-fn stage(place: &dyn Place) -> Bench {
-    let mut bench = Bench::new(place);
-    let (job, first) = (bench.job, bench.store.load().unwrap().next_task);
-    bench.write(|store| {
+fn stage(location: &dyn Location) -> Fixture {
+    let mut fixture = Fixture::new(location);
+    let (job, first) = (fixture.job, fixture.store.load().unwrap().next_task);
+    fixture.write(|store| {
         for index in 0..TASKS {
             let name = id(&format!("t{index:05}"));
             let record = NewTaskRecord { document: r#"{"commandLine":"x"}"#, ..task(first + index as u64, &name) };
@@ -36,19 +36,19 @@ fn stage(place: &dyn Place) -> Bench {
         }
         Ok(())
     });
-    bench
+    fixture
 }
 
-fn first(bench: &Bench, filter: Filter, detail: Detail) -> TaskPage {
-    wait(bench.read.tasks(&id("job"), Page { rows_max: PAGE, filter: Some(filter), ..Page::default() }, detail)).unwrap().unwrap()
+fn first(fixture: &Fixture, filter: Filter, detail: Detail) -> TaskPage {
+    wait(fixture.read.tasks(&id("job"), Page { rows_max: PAGE, filter: Some(filter), ..Page::default() }, detail)).unwrap().unwrap()
 }
 
 /// All names of a list, read page by page with `between` called after each, and the number of pages.
-fn walk(bench: &mut Bench, filter: Option<Filter>, mut between: impl FnMut(&mut Bench)) -> (Vec<String>, usize) {
+fn walk(fixture: &mut Fixture, filter: Option<Filter>, mut between: impl FnMut(&mut Fixture)) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut after) = (Vec::new(), 0, None);
     loop {
         let wanted = Page { after: after.take(), rows_max: PAGE, filter: filter.clone(), ..Page::default() };
-        let found = wait(bench.read.task_names(&id("job"), wanted)).unwrap().unwrap();
+        let found = wait(fixture.read.task_names(&id("job"), wanted)).unwrap().unwrap();
         names.extend(found.rows.iter().map(|row| row.id.as_str().to_owned()));
         pages += 1;
         after = match found.rows.last() {
@@ -58,7 +58,7 @@ fn walk(bench: &mut Bench, filter: Option<Filter>, mut between: impl FnMut(&mut 
         if after.is_none() {
             return (names, pages);
         }
-        between(bench);
+        between(fixture);
     }
 }
 
@@ -70,15 +70,15 @@ fn completed(operator: Operator) -> Filter {
     Filter::Compare(Field::State, operator, Value::Text("completed".to_owned()))
 }
 
-pub fn every_row_is_on_one_page_in_order_while_others_come_and_go(place: &dyn Place) {
-    let mut bench = stage(place);
+pub fn every_row_is_on_one_page_in_order_while_others_come_and_go(location: &dyn Location) {
+    let mut fixture = stage(location);
     let mut round = 0;
-    let (names, pages) = walk(&mut bench, Some(completed(Operator::Eq)), |bench| {
+    let (names, pages) = walk(&mut fixture, Some(completed(Operator::Eq)), |fixture| {
         for name in [format!("t0000{round}a"), format!("z{round}")] {
             round += 1;
-            bench.insert(&name, |task| task.uid = TaskUid(NEW + round));
+            fixture.insert(&name, |task| task.uid = TaskUid(NEW + round));
         }
-        bench.write(|store| store.delete_task(TaskUid(NEW + round)));
+        fixture.write(|store| store.delete_task(TaskUid(NEW + round)));
     });
     let expected: Vec<_> = (0..TASKS).filter(|index| index % 2 == 0).map(|index| format!("t{index:05}")).collect();
     assert_eq!(names, expected);
@@ -86,8 +86,8 @@ pub fn every_row_is_on_one_page_in_order_while_others_come_and_go(place: &dyn Pl
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
 }
 
-pub fn a_page_that_finds_little_stops_early_and_says_where(place: &dyn Place) {
-    let mut bench = stage(place);
+pub fn a_page_that_finds_little_stops_early_and_says_where(location: &dyn Location) {
+    let mut fixture = stage(location);
     let failed = (TASKS / FAILED_EVERY, TASKS / 2);
     for (filter, rows, is_bounded) in [
         (compare(Field::ExitCode, Operator::Eq, 7), failed.0, true),
@@ -99,17 +99,17 @@ pub fn a_page_that_finds_little_stops_early_and_says_where(place: &dyn Place) {
         (Filter::StartsWith(Field::Id, "T1999".to_owned()), 10, false),
         (Filter::Compare(Field::Id, Operator::Eq, Value::Text("T19999".to_owned())), 1, false),
     ] {
-        let whole = first(&bench, filter.clone(), Detail::WHOLE);
+        let whole = first(&fixture, filter.clone(), Detail::WHOLE);
         assert_eq!(whole.stopped_at.is_some(), is_bounded, "{filter:?}");
-        let (names, pages) = walk(&mut bench, Some(filter.clone()), |_| {});
+        let (names, pages) = walk(&mut fixture, Some(filter.clone()), |_| {});
         assert_eq!((names.len(), pages > 1), (rows, is_bounded), "{filter:?}");
         assert!(names.is_sorted(), "{filter:?}");
     }
 }
 
-pub fn a_page_holds_what_was_wanted_of_its_tasks(place: &dyn Place) {
-    let bench = stage(place);
-    let first = |detail| first(&bench, completed(Operator::Eq), detail).rows.remove(0);
+pub fn a_page_holds_what_was_wanted_of_its_tasks(location: &dyn Location) {
+    let fixture = stage(location);
+    let first = |detail| first(&fixture, completed(Operator::Eq), detail).rows.remove(0);
     let whole = first(Detail::WHOLE);
     assert_eq!((whole.document.as_str(), whole.exit_code, whole.ended_at.is_some()), (r#"{"commandLine":"x"}"#, Some(7), true));
     let ran = first(Detail { document: false, ..Detail::WHOLE });
@@ -119,6 +119,6 @@ pub fn a_page_holds_what_was_wanted_of_its_tasks(place: &dyn Place) {
     let shown = first(Detail { runs: false, ..Detail::WHOLE });
     assert_eq!((shown.document, shown.exit_code), (whole.document, None));
     let page = Page { rows_max: 1, filter: Some(completed(Operator::Eq)), ..Page::default() };
-    let named = wait(bench.read.task_names(&id("job"), page)).unwrap().unwrap().rows.remove(0);
+    let named = wait(fixture.read.task_names(&id("job"), page)).unwrap().unwrap().rows.remove(0);
     assert_eq!((named.id, named.state), (whole.id, whole.state));
 }

@@ -19,14 +19,14 @@ use store::{
     rows::Counts,
 };
 
-use crate::place::{Bench, Place, at, first, id, job, new_job, new_pool, node, pool, wait};
+use crate::fixture::{Fixture, Location, at, first, id, job, new_job, new_pool, node, pool, wait};
 
 fn fault(code: &str) -> Fault {
     Fault { code: code.to_owned(), message: "it's \"broken\"".to_owned(), details: vec![("File".to_owned(), "a'b".to_owned())] }
 }
 
-pub fn every_field_of_a_pool_survives(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn every_field_of_a_pool_survives(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let record = PoolRecord {
         version: 77,
         state: PoolState::Deleting,
@@ -45,11 +45,11 @@ pub fn every_field_of_a_pool_survives(place: &dyn Place) {
         next_node: 12,
         ..pool("full")
     };
-    bench.write(|store| store.put_pool(&record, Some(r#"{"a":1}"#)));
-    let loaded = bench.store.load().unwrap();
+    fixture.write(|store| store.put_pool(&record, Some(r#"{"a":1}"#)));
+    let loaded = fixture.store.load().unwrap();
     assert_eq!(loaded.pools, [(record.clone(), Vec::new())]);
-    let row = wait(bench.read.pool(&record.id)).unwrap().unwrap();
-    assert_eq!(wait(bench.read.pools(first(10))).unwrap(), std::slice::from_ref(&row));
+    let row = wait(fixture.read.pool(&record.id)).unwrap().unwrap();
+    assert_eq!(wait(fixture.read.pools(first(10))).unwrap(), std::slice::from_ref(&row));
     assert_eq!((row.version, row.state, row.allocation, row.document.as_str()), (77, record.state, record.allocation, r#"{"a":1}"#));
     assert_eq!((row.target_dedicated, row.target_low_priority, row.slots_per_node), (3, u32::MAX, 64));
     assert_eq!((row.settings, row.resize_errors), (record.settings, record.resize_errors));
@@ -57,8 +57,8 @@ pub fn every_field_of_a_pool_survives(place: &dyn Place) {
     assert_eq!((row.state_at, row.allocation_at, row.created_at, row.modified_at), (at(1), at(2), at(3), at(4)));
 }
 
-pub fn every_field_of_a_node_survives(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn every_field_of_a_node_survives(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let record = NodeRecord {
         epoch: Epoch(4),
         state: NodeState::WaitingForStartTask,
@@ -85,14 +85,14 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
         ..node("n1")
     };
     let plain = node("N0");
-    bench.write(|store| {
+    fixture.write(|store| {
         store.put_pool(&pool("p"), Some("{}"))?;
         store.put_node(&id("p"), &record)?;
         store.put_node(&id("p"), &plain)
     });
-    let loaded = bench.store.load().unwrap();
+    let loaded = fixture.store.load().unwrap();
     assert_eq!(loaded.pools, [(pool("p"), vec![plain, record.clone()])]);
-    let row = wait(bench.read.node(&id("P"), &id("N1"), &[])).unwrap().unwrap();
+    let row = wait(fixture.read.node(&id("P"), &id("N1"), &[])).unwrap().unwrap();
     assert_eq!((row.pool.as_str(), row.id.as_str(), row.state, row.scheduling), ("p", "n1", record.state, record.scheduling));
     assert_eq!((row.properties, row.booted_at, row.is_dedicated), (record.properties, record.booted_at, false));
     assert_eq!((row.tasks_run, row.tasks_succeeded, row.running_tasks, row.running_slots), (7, 8, 0, 0));
@@ -100,8 +100,8 @@ pub fn every_field_of_a_node_survives(place: &dyn Place) {
     assert_eq!((row.start_task, row.faults), (record.start_task, record.faults));
 }
 
-pub fn every_field_of_a_job_survives(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn every_field_of_a_job_survives(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let counts = |n| Counts { active: n, running: n + 1, succeeded: n + 2, failed: n + 3 };
     let record = JobRecord {
         version: 5,
@@ -128,12 +128,12 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
         slots: counts(20),
         ..job(900, "s:job-1")
     };
-    bench.write(|store| store.put_job(&record, Some(r#"{"b":2}"#)));
-    let loaded = bench.store.load().unwrap();
+    fixture.write(|store| store.put_job(&record, Some(r#"{"b":2}"#)));
+    let loaded = fixture.store.load().unwrap();
     assert_eq!(loaded.jobs.iter().find(|(job, _)| job.uid == record.uid), Some(&(record.clone(), 0)));
-    assert_eq!(bench.store.find_job(&record.id).unwrap(), Some(record.clone()));
-    let row = wait(bench.read.job(&record.id)).unwrap().unwrap();
-    assert!(wait(bench.read.jobs(first(10))).unwrap().contains(&row));
+    assert_eq!(fixture.store.find_job(&record.id).unwrap(), Some(record.clone()));
+    let row = wait(fixture.read.job(&record.id)).unwrap().unwrap();
+    assert!(wait(fixture.read.jobs(first(10))).unwrap().contains(&row));
     assert_eq!((row.uid, row.id, row.document.as_str(), row.version), (record.uid, record.id, r#"{"b":2}"#, 5));
     assert_eq!((row.state, row.state_at, row.previous), (record.state, record.state_at, record.previous));
     assert_eq!((row.pool, row.priority, row.max_parallel), (record.pool, -1000, 3));
@@ -144,8 +144,8 @@ pub fn every_field_of_a_job_survives(place: &dyn Place) {
     assert_eq!((row.terminate_reason, row.tasks, row.slots), (record.terminate_reason, record.tasks, record.slots));
 }
 
-pub fn every_field_of_a_schedule_survives(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn every_field_of_a_schedule_survives(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let auto = AutoPool {
         prefix: Some(id("Auto")),
         tie: Tie { lifetime: Lifetime::JobSchedule, keep_alive: true },
@@ -175,14 +175,14 @@ pub fn every_field_of_a_schedule_survives(place: &dyn Place) {
         job: new_job("Schedule:job-1", JobPool::Auto(Box::new(auto))),
         document: r#"{"c":3}"#.to_owned(),
     };
-    bench.write(|store| store.put_schedule(&row));
-    assert_eq!(bench.store.load().unwrap().schedules, std::slice::from_ref(&row));
-    assert_eq!(wait(bench.read.schedule(&id("schedule"))).unwrap(), Some(row));
+    fixture.write(|store| store.put_schedule(&row));
+    assert_eq!(fixture.store.load().unwrap().schedules, std::slice::from_ref(&row));
+    assert_eq!(wait(fixture.read.schedule(&id("schedule"))).unwrap(), Some(row));
 }
 
-pub fn current_nodes_are_counted_without_those_being_created(place: &dyn Place) {
-    let mut bench = Bench::new(place);
-    bench.write(|store| {
+pub fn current_nodes_are_counted_without_those_being_created(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
+    fixture.write(|store| {
         store.put_pool(&pool("p"), Some("{}"))?;
         store.put_pool(&pool("q"), Some("{}"))?;
         for (name, state, is_dedicated) in [
@@ -195,45 +195,45 @@ pub fn current_nodes_are_counted_without_those_being_created(place: &dyn Place) 
         }
         Ok(())
     });
-    let row = wait(bench.read.pool(&id("p"))).unwrap().unwrap();
+    let row = wait(fixture.read.pool(&id("p"))).unwrap().unwrap();
     assert_eq!((row.current_dedicated, row.current_low_priority), (2, 1));
-    let row = wait(bench.read.pool(&id("q"))).unwrap().unwrap();
+    let row = wait(fixture.read.pool(&id("q"))).unwrap().unwrap();
     assert_eq!((row.current_dedicated, row.current_low_priority), (0, 0));
 }
 
-pub fn a_node_shows_the_runs_it_holds(place: &dyn Place) {
-    let mut bench = Bench::new(place);
+pub fn a_node_shows_the_runs_it_holds(location: &dyn Location) {
+    let mut fixture = Fixture::new(location);
     let mut elsewhere = job(600, "elsewhere");
     elsewhere.pool = id("other");
-    bench.write(|store| {
+    fixture.write(|store| {
         store.put_node(&id("pool"), &node("n"))?;
         store.put_node(&id("pool"), &node("idle"))?;
         store.put_node(&id("other"), &node("n"))?;
         store.put_job(&elsewhere, Some("{}"))
     });
-    let (one, _) = bench.insert("one", |task| task.slots = 4);
-    let two = bench.add("two");
-    let done = bench.add("done");
-    let (waiting, _) = bench.insert("released", |_| {});
+    let (one, _) = fixture.insert("one", |task| task.slots = 4);
+    let two = fixture.add("two");
+    let done = fixture.add("done");
+    let (waiting, _) = fixture.insert("released", |_| {});
     for uid in [one, two, done] {
-        bench.run(uid, 10);
+        fixture.run(uid, 10);
     }
-    bench.end(done, &crate::place::ending(20));
-    bench.write(|store| store.release(waiting, 1, Fence(2), at(5)));
+    fixture.end(done, &crate::fixture::ending(20));
+    fixture.write(|store| store.release(waiting, 1, Fence(2), at(5)));
     let name = id("far");
-    let record = crate::place::task(waiting.0 + 50, &name);
-    bench.write(|store| {
+    let record = crate::fixture::task(waiting.0 + 50, &name);
+    fixture.write(|store| {
         store.insert_task(elsewhere.uid, &record)?;
         store.release(record.uid, 1, Fence(2), at(5))?;
         store.start(record.uid, RunId(1), &id("n"), Epoch(1), at(6), 21)
     });
     let shown = |pool: &str, node: &str| {
-        let row = wait(bench.read.node(&id(pool), &id(node), &[])).unwrap().unwrap();
+        let row = wait(fixture.read.node(&id(pool), &id(node), &[])).unwrap().unwrap();
         (row.running_tasks, row.running_slots)
     };
     assert_eq!(shown("pool", "n"), (2, 5));
     assert_eq!(shown("pool", "idle"), (0, 0));
     assert_eq!(shown("other", "n"), (1, 1));
-    let page = wait(bench.read.nodes(&id("pool"), first(10), &[])).unwrap();
+    let page = wait(fixture.read.nodes(&id("pool"), first(10), &[])).unwrap();
     assert_eq!(page.iter().map(|node| (node.id.as_str(), node.running_slots)).collect::<Vec<_>>(), [("idle", 0), ("n", 5)]);
 }

@@ -2,13 +2,13 @@
 
 use lapin::{options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 const REQUEUE: BasicNackOptions = BasicNackOptions { multiple: false, requeue: true };
 
 #[tokio::test]
 async fn an_unacked_message_comes_back_flagged_when_its_channel_closes() {
-    stage(async |s| {
+    with_broker(async |s| {
         let keeper = s.channel().await;
         let name = s.name("q");
         declare(&keeper, &name, QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
@@ -25,7 +25,7 @@ async fn an_unacked_message_comes_back_flagged_when_its_channel_closes() {
 
 #[tokio::test]
 async fn what_was_only_waiting_is_not_flagged() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "a").await;
@@ -40,7 +40,7 @@ async fn what_was_only_waiting_is_not_flagged() {
 
 #[tokio::test]
 async fn returned_messages_take_their_old_places() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for body in ["a", "b", "c", "d"] {
@@ -57,7 +57,7 @@ async fn returned_messages_take_their_old_places() {
 
 #[tokio::test]
 async fn ack_multiple_takes_all_before() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -78,7 +78,7 @@ async fn ack_multiple_takes_all_before() {
 
 #[tokio::test]
 async fn nack_multiple_returns_all_before() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for body in ["a", "b", "c"] {
@@ -93,7 +93,7 @@ async fn nack_multiple_returns_all_before() {
 
 #[tokio::test]
 async fn tag_zero_with_multiple_means_everything() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for body in ["a", "b"] {
@@ -110,7 +110,7 @@ async fn tag_zero_with_multiple_means_everything() {
 
 #[tokio::test]
 async fn reject_without_requeue_drops() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -122,7 +122,7 @@ async fn reject_without_requeue_drops() {
 
 #[tokio::test]
 async fn reject_with_requeue_returns() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -134,7 +134,7 @@ async fn reject_with_requeue_returns() {
 
 #[tokio::test]
 async fn an_unknown_tag_is_406_and_returns_the_channels_other_messages() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let keeper = connection.create_channel().await.unwrap();
         keeper.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -152,7 +152,7 @@ async fn an_unknown_tag_is_406_and_returns_the_channels_other_messages() {
 
 #[tokio::test]
 async fn acking_twice_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -167,7 +167,7 @@ async fn acking_twice_is_406() {
 
 #[tokio::test]
 async fn recover_returns_everything_unacked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for body in ["a", "b"] {
@@ -183,7 +183,7 @@ async fn recover_returns_everything_unacked() {
 
 #[tokio::test]
 async fn without_ack_a_message_is_gone_when_delivered() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -199,7 +199,7 @@ async fn without_ack_a_message_is_gone_when_delivered() {
 
 #[tokio::test]
 async fn get_tells_how_many_are_left() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         assert!(take(&channel, &name).await.is_none());

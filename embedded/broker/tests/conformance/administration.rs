@@ -6,11 +6,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::stage::Stage;
+use crate::test_broker::TestBroker;
 
 pub const PASSWORD: &str = "Pa55word-of-a-test";
 
-impl Stage {
+impl TestBroker {
     /// Adds a user with three patterns; returns its URL.
     pub async fn user(&self, name: &str, configure: &str, write: &str, read: &str) -> String {
         let permissions = permissions(configure, write, read);

@@ -6,7 +6,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 const DURABLE: QueueDeclareOptions =
     QueueDeclareOptions { passive: false, durable: true, exclusive: false, auto_delete: false, nowait: false };
@@ -30,7 +30,7 @@ fn of_type(kind: &str, mut arguments: FieldTable) -> FieldTable {
 
 #[tokio::test]
 async fn arguments_without_effect_on_one_node_are_taken_and_the_queue_works() {
-    stage(async |s| {
+    with_broker(async |s| {
         let quorum = [
             ("x-dead-letter-strategy", text("at-most-once")),
             ("x-dead-letter-strategy", text("at-least-once")),
@@ -71,7 +71,7 @@ async fn arguments_without_effect_on_one_node_are_taken_and_the_queue_works() {
 
 #[tokio::test]
 async fn consumer_arguments_without_effect_are_taken() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for (argument, value) in [
@@ -94,7 +94,7 @@ async fn consumer_arguments_without_effect_are_taken() {
 
 #[tokio::test]
 async fn arguments_of_another_type_of_queue_are_refused() {
-    stage(async |s| {
+    with_broker(async |s| {
         for (kind, argument, value) in [
             ("classic", "x-dead-letter-strategy", text("at-least-once")),
             ("classic", "x-delivery-limit", int(5)),
@@ -124,7 +124,7 @@ async fn arguments_of_another_type_of_queue_are_refused() {
 
 #[tokio::test]
 async fn a_wrong_value_is_told_in_the_brokers_words() {
-    stage(async |s| {
+    with_broker(async |s| {
         for (kind, argument, value, reason) in [
             ("classic", "x-expires", int(0), "{value_zero,0}"),
             ("classic", "x-message-ttl", int(-1), "{value_negative,-1}"),
@@ -151,7 +151,7 @@ async fn a_wrong_value_is_told_in_the_brokers_words() {
 
 #[tokio::test]
 async fn quorum_queues_tell_which_property_they_cannot_have() {
-    stage(async |s| {
+    with_broker(async |s| {
         let options = |durable, exclusive, auto_delete| QueueDeclareOptions { durable, exclusive, auto_delete, ..Default::default() };
         for (options, property) in [
             (options(false, false, false), "non-durable"),
@@ -171,7 +171,7 @@ async fn quorum_queues_tell_which_property_they_cannot_have() {
 
 #[tokio::test]
 async fn a_redeclare_with_another_value_tells_both() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = s.name("q");
         let keeper = s.channel().await;
         let length = |value| table([("x-max-length", value)]);
@@ -217,7 +217,7 @@ async fn a_redeclare_with_another_value_tells_both() {
 
 #[tokio::test]
 async fn what_means_nothing_to_a_queue_is_not_compared() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("note", text("one"))])).await;
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
@@ -229,7 +229,7 @@ async fn what_means_nothing_to_a_queue_is_not_compared() {
 
 #[tokio::test]
 async fn an_exclusive_queue_declared_otherwise_is_locked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let refused = refusal_text(declare(&channel, &name, QueueDeclareOptions::default(), FieldTable::default()).await);
@@ -245,7 +245,7 @@ async fn an_exclusive_queue_declared_otherwise_is_locked() {
 
 #[tokio::test]
 async fn an_exchange_declared_otherwise_tells_both() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = s.name("x");
         let keeper = s.channel().await;
         let declare = async |channel: &Channel, kind, durable, arguments| {
@@ -275,7 +275,7 @@ async fn an_exchange_declared_otherwise_tells_both() {
 
 #[tokio::test]
 async fn dead_letters_of_a_quorum_queue_arrive_with_either_strategy() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         for strategy in ["at-most-once", "at-least-once"] {
             let (name, dead_queue) = (s.name(strategy), s.name(&format!("{strategy}-dead")));

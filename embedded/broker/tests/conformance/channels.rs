@@ -2,11 +2,11 @@
 
 use lapin::{Connection, ConnectionProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn a_wrong_password_is_refused() {
-    stage(async |s| {
+    with_broker(async |s| {
         let url = s.url.replacen(":guest@", ":wrong@", 1);
         let result = Connection::connect(&url, ConnectionProperties::default()).await;
         assert_eq!(code(result.map(drop)), 403);
@@ -16,7 +16,7 @@ async fn a_wrong_password_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_vhost_is_refused() {
-    stage(async |s| {
+    with_broker(async |s| {
         let url = s.url.replace("/%2f", "/nowhere");
         let result = Connection::connect(&url, ConnectionProperties::default()).await;
         assert_eq!(code(result.map(drop)), 530);
@@ -26,7 +26,7 @@ async fn an_unknown_vhost_is_refused() {
 
 #[tokio::test]
 async fn channels_are_apart() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let one = connection.create_channel().await.unwrap();
         let two = connection.create_channel().await.unwrap();
@@ -43,7 +43,7 @@ async fn channels_are_apart() {
 
 #[tokio::test]
 async fn a_closed_channels_number_can_be_used_again() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         for _ in 0..5 {
             let channel = connection.create_channel().await.unwrap();
@@ -60,7 +60,7 @@ async fn a_closed_channels_number_can_be_used_again() {
 
 #[tokio::test]
 async fn after_a_channel_error_the_connection_goes_on() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         for _ in 0..3 {
             let channel = connection.create_channel().await.unwrap();
@@ -75,7 +75,7 @@ async fn after_a_channel_error_the_connection_goes_on() {
 
 #[tokio::test]
 async fn immediate_is_not_implemented() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let options = BasicPublishOptions { immediate: true, ..Default::default() };
         let result = channel.basic_publish("".into(), "k".into(), options, b"x", Default::default()).await.unwrap().await;
@@ -86,7 +86,7 @@ async fn immediate_is_not_implemented() {
 
 #[tokio::test]
 async fn many_channels_work_side_by_side() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let mut channels = Vec::new();
         for number in 0..100 {
@@ -107,7 +107,7 @@ async fn many_channels_work_side_by_side() {
 
 #[tokio::test]
 async fn a_heartbeat_can_be_asked_for() {
-    stage(async |s| {
+    with_broker(async |s| {
         let url = format!("{}?heartbeat=1", s.url);
         let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();

@@ -1,15 +1,15 @@
 //! What a close says: its code, and the class and method that it is about.
 
-use crate::{stage::*, wire::*};
+use crate::{test_broker::*, wire::*};
 
-async fn channel_one(s: &Stage) -> Wire {
+async fn channel_one(s: &TestBroker) -> Wire {
     let mut wire = Wire::log_in(&s.url).await;
     wire.channel(1).await;
     wire
 }
 
 /// Sends one method on channel 1 and returns the refusal.
-async fn refused(s: &Stage, method: Method) -> Option<(u16, (u16, u16))> {
+async fn refused(s: &TestBroker, method: Method) -> Option<(u16, (u16, u16))> {
     let mut wire = channel_one(s).await;
     wire.send(&method.on(1)).await;
     wire.close().await
@@ -32,7 +32,7 @@ const EXCLUSIVE: u8 = 4;
 
 #[tokio::test]
 async fn not_found_tells_which_method() {
-    stage(async |s| {
+    with_broker(async |s| {
         let none = &s.name("none");
         for (method, about) in [
             (declare_queue(none, PASSIVE, b""), (50, 10)),
@@ -51,7 +51,7 @@ async fn not_found_tells_which_method() {
 
 #[tokio::test]
 async fn unbinding_from_what_is_not_there_is_fine() {
-    stage(async |s| {
+    with_broker(async |s| {
         let none = &s.name("none");
         let mut wire = channel_one(s).await;
         wire.send(&Method::new(50, 50).reserved().text(none).text("amq.direct").text("k").long_text(b"").on(1)).await;
@@ -70,7 +70,7 @@ async fn unbinding_from_what_is_not_there_is_fine() {
 
 #[tokio::test]
 async fn names_of_the_server_are_not_declared_by_clients() {
-    stage(async |s| {
+    with_broker(async |s| {
         let reserved = Some((403, (50, 10)));
         assert_eq!(refused(s, declare_queue(&format!("amq.{}", s.name("own")), EXCLUSIVE, b"")).await, reserved);
         let mut wire = channel_one(s).await;
@@ -90,7 +90,7 @@ async fn names_of_the_server_are_not_declared_by_clients() {
 
 #[tokio::test]
 async fn a_prefetch_size_in_bytes_is_not_implemented() {
-    stage(async |s| {
+    with_broker(async |s| {
         let qos = Method::new(60, 10).bytes(&1_024_u32.to_be_bytes()).bytes(&1_u16.to_be_bytes()).octet(0);
         assert_eq!(refused(s, qos).await, Some((540, (60, 10))));
     })
@@ -99,7 +99,7 @@ async fn a_prefetch_size_in_bytes_is_not_implemented() {
 
 #[tokio::test]
 async fn a_publish_to_nowhere_is_404_about_publish_and_only_once() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         let publish = [publish_method(&s.name("none"), "k", 0).on(1), content_header(1, 1), frame(3, 1, b"x")].concat();
         // Frames after the first one are dropped without an answer.
@@ -114,7 +114,7 @@ async fn a_publish_to_nowhere_is_404_about_publish_and_only_once() {
 
 #[tokio::test]
 async fn a_locked_queue_is_405_for_every_method() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = &s.name("q");
         let mut owner = channel_one(s).await;
         owner.send(&declare_queue(name, EXCLUSIVE, b"").on(1)).await;
@@ -136,7 +136,7 @@ async fn a_locked_queue_is_405_for_every_method() {
 
 #[tokio::test]
 async fn a_broken_precondition_is_406_about_its_method() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = &s.name("q");
         let mut owner = channel_one(s).await;
         owner.send(&declare_queue(name, 0, b"").on(1)).await;
@@ -159,7 +159,7 @@ async fn a_broken_precondition_is_406_about_its_method() {
 
 #[tokio::test]
 async fn what_is_forbidden_is_403_about_its_method() {
-    stage(async |s| {
+    with_broker(async |s| {
         for (method, about) in [
             (declare_queue("amq.mine", 0, b""), (50, 10)),
             (declare_exchange("amq.mine", "direct", 0), (40, 10)),
@@ -176,7 +176,7 @@ async fn what_is_forbidden_is_403_about_its_method() {
 
 #[tokio::test]
 async fn a_consumer_tag_in_use_is_530_and_closes_the_connection() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         wire.send(&declare_queue(&s.name("q"), EXCLUSIVE, b"").on(1)).await;
         wire.expect((50, 11)).await;
@@ -192,7 +192,7 @@ async fn a_consumer_tag_in_use_is_530_and_closes_the_connection() {
 
 #[tokio::test]
 async fn what_is_not_implemented_is_540_and_closes_the_connection() {
-    stage(async |s| {
+    with_broker(async |s| {
         let immediate = 2;
         for (methods, about) in [
             (vec![publish_method("", "k", immediate).on(1), content_header(1, 0)], (60, 40)),
@@ -209,7 +209,7 @@ async fn what_is_not_implemented_is_540_and_closes_the_connection() {
 
 #[tokio::test]
 async fn opening_a_channel_twice_is_504() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         wire.send(&Method::new(20, 10).text("").on(1)).await;
         assert_eq!(wire.close().await.map(|(code, _)| code), Some(504));
@@ -219,7 +219,7 @@ async fn opening_a_channel_twice_is_504() {
 
 #[tokio::test]
 async fn a_channel_close_is_answered_and_frees_the_number() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         for _ in 0..3 {
             wire.send(&Method::new(20, 40).bytes(&200_u16.to_be_bytes()).text("bye").bytes(&[0; 4]).on(1)).await;
@@ -232,7 +232,7 @@ async fn a_channel_close_is_answered_and_frees_the_number() {
 
 #[tokio::test]
 async fn flow_that_goes_on_is_answered() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         wire.send(&Method::new(20, 20).octet(1).on(1)).await;
         assert_eq!(wire.expect((20, 21)).await.payload[4], 1);
@@ -242,7 +242,7 @@ async fn flow_that_goes_on_is_answered() {
 
 #[tokio::test]
 async fn without_wait_nothing_is_answered() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = &s.name("q");
         let nowait = 16;
         let mut wire = channel_one(s).await;
@@ -261,7 +261,7 @@ async fn without_wait_nothing_is_answered() {
 
 #[tokio::test]
 async fn a_lost_queue_cancels_consumers_that_can_be_told() {
-    stage(async |s| {
+    with_broker(async |s| {
         for is_told in [true, false] {
             let name = &s.name(if is_told { "told" } else { "untold" });
             let mut wire = Wire::open(&s.url).await;
@@ -290,7 +290,7 @@ async fn a_lost_queue_cancels_consumers_that_can_be_told() {
 
 #[tokio::test]
 async fn confirms_count_from_one_and_cover_everything_once() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = channel_one(s).await;
         wire.send(&Method::new(85, 10).octet(0).on(1)).await;
         wire.expect((85, 11)).await;

@@ -3,11 +3,11 @@
 use futures::future::join_all;
 use lapin::{BasicProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn every_publish_is_confirmed_once() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let mut waiting = Vec::new();
@@ -25,7 +25,7 @@ async fn every_publish_is_confirmed_once() {
 
 #[tokio::test]
 async fn an_unroutable_publish_is_confirmed() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let confirm = channel
             .basic_publish("".into(), s.name("none").as_str().into(), BasicPublishOptions::default(), b"x", BasicProperties::default())
@@ -41,7 +41,7 @@ async fn an_unroutable_publish_is_confirmed() {
 
 #[tokio::test]
 async fn a_mandatory_unroutable_publish_is_returned_before_its_confirm() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let confirm = publish_with(&channel, "", &s.name("none"), "body", BasicProperties::default().with_message_id("m1".into())).await;
         assert!(confirm.is_ack());
@@ -54,7 +54,7 @@ async fn a_mandatory_unroutable_publish_is_returned_before_its_confirm() {
 
 #[tokio::test]
 async fn persistent_messages_to_durable_queues_are_confirmed_in_any_mix() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let durable = s.name("durable");
         declare(&channel, &durable, QueueDeclareOptions { durable: true, ..Default::default() }, FieldTable::default()).await.unwrap();
@@ -73,7 +73,7 @@ async fn persistent_messages_to_durable_queues_are_confirmed_in_any_mix() {
 
 #[tokio::test]
 async fn a_publish_is_confirmed_while_its_message_is_held_unacked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.name("q");
         declare(&channel, &name, QueueDeclareOptions { durable: true, ..Default::default() }, FieldTable::default()).await.unwrap();

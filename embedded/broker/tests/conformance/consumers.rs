@@ -5,11 +5,11 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn messages_arrive_in_order() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for number in 0..100_u8 {
@@ -27,7 +27,7 @@ async fn messages_arrive_in_order() {
 
 #[tokio::test]
 async fn consuming_from_a_missing_queue_is_404() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let result = channel.basic_consume(s.name("none").as_str().into(), "".into(), Default::default(), FieldTable::default()).await;
         assert_eq!(code(result.map(drop)), 404);
@@ -37,7 +37,7 @@ async fn consuming_from_a_missing_queue_is_404() {
 
 #[tokio::test]
 async fn an_exclusive_consumer_keeps_others_out() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let exclusive = BasicConsumeOptions { exclusive: true, ..Default::default() };
@@ -50,7 +50,7 @@ async fn an_exclusive_consumer_keeps_others_out() {
 
 #[tokio::test]
 async fn exclusive_is_refused_where_others_consume() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let _first = consume(&channel, &name, "first").await;
@@ -63,7 +63,7 @@ async fn exclusive_is_refused_where_others_consume() {
 
 #[tokio::test]
 async fn after_cancel_nothing_is_delivered_and_unacked_stays_unacked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let mut consumer = consume(&channel, &name, "c").await;
@@ -80,7 +80,7 @@ async fn after_cancel_nothing_is_delivered_and_unacked_stays_unacked() {
 
 #[tokio::test]
 async fn equal_consumers_take_turns() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let (mut one, mut two) = (consume(&channel, &name, "one").await, consume(&channel, &name, "two").await);
@@ -97,7 +97,7 @@ async fn equal_consumers_take_turns() {
 
 #[tokio::test]
 async fn a_higher_priority_is_served_first_while_it_has_room() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         prefetch(&channel, 2).await;
@@ -121,7 +121,7 @@ async fn a_higher_priority_is_served_first_while_it_has_room() {
 
 #[tokio::test]
 async fn a_single_active_consumer_gets_everything_until_it_goes() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-single-active-consumer", AMQPValue::Boolean(true))])).await;
         let mut first = consume(&channel, &name, "first").await;
@@ -140,7 +140,7 @@ async fn a_single_active_consumer_gets_everything_until_it_goes() {
 
 #[tokio::test]
 async fn cancelling_an_unknown_consumer_is_fine() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         channel.basic_cancel("never".into(), BasicCancelOptions::default()).await.unwrap();
         channel.basic_qos_round_trip().await;
@@ -150,7 +150,7 @@ async fn cancelling_an_unknown_consumer_is_fine() {
 
 #[tokio::test]
 async fn large_bodies_and_empty_ones_arrive_whole() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let mut consumer = consume(&channel, &name, "").await;
@@ -167,7 +167,7 @@ async fn large_bodies_and_empty_ones_arrive_whole() {
 
 #[tokio::test]
 async fn a_dead_connection_gives_its_messages_to_the_next_consumer() {
-    stage(async |s| {
+    with_broker(async |s| {
         let keeper = s.channel().await;
         let name = s.name("q");
         declare(&keeper, &name, QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();

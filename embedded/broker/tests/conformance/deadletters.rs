@@ -6,7 +6,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 fn to(exchange: &str, key: &str) -> FieldTable {
     table([("x-dead-letter-exchange", text(exchange)), ("x-dead-letter-routing-key", text(key))])
@@ -26,7 +26,7 @@ async fn reject(channel: &lapin::Channel, queue: &str) {
 
 #[tokio::test]
 async fn a_rejected_message_goes_to_the_dead_letter_exchange() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
         let queue = s.queue(&channel, "q", to("", &dead_queue)).await;
@@ -42,7 +42,7 @@ async fn a_rejected_message_goes_to_the_dead_letter_exchange() {
 
 #[tokio::test]
 async fn without_a_key_the_old_one_is_kept() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", lapin::ExchangeKind::Topic).await;
         let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
@@ -57,7 +57,7 @@ async fn without_a_key_the_old_one_is_kept() {
 
 #[tokio::test]
 async fn the_same_death_again_counts_up() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (a, b) = (s.name("a"), s.name("b"));
         s.queue(&channel, "a", to("", &b)).await;
@@ -80,7 +80,7 @@ async fn reject_when_ready(channel: &lapin::Channel, queue: &str) {
 
 #[tokio::test]
 async fn a_circle_of_expiries_ends() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.name("q");
         let mut arguments = to("", &name);
@@ -100,7 +100,7 @@ async fn a_circle_of_expiries_ends() {
 
 #[tokio::test]
 async fn too_many_messages_push_the_oldest_out() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
         let mut arguments = to("", &dead_queue);
@@ -118,7 +118,7 @@ async fn too_many_messages_push_the_oldest_out() {
 
 #[tokio::test]
 async fn a_missing_dead_letter_exchange_drops() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let queue = s.queue(&channel, "q", table([("x-dead-letter-exchange", text(&s.name("none")))])).await;
         publish(&channel, "", &queue, "x").await;
@@ -130,7 +130,7 @@ async fn a_missing_dead_letter_exchange_drops() {
 
 #[tokio::test]
 async fn a_delivery_limit_ends_in_the_dead_letter_queue() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let dead_queue = s.queue(&channel, "dead", FieldTable::default()).await;
         let name = s.name("q");

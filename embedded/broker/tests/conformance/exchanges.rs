@@ -6,11 +6,11 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn direct_takes_the_exact_key() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Direct).await;
         let (a, b) = (s.queue(&channel, "a", FieldTable::default()).await, s.queue(&channel, "b", FieldTable::default()).await);
@@ -27,7 +27,7 @@ async fn direct_takes_the_exact_key() {
 
 #[tokio::test]
 async fn fanout_ignores_keys_and_delivers_once_a_queue() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Fanout).await;
         let queue = s.queue(&channel, "q", FieldTable::default()).await;
@@ -41,7 +41,7 @@ async fn fanout_ignores_keys_and_delivers_once_a_queue() {
 
 #[tokio::test]
 async fn topic_matches_words() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Topic).await;
         for (queue, pattern) in [("star", "a.*.c"), ("hash", "a.#"), ("exact", "a.b.c"), ("all", "#")] {
@@ -65,7 +65,7 @@ async fn publish_headers(channel: &Channel, exchange: &str, headers: FieldTable,
 
 #[tokio::test]
 async fn headers_match_all_or_any() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Headers).await;
         let (all, any) = (s.queue(&channel, "all", FieldTable::default()).await, s.queue(&channel, "any", FieldTable::default()).await);
@@ -82,7 +82,7 @@ async fn headers_match_all_or_any() {
 
 #[tokio::test]
 async fn a_header_without_a_value_matches_any_value() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Headers).await;
         let queue = s.queue(&channel, "q", FieldTable::default()).await;
@@ -95,7 +95,7 @@ async fn a_header_without_a_value_matches_any_value() {
 
 #[tokio::test]
 async fn exchanges_can_be_bound_to_exchanges_even_in_circles() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let first = s.exchange(&channel, "first", ExchangeKind::Topic).await;
         let second = s.exchange(&channel, "second", ExchangeKind::Fanout).await;
@@ -145,7 +145,7 @@ async fn publish_or_404(channel: &Channel, exchange: &str, key: &str) -> bool {
 
 #[tokio::test]
 async fn the_standard_exchanges_are_there() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         for (name, kind) in [
             ("amq.direct", ExchangeKind::Direct),
@@ -163,7 +163,7 @@ async fn the_standard_exchanges_are_there() {
 
 #[tokio::test]
 async fn passive_declare_of_a_missing_exchange_is_404() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let result = channel.exchange_declare(s.name("none").as_str().into(), ExchangeKind::Direct, options, FieldTable::default()).await;
@@ -174,7 +174,7 @@ async fn passive_declare_of_a_missing_exchange_is_404() {
 
 #[tokio::test]
 async fn declaring_an_exchange_again_another_way_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.exchange(&channel, "x", ExchangeKind::Direct).await;
         let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
@@ -188,7 +188,7 @@ async fn declaring_an_exchange_again_another_way_is_406() {
 
 #[tokio::test]
 async fn an_unknown_exchange_type_closes_the_connection() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let kind = ExchangeKind::Custom("x-no-such-type".into());
         let result =
@@ -200,7 +200,7 @@ async fn an_unknown_exchange_type_closes_the_connection() {
 
 #[tokio::test]
 async fn reserved_exchange_names_are_403() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let result = channel
             .exchange_declare("amq.mine".into(), ExchangeKind::Direct, ExchangeDeclareOptions::default(), FieldTable::default())
@@ -214,7 +214,7 @@ async fn reserved_exchange_names_are_403() {
 
 #[tokio::test]
 async fn publishing_to_a_missing_exchange_is_404() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let result = channel
             .basic_publish(s.name("none").as_str().into(), "k".into(), BasicPublishOptions::default(), b"x", BasicProperties::default())
@@ -228,7 +228,7 @@ async fn publishing_to_a_missing_exchange_is_404() {
 
 #[tokio::test]
 async fn publishing_to_an_internal_exchange_is_403() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.name("x");
         let options = ExchangeDeclareOptions { internal: true, auto_delete: true, ..Default::default() };
@@ -247,7 +247,7 @@ async fn publishing_to_an_internal_exchange_is_403() {
 
 #[tokio::test]
 async fn delete_if_unused_refuses_an_exchange_with_bindings() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Direct).await;
         let queue = s.queue(&channel, "q", FieldTable::default()).await;
@@ -260,7 +260,7 @@ async fn delete_if_unused_refuses_an_exchange_with_bindings() {
 
 #[tokio::test]
 async fn deleting_a_missing_exchange_is_fine() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         channel.exchange_delete(s.name("none").as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
     })
@@ -269,7 +269,7 @@ async fn deleting_a_missing_exchange_is_fine() {
 
 #[tokio::test]
 async fn an_auto_delete_exchange_goes_with_its_last_binding() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", ExchangeKind::Direct).await;
         let queue = s.queue(&channel, "q", FieldTable::default()).await;
@@ -284,7 +284,7 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding() {
 
 #[tokio::test]
 async fn what_no_binding_takes_goes_to_the_alternate_exchange() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let fallback = s.exchange(&channel, "fallback", ExchangeKind::Fanout).await;
         let queue = s.queue(&channel, "q", FieldTable::default()).await;

@@ -2,11 +2,11 @@
 
 use lapin::{BasicProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn drop_head_keeps_the_newest() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-length", int(2)), ("x-overflow", text("drop-head"))])).await;
         for body in ["a", "b", "c", "d"] {
@@ -19,7 +19,7 @@ async fn drop_head_keeps_the_newest() {
 
 #[tokio::test]
 async fn bytes_are_limited_too() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-length-bytes", int(10))])).await;
         for body in ["aaaa", "bbbb", "cccc"] {
@@ -32,7 +32,7 @@ async fn bytes_are_limited_too() {
 
 #[tokio::test]
 async fn reject_publish_nacks_and_keeps_the_oldest() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-length", int(2)), ("x-overflow", text("reject-publish"))])).await;
         let mut last_was_nack = false;
@@ -50,7 +50,7 @@ async fn reject_publish_nacks_and_keeps_the_oldest() {
 
 #[tokio::test]
 async fn unacked_messages_do_not_count_for_the_length() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-length", int(1))])).await;
         publish(&channel, "", &name, "a").await;
@@ -65,7 +65,7 @@ async fn unacked_messages_do_not_count_for_the_length() {
 
 #[tokio::test]
 async fn a_forged_user_id_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let user = |name: &str| BasicProperties::default().with_user_id(name.into());

@@ -2,7 +2,7 @@
 
 use lapin::{Connection, ConnectionProperties, types::FieldTable};
 
-use crate::{stage::*, wire::*};
+use crate::{test_broker::*, wire::*};
 
 /// Reads until the connection is open or closed; returns true when it opened.
 async fn opens(wire: &mut Wire) -> bool {
@@ -17,7 +17,7 @@ async fn opens(wire: &mut Wire) -> bool {
     false
 }
 
-async fn tuning(s: &Stage) -> (Wire, Frame) {
+async fn tuning(s: &TestBroker) -> (Wire, Frame) {
     let mut wire = Wire::open(&s.url).await;
     wire.greet().await;
     wire.send(&start_ok("PLAIN", b"\0guest\0guest", true)).await;
@@ -27,7 +27,7 @@ async fn tuning(s: &Stage) -> (Wire, Frame) {
 
 #[tokio::test]
 async fn amqplain_logs_in() {
-    stage(async |s| {
+    with_broker(async |s| {
         let url = format!("{}?auth_mechanism=amqplain", s.url);
         let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -38,7 +38,7 @@ async fn amqplain_logs_in() {
 
 #[tokio::test]
 async fn amqplain_with_a_wrong_password_is_403() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = Wire::open(&s.url).await;
         wire.greet().await;
         let response = [entry("LOGIN", b'S', &long_string(b"guest")), entry("PASSWORD", b'S', &long_string(b"wrong"))].concat();
@@ -50,7 +50,7 @@ async fn amqplain_with_a_wrong_password_is_403() {
 
 #[tokio::test]
 async fn an_unknown_mechanism_never_opens() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = Wire::open(&s.url).await;
         wire.greet().await;
         wire.send(&start_ok("GUESSING", b"", true)).await;
@@ -62,7 +62,7 @@ async fn an_unknown_mechanism_never_opens() {
 
 #[tokio::test]
 async fn the_server_offers_mechanisms_locale_and_capabilities() {
-    stage(async |s| {
+    with_broker(async |s| {
         let start = Wire::open(&s.url).await.greet().await;
         let text = String::from_utf8_lossy(&start.payload).into_owned();
         for wanted in [
@@ -87,7 +87,7 @@ async fn the_server_offers_mechanisms_locale_and_capabilities() {
 
 #[tokio::test]
 async fn tuning_offers_channels_frames_and_heartbeats() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (_wire, tune) = tuning(s).await;
         assert_eq!(tune.payload[4..], [&2_047_u16.to_be_bytes()[..], &FRAME_MAX.to_be_bytes(), &60_u16.to_be_bytes()].concat());
     })
@@ -96,7 +96,7 @@ async fn tuning_offers_channels_frames_and_heartbeats() {
 
 #[tokio::test]
 async fn a_frame_size_outside_the_offer_never_opens() {
-    stage(async |s| {
+    with_broker(async |s| {
         for frame_max in [100, 4_095, FRAME_MAX + 1] {
             let (mut wire, _) = tuning(s).await;
             wire.tune_and_open(CHANNEL_MAX, frame_max, 0).await;
@@ -108,7 +108,7 @@ async fn a_frame_size_outside_the_offer_never_opens() {
 
 #[tokio::test]
 async fn more_channels_than_offered_never_open() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (mut wire, _) = tuning(s).await;
         wire.tune_and_open(CHANNEL_MAX + 1, FRAME_MAX, 0).await;
         assert!(!opens(&mut wire).await);
@@ -118,7 +118,7 @@ async fn more_channels_than_offered_never_open() {
 
 #[tokio::test]
 async fn no_more_channels_open_than_were_tuned() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (mut wire, _) = tuning(s).await;
         wire.tune_and_open(2, FRAME_MAX, 0).await;
         wire.expect((10, 41)).await;
@@ -132,7 +132,7 @@ async fn no_more_channels_open_than_were_tuned() {
 
 #[tokio::test]
 async fn the_smallest_frames_carry_a_large_body() {
-    stage(async |s| {
+    with_broker(async |s| {
         let url = format!("{}?frame_max=4096", s.url);
         let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -147,7 +147,7 @@ async fn the_smallest_frames_carry_a_large_body() {
 
 #[tokio::test]
 async fn the_server_beats_and_leaves_a_silent_client() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (mut wire, _) = tuning(s).await;
         wire.tune_and_open(CHANNEL_MAX, FRAME_MAX, 1).await;
         wire.expect((10, 41)).await;
@@ -163,7 +163,7 @@ async fn the_server_beats_and_leaves_a_silent_client() {
 
 #[tokio::test]
 async fn a_heartbeat_of_the_client_is_taken_at_any_time() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = Wire::log_in(&s.url).await;
         wire.send(&frame(8, 0, b"")).await;
         wire.channel(1).await;
@@ -175,7 +175,7 @@ async fn a_heartbeat_of_the_client_is_taken_at_any_time() {
 
 #[tokio::test]
 async fn a_close_is_answered_and_the_stream_ends() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = Wire::log_in(&s.url).await;
         wire.channel(1).await;
         wire.send(&Method::new(10, 50).bytes(&200_u16.to_be_bytes()).text("bye").bytes(&[0; 4]).on(0)).await;
@@ -189,7 +189,7 @@ async fn a_close_is_answered_and_the_stream_ends() {
 
 #[tokio::test]
 async fn after_its_own_close_the_server_waits_for_the_answer_and_ends() {
-    stage(async |s| {
+    with_broker(async |s| {
         let mut wire = Wire::log_in(&s.url).await;
         // A method on a channel that was never opened.
         wire.send(&Method::new(60, 70).reserved().text("q").octet(0).on(5)).await;
@@ -202,7 +202,7 @@ async fn after_its_own_close_the_server_waits_for_the_answer_and_ends() {
 
 #[tokio::test]
 async fn a_foreign_protocol_is_told_ours() {
-    stage(async |s| {
+    with_broker(async |s| {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let address = s.url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
         let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();

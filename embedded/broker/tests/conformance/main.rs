@@ -17,7 +17,7 @@ mod properties;
 mod qos;
 mod queues;
 mod replies;
-mod stage;
+mod test_broker;
 mod times;
 mod users;
 #[path = "../wire/mod.rs"]

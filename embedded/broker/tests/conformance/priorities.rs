@@ -2,7 +2,7 @@
 
 use lapin::{BasicProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 fn priority(level: u8) -> BasicProperties {
     BasicProperties::default().with_priority(level)
@@ -10,7 +10,7 @@ fn priority(level: u8) -> BasicProperties {
 
 #[tokio::test]
 async fn higher_priorities_come_first_and_equal_ones_in_order() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-priority", int(10))])).await;
         for (body, level) in [("low-1", 1), ("high-1", 9), ("low-2", 1), ("high-2", 9), ("none", 0)] {
@@ -23,7 +23,7 @@ async fn higher_priorities_come_first_and_equal_ones_in_order() {
 
 #[tokio::test]
 async fn above_the_maximum_counts_as_the_maximum() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-priority", int(5))])).await;
         publish_with(&channel, "", &name, "five", priority(5)).await;
@@ -36,7 +36,7 @@ async fn above_the_maximum_counts_as_the_maximum() {
 
 #[tokio::test]
 async fn a_returned_message_keeps_its_priority() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-priority", int(5))])).await;
         publish_with(&channel, "", &name, "high", priority(5)).await;
@@ -49,7 +49,7 @@ async fn a_returned_message_keeps_its_priority() {
 
 #[tokio::test]
 async fn without_the_argument_priorities_mean_nothing() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish_with(&channel, "", &name, "low", priority(1)).await;

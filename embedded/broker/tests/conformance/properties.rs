@@ -5,11 +5,11 @@ use lapin::{
     types::{AMQPValue, FieldArray, FieldTable},
 };
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn every_property_arrives_as_it_was_sent() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let headers = table([
@@ -42,7 +42,7 @@ async fn every_property_arrives_as_it_was_sent() {
 
 #[tokio::test]
 async fn further_keys_stand_in_cc_and_bcc() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (main, cc, bcc) = (
             s.queue(&channel, "main", FieldTable::default()).await,

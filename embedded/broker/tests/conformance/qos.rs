@@ -2,11 +2,11 @@
 
 use lapin::{options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn a_consumer_gets_no_more_than_its_prefetch() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         prefetch(&channel, 2).await;
@@ -26,7 +26,7 @@ async fn a_consumer_gets_no_more_than_its_prefetch() {
 
 #[tokio::test]
 async fn prefetch_holds_for_consumers_that_come_after_it() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let mut free = consume(&channel, &name, "free").await;
@@ -43,7 +43,7 @@ async fn prefetch_holds_for_consumers_that_come_after_it() {
 
 #[tokio::test]
 async fn each_consumer_has_a_prefetch_of_its_own() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         prefetch(&channel, 1).await;
@@ -60,7 +60,7 @@ async fn each_consumer_has_a_prefetch_of_its_own() {
 
 #[tokio::test]
 async fn a_global_prefetch_is_shared_by_the_channels_consumers() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         channel.basic_qos(2, BasicQosOptions { global: true }).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_global_prefetch_is_shared_by_the_channels_consumers() {
 
 #[tokio::test]
 async fn prefetch_does_not_bind_consumers_without_ack() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         prefetch(&channel, 1).await;
@@ -100,7 +100,7 @@ async fn prefetch_does_not_bind_consumers_without_ack() {
 
 #[tokio::test]
 async fn many_slots_of_one_each_share_the_work() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         prefetch(&channel, 1).await;

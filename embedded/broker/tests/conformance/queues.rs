@@ -3,11 +3,11 @@
 use futures::StreamExt;
 use lapin::{options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 #[tokio::test]
 async fn the_server_names_a_nameless_queue() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let first = declare(&channel, "", options, FieldTable::default()).await.unwrap();
@@ -20,7 +20,7 @@ async fn the_server_names_a_nameless_queue() {
 
 #[tokio::test]
 async fn an_empty_name_means_the_last_declared_queue() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -31,7 +31,7 @@ async fn an_empty_name_means_the_last_declared_queue() {
 
 #[tokio::test]
 async fn an_empty_name_without_a_declared_queue_is_refused() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         assert_eq!(code(channel.queue_purge("".into(), QueuePurgeOptions::default()).await), 404);
     })
@@ -40,7 +40,7 @@ async fn an_empty_name_without_a_declared_queue_is_refused() {
 
 #[tokio::test]
 async fn passive_declare_of_a_missing_queue_is_404_and_closes_only_the_channel() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let channel = connection.create_channel().await.unwrap();
         let other = connection.create_channel().await.unwrap();
@@ -55,7 +55,7 @@ async fn passive_declare_of_a_missing_queue_is_404_and_closes_only_the_channel()
 
 #[tokio::test]
 async fn declaring_again_the_same_way_is_fine_and_counts() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -67,7 +67,7 @@ async fn declaring_again_the_same_way_is_fine_and_counts() {
 
 #[tokio::test]
 async fn declaring_again_another_way_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         let name = s.name("q");
         let keeper = s.channel().await;
         declare(&keeper, &name, QueueDeclareOptions { auto_delete: true, durable: true, ..Default::default() }, FieldTable::default())
@@ -90,7 +90,7 @@ async fn declaring_again_another_way_is_406() {
 
 #[tokio::test]
 async fn the_width_of_a_number_is_no_difference() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-max-length", int(3))])).await;
         let wide = table([("x-max-length", lapin::types::AMQPValue::LongLongInt(3))]);
@@ -102,7 +102,7 @@ async fn the_width_of_a_number_is_no_difference() {
 
 #[tokio::test]
 async fn names_of_the_server_are_reserved() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         assert_eq!(code(declare(&channel, "amq.mine", QueueDeclareOptions::default(), FieldTable::default()).await), 403);
     })
@@ -111,7 +111,7 @@ async fn names_of_the_server_are_reserved() {
 
 #[tokio::test]
 async fn another_connection_cannot_use_an_exclusive_queue() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let other = s.channel().await;
@@ -126,7 +126,7 @@ async fn another_connection_cannot_use_an_exclusive_queue() {
 
 #[tokio::test]
 async fn an_exclusive_queue_goes_with_its_connection() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let channel = connection.create_channel().await.unwrap();
         let name = s.queue(&channel, "q", FieldTable::default()).await;
@@ -140,7 +140,7 @@ async fn an_exclusive_queue_goes_with_its_connection() {
 
 #[tokio::test]
 async fn an_auto_delete_queue_goes_with_its_last_consumer() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.name("q");
         let options = QueueDeclareOptions { auto_delete: true, ..Default::default() };
@@ -158,7 +158,7 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer() {
 
 #[tokio::test]
 async fn purge_tells_how_many_and_leaves_the_unacked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         for body in ["a", "b", "c"] {
@@ -174,7 +174,7 @@ async fn purge_tells_how_many_and_leaves_the_unacked() {
 
 #[tokio::test]
 async fn delete_if_empty_refuses_a_queue_with_messages() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -186,7 +186,7 @@ async fn delete_if_empty_refuses_a_queue_with_messages() {
 
 #[tokio::test]
 async fn delete_if_unused_refuses_a_queue_with_consumers() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let _consumer = consume(&channel, &name, "").await;
@@ -198,7 +198,7 @@ async fn delete_if_unused_refuses_a_queue_with_consumers() {
 
 #[tokio::test]
 async fn delete_tells_how_many_and_a_missing_queue_is_no_error() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish(&channel, "", &name, "x").await;
@@ -211,7 +211,7 @@ async fn delete_tells_how_many_and_a_missing_queue_is_no_error() {
 
 #[tokio::test]
 async fn deleting_a_queue_cancels_its_consumers() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let mut consumer = consume(&channel, &name, "").await;
@@ -224,7 +224,7 @@ async fn deleting_a_queue_cancels_its_consumers() {
 
 #[tokio::test]
 async fn deleting_a_queue_takes_its_bindings_along() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let exchange = s.exchange(&channel, "x", lapin::ExchangeKind::Direct).await;
         let keeper = s.queue(&channel, "keeper", FieldTable::default()).await;
@@ -240,7 +240,7 @@ async fn deleting_a_queue_takes_its_bindings_along() {
 
 #[tokio::test]
 async fn binding_needs_both_ends() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let missing = s.name("missing");
@@ -257,7 +257,7 @@ async fn binding_needs_both_ends() {
 
 #[tokio::test]
 async fn the_default_exchange_cannot_be_bound() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let bound = channel.queue_bind(name.as_str().into(), "".into(), "k".into(), Default::default(), FieldTable::default()).await;
@@ -268,7 +268,7 @@ async fn the_default_exchange_cannot_be_bound() {
 
 #[tokio::test]
 async fn unbinding_what_is_not_bound_is_fine() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         channel.queue_unbind(name.as_str().into(), "amq.direct".into(), "never".into(), FieldTable::default()).await.unwrap();
@@ -278,7 +278,7 @@ async fn unbinding_what_is_not_bound_is_fine() {
 
 #[tokio::test]
 async fn wrong_arguments_are_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         for arguments in [
             table([("x-message-ttl", int(-1))]),
             table([("x-message-ttl", text("soon"))]),
@@ -301,7 +301,7 @@ async fn wrong_arguments_are_406() {
 
 #[tokio::test]
 async fn a_quorum_queue_is_durable() {
-    stage(async |s| {
+    with_broker(async |s| {
         let quorum = || table([("x-queue-type", text("quorum"))]);
         let channel = s.channel().await;
         let name = s.name("q");

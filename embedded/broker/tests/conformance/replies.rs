@@ -2,7 +2,7 @@
 
 use lapin::{BasicProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
 
@@ -12,7 +12,7 @@ fn no_ack() -> BasicConsumeOptions {
 
 #[tokio::test]
 async fn an_answer_comes_straight_back() {
-    stage(async |s| {
+    with_broker(async |s| {
         let server = s.channel().await;
         let requests = s.name("requests");
         declare(&server, &requests, QueueDeclareOptions { auto_delete: true, ..Default::default() }, FieldTable::default()).await.unwrap();
@@ -34,7 +34,7 @@ async fn an_answer_comes_straight_back() {
 
 #[tokio::test]
 async fn replies_cannot_be_acked() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let result = channel.basic_consume(REPLY_QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await;
         assert_eq!(code(result.map(drop)), 406);
@@ -44,7 +44,7 @@ async fn replies_cannot_be_acked() {
 
 #[tokio::test]
 async fn asking_without_consuming_replies_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         let asking = BasicProperties::default().with_reply_to(REPLY_QUEUE.into());
@@ -56,7 +56,7 @@ async fn asking_without_consuming_replies_is_406() {
 
 #[tokio::test]
 async fn an_answer_to_nobody_is_returned() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         assert!(publish(&channel, "", "amq.rabbitmq.reply-to.gone", "x").await.take_message().is_some());
     })

@@ -2,14 +2,14 @@
 
 use lapin::{BasicProperties, options::*, types::FieldTable};
 
-use crate::stage::*;
+use crate::test_broker::*;
 
 fn expiring(ms: &str) -> BasicProperties {
     BasicProperties::default().with_expiration(ms.into())
 }
 
 /// A queue with a dead letter queue, so that an expiry can be waited for.
-async fn with_dead_queue(s: &Stage, channel: &lapin::Channel, mut arguments: FieldTable) -> (String, String) {
+async fn with_dead_queue(s: &TestBroker, channel: &lapin::Channel, mut arguments: FieldTable) -> (String, String) {
     let dead_queue = s.queue(channel, "dead", FieldTable::default()).await;
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(&dead_queue));
@@ -18,7 +18,7 @@ async fn with_dead_queue(s: &Stage, channel: &lapin::Channel, mut arguments: Fie
 
 #[tokio::test]
 async fn a_message_expires_by_its_own_time() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (queue, dead_queue) = with_dead_queue(s, &channel, FieldTable::default()).await;
         publish_with(&channel, "", &queue, "x", expiring("30")).await;
@@ -32,7 +32,7 @@ async fn a_message_expires_by_its_own_time() {
 
 #[tokio::test]
 async fn a_message_expires_by_its_queues_time() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (queue, dead_queue) = with_dead_queue(s, &channel, table([("x-message-ttl", int(30))])).await;
         publish(&channel, "", &queue, "x").await;
@@ -43,7 +43,7 @@ async fn a_message_expires_by_its_queues_time() {
 
 #[tokio::test]
 async fn the_shorter_time_counts() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (queue, dead_queue) = with_dead_queue(s, &channel, table([("x-message-ttl", int(3_600_000))])).await;
         publish_with(&channel, "", &queue, "x", expiring("20")).await;
@@ -59,7 +59,7 @@ async fn the_shorter_time_counts() {
 
 #[tokio::test]
 async fn time_zero_delivers_at_once_or_never() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", FieldTable::default()).await;
         publish_with(&channel, "", &name, "late", expiring("0")).await;
@@ -73,7 +73,7 @@ async fn time_zero_delivers_at_once_or_never() {
 
 #[tokio::test]
 async fn a_message_behind_one_that_stays_expires_at_the_head() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let (queue, dead_queue) = with_dead_queue(s, &channel, FieldTable::default()).await;
         publish(&channel, "", &queue, "stays").await;
@@ -86,7 +86,7 @@ async fn a_message_behind_one_that_stays_expires_at_the_head() {
 
 #[tokio::test]
 async fn a_wrong_expiration_is_406() {
-    stage(async |s| {
+    with_broker(async |s| {
         for wrong in ["soon", "-1", ""] {
             let channel = s.channel().await;
             let name = s.queue(&channel, "q", FieldTable::default()).await;
@@ -100,7 +100,7 @@ async fn a_wrong_expiration_is_406() {
 
 #[tokio::test]
 async fn an_unused_queue_expires() {
-    stage(async |s| {
+    with_broker(async |s| {
         let connection = s.connect().await;
         let channel = connection.create_channel().await.unwrap();
         let exchange = s.exchange(&channel, "x", lapin::ExchangeKind::Fanout).await;
@@ -126,7 +126,7 @@ async fn an_unused_queue_expires() {
 
 #[tokio::test]
 async fn a_consumed_queue_does_not_expire() {
-    stage(async |s| {
+    with_broker(async |s| {
         let channel = s.channel().await;
         let name = s.queue(&channel, "q", table([("x-expires", int(30))])).await;
         let mut consumer = consume(&channel, &name, "").await;
@@ -140,7 +140,7 @@ async fn a_consumed_queue_does_not_expire() {
 }
 
 /// A message that expires, as a clock.
-async fn with_dead_queue_named(s: &Stage, channel: &lapin::Channel) -> (String, String) {
+async fn with_dead_queue_named(s: &TestBroker, channel: &lapin::Channel) -> (String, String) {
     let dead_queue = s.queue(channel, "bell", FieldTable::default()).await;
     let arguments = table([("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&dead_queue))]);
     (s.queue(channel, "clock", arguments).await, dead_queue)

@@ -3,7 +3,7 @@
 use embedded_broker::{Permissions, TopicPermission};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind, options::*, types::FieldTable};
 
-use crate::{administration::permissions, stage::*};
+use crate::{administration::permissions, test_broker::*};
 
 /// Three prefixes of a case: a user may configure, write and read names that begin with its own.
 struct Names {
@@ -16,7 +16,7 @@ struct Names {
 }
 
 /// A user with a connection, and one queue and one topic exchange for each of its rights.
-async fn limited(s: &Stage) -> (Names, Connection, Channel) {
+async fn limited(s: &TestBroker) -> (Names, Connection, Channel) {
     let name = |short: &str| s.name(short);
     let names = Names { user: name("u"), configure: name("c"), write: name("w"), read: name("r"), both: name("b"), other: name("o") };
     let any_of = |first: &str, second: &str| format!("^({first}|{second})");
@@ -37,7 +37,7 @@ async fn connect(url: &str) -> Connection {
 }
 
 /// Removes what a case has left.
-async fn clear(s: &Stage, names: &Names, owner: &Channel) {
+async fn clear(s: &TestBroker, names: &Names, owner: &Channel) {
     for name in [&names.write, &names.read, &names.other, &names.configure, &names.both] {
         owner.queue_delete(format!("{name}-q").as_str().into(), QueueDeleteOptions::default()).await.unwrap();
         owner.exchange_delete(format!("{name}-x").as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
@@ -74,7 +74,7 @@ async fn bind_as(connection: &Connection, queue: &str, exchange: &str, key: &str
 
 #[tokio::test]
 async fn declaring_and_deleting_need_configure() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let channel = async || user.create_channel().await.unwrap();
         let (own, other) = (format!("{}-q", names.configure), format!("{}-q", names.other));
@@ -112,7 +112,7 @@ async fn declaring_and_deleting_need_configure() {
 
 #[tokio::test]
 async fn a_server_named_queue_needs_configure_for_its_generated_name() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let (code, text) = refusal(declare(&user.create_channel().await.unwrap(), "", exclusive, FieldTable::default()).await.map(drop));
@@ -127,7 +127,7 @@ async fn a_server_named_queue_needs_configure_for_its_generated_name() {
 
 #[tokio::test]
 async fn a_dead_letter_exchange_needs_read_on_the_queue_and_write_on_the_exchange() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let (queue, target) = (format!("{}-q", names.configure), format!("{}-x", names.write));
         let auto = QueueDeclareOptions { auto_delete: true, ..Default::default() };
@@ -147,7 +147,7 @@ async fn a_dead_letter_exchange_needs_read_on_the_queue_and_write_on_the_exchang
 
 #[tokio::test]
 async fn an_alternate_exchange_needs_read_on_the_exchange_and_write_on_the_alternate() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let (exchange, target) = (format!("{}-x", names.configure), format!("{}-x", names.write));
         let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
@@ -169,7 +169,7 @@ async fn an_alternate_exchange_needs_read_on_the_exchange_and_write_on_the_alter
 
 #[tokio::test]
 async fn consuming_getting_and_purging_need_read() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let channel = async || user.create_channel().await.unwrap();
         let (own, missing) = (format!("{}-q", names.read), s.name("o-missing"));
@@ -192,7 +192,7 @@ async fn consuming_getting_and_purging_need_read() {
 
 #[tokio::test]
 async fn publishing_needs_write_and_the_default_exchange_has_a_name() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         for exchange in [format!("{}-x", names.other), format!("{}-x", names.read), s.name("o-missing")] {
             let result = publish_as(&user, &exchange, "k", BasicProperties::default()).await;
@@ -212,7 +212,7 @@ async fn publishing_needs_write_and_the_default_exchange_has_a_name() {
 
 #[tokio::test]
 async fn a_binding_needs_write_on_its_end_and_read_on_its_source() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let (write_q, read_q) = (format!("{}-q", names.write), format!("{}-q", names.read));
         let (write_x, read_x) = (format!("{}-x", names.write), format!("{}-x", names.read));
@@ -236,7 +236,7 @@ async fn a_binding_needs_write_on_its_end_and_read_on_its_source() {
 
 #[tokio::test]
 async fn a_forged_user_id_is_406_and_the_own_one_is_delivered() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let (queue, exchange) = (format!("{}-q", names.write), format!("{}-x", names.write));
         bind(&owner, &queue, &exchange, "k").await;
@@ -254,7 +254,7 @@ async fn a_forged_user_id_is_406_and_the_own_one_is_delivered() {
 
 #[tokio::test]
 async fn topic_permissions_limit_the_keys_of_publishes_and_bindings() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, _user, owner) = limited(s).await;
         let exchange = format!("{}-x", names.both);
         let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
@@ -278,7 +278,7 @@ async fn topic_permissions_limit_the_keys_of_publishes_and_bindings() {
 
 #[tokio::test]
 async fn patterns_are_found_anywhere_in_a_name_unless_anchored() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, _user, owner) = limited(s).await;
         let exchange = format!("{}-x", names.write);
         s.permit(&names.user, permissions("", &names.write[1..], "")).await;
@@ -294,7 +294,7 @@ async fn patterns_are_found_anywhere_in_a_name_unless_anchored() {
 
 #[tokio::test]
 async fn direct_replies_need_no_right_to_receive_and_the_default_exchange_to_send() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let channel = user.create_channel().await.unwrap();
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
@@ -315,7 +315,7 @@ async fn direct_replies_need_no_right_to_receive_and_the_default_exchange_to_sen
 
 #[tokio::test]
 async fn removing_a_user_closes_its_connections_and_ends_its_logins() {
-    stage(async |s| {
+    with_broker(async |s| {
         let (names, user, owner) = limited(s).await;
         let channel = user.create_channel().await.unwrap();
         let queue = format!("{}-q", names.read);

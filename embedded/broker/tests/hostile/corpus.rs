@@ -1,10 +1,10 @@
-//! The corpus: hostile streams by the place where they begin, each with a name and what must come of it.
+//! The corpus: hostile streams by the phase where they begin, each with a name and what must come of it.
 
 use crate::wire::{HEADER, Method, content_header, entry, frame, long_string, start_ok, tune_ok};
 
 /// The state of the connection before a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Phase {
     /// The first bytes of a connection.
     Greeting,
     /// After the server's `connection.start`.
@@ -27,7 +27,7 @@ pub enum Expect {
 /// One stream.
 pub struct Case {
     pub name: String,
-    pub place: Place,
+    pub phase: Phase,
     pub bytes: Vec<u8>,
     pub expect: Expect,
 }
@@ -37,17 +37,17 @@ use Expect::{Code, Harmless, Header};
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    let mut put = |place: Place, cases: Vec<(String, Vec<u8>, Expect)>| {
-        all.extend(cases.into_iter().map(|(name, bytes, expect)| Case { name: format!("{place:?}: {name}"), place, bytes, expect }));
+    let mut put = |phase: Phase, cases: Vec<(String, Vec<u8>, Expect)>| {
+        all.extend(cases.into_iter().map(|(name, bytes, expect)| Case { name: format!("{phase:?}: {name}"), phase, bytes, expect }));
     };
-    put(Place::Greeting, greetings());
-    put(Place::Login, login_frames());
-    put(Place::Login, login_methods());
-    put(Place::Open, frames());
-    put(Place::Open, cut_methods());
-    put(Place::Open, tables());
-    put(Place::Open, contents());
-    put(Place::Open, orders());
+    put(Phase::Greeting, greetings());
+    put(Phase::Login, login_frames());
+    put(Phase::Login, login_methods());
+    put(Phase::Open, frames());
+    put(Phase::Open, cut_methods());
+    put(Phase::Open, tables());
+    put(Phase::Open, contents());
+    put(Phase::Open, orders());
     all
 }
 

@@ -11,7 +11,7 @@ mod wire;
 
 use std::collections::{HashMap, HashSet};
 
-use corpus::{Expect, Place, cases};
+use corpus::{Expect, Phase, cases};
 use embedded_broker::{Broker, Settings};
 use play::{Witness, play};
 
@@ -33,7 +33,7 @@ fn the_corpus_is_large_distinct_and_tells_what_must_come() {
     let mut names = HashSet::new();
     for case in &cases {
         assert!(names.insert(&case.name), "two cases are called {}", case.name);
-        let twin = streams.insert((case.place, &case.bytes), &case.name);
+        let twin = streams.insert((case.phase, &case.bytes), &case.name);
         assert_eq!(twin, None, "{} says the same", case.name);
     }
     assert!(cases.len() >= 200, "{} cases", cases.len());
@@ -63,7 +63,7 @@ async fn nothing_before_login_makes_a_large_allocation() {
     let folder = tempfile::tempdir().unwrap();
     let broker = serve(folder.path()).await;
     let mut worst = Vec::new();
-    for case in cases().iter().filter(|case| case.place != Place::Open) {
+    for case in cases().iter().filter(|case| case.phase != Phase::Open) {
         let largest = allocation::largest_while(play(&broker, case)).await;
         if largest > UNAUTHENTICATED_BYTES_MAX {
             worst.push(format!("{}: {largest} bytes", case.name));

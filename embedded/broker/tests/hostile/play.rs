@@ -8,7 +8,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties, options::*, types
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::{
-    corpus::{Case, Expect, Place},
+    corpus::{Case, Expect, Phase},
     wire::{HEADER, Wire},
 };
 
@@ -16,15 +16,15 @@ use crate::{
 const CASE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Brings a connection into the state in which the case begins.
-pub async fn arrive(broker: &Broker, place: Place) -> Wire {
-    match place {
-        Place::Greeting => Wire::open(&broker.url()).await,
-        Place::Login => {
+pub async fn arrive(broker: &Broker, phase: Phase) -> Wire {
+    match phase {
+        Phase::Greeting => Wire::open(&broker.url()).await,
+        Phase::Login => {
             let mut wire = Wire::open(&broker.url()).await;
             wire.greet().await;
             wire
         }
-        Place::Open => {
+        Phase::Open => {
             let mut wire = Wire::log_in(&broker.url()).await;
             wire.channel(1).await;
             wire
@@ -35,7 +35,7 @@ pub async fn arrive(broker: &Broker, place: Place) -> Wire {
 /// Plays a case; returns the difference from the expected result, if any.
 pub async fn play(broker: &Broker, case: &Case) -> Option<String> {
     let playing = async {
-        let mut wire = arrive(broker, case.place).await;
+        let mut wire = arrive(broker, case.phase).await;
         wire.send(&case.bytes).await;
         let problem = match case.expect {
             Expect::Code(code) => {

@@ -6,7 +6,7 @@ use embedded_broker::Broker;
 use tokio::time::timeout;
 
 use crate::{
-    corpus::{Place, cases},
+    corpus::{Phase, cases},
     play::arrive,
     wire::frame,
 };
@@ -41,8 +41,8 @@ impl Dice {
 }
 
 /// One stream: noise, frames of noise, methods with random fields, or a case of the corpus with some bytes changed.
-fn stream(dice: &mut Dice) -> (Place, Vec<u8>) {
-    let place = [Place::Greeting, Place::Login, Place::Open][dice.roll(3) as usize];
+fn stream(dice: &mut Dice) -> (Phase, Vec<u8>) {
+    let phase = [Phase::Greeting, Phase::Login, Phase::Open][dice.roll(3) as usize];
     let bytes = match dice.roll(4) {
         0 => dice.bytes(RANDOM_BYTES_MAX),
         1 => {
@@ -70,10 +70,10 @@ fn stream(dice: &mut Dice) -> (Place, Vec<u8>) {
                     _ => bytes.insert(at, dice.roll(256) as u8),
                 }
             }
-            return (case.place, bytes);
+            return (case.phase, bytes);
         }
     };
-    (place, bytes)
+    (phase, bytes)
 }
 
 /// Plays streams until the time is over, at least one for each player.
@@ -85,14 +85,14 @@ pub async fn play_for(broker: &Broker, time: Duration) {
     let player = async |number: u64| {
         let mut dice = Dice(seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1);
         loop {
-            let (place, bytes) = stream(&mut dice);
+            let (phase, bytes) = stream(&mut dice);
             let playing = async {
-                let mut wire = arrive(broker, place).await;
+                let mut wire = arrive(broker, phase).await;
                 wire.send(&bytes).await;
                 wire.finish().await;
                 wire.rest().await;
             };
-            assert!(timeout(STREAM_TIMEOUT, playing).await.is_ok(), "a connection hangs at {place:?} after {bytes:02x?}");
+            assert!(timeout(STREAM_TIMEOUT, playing).await.is_ok(), "a connection hangs at {phase:?} after {bytes:02x?}");
             if Instant::now() > end {
                 return;
             }

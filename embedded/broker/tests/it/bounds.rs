@@ -4,7 +4,7 @@ use embedded_broker::Broker;
 use futures::{FutureExt, StreamExt};
 use lapin::{BasicProperties, Connection, ConnectionProperties, Event, options::*, types::FieldTable};
 
-use crate::world::*;
+use crate::servers::*;
 
 /// Waits for an event of the client library.
 async fn until(events: &mut (dyn futures::Stream<Item = Event> + Unpin + Send), wanted: fn(&Event) -> bool) {

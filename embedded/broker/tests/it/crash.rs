@@ -11,7 +11,7 @@ use embedded_broker::{Broker, Error};
 use futures::{StreamExt, future::join_all};
 use lapin::{BasicProperties, ExchangeKind, options::*, types::FieldTable};
 
-use crate::world::*;
+use crate::servers::*;
 
 const CHILD_DATA: &str = "PIECEWORK_TEST_BROKER_DATA";
 

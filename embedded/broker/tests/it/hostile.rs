@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::*;
+use crate::servers::*;
 
 const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// A test reads at most this much of an answer.

@@ -6,7 +6,7 @@ mod crash;
 mod hostile;
 mod paging;
 mod scale;
+mod servers;
 mod smoke;
 mod tls;
 mod users;
-mod world;

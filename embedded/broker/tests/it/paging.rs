@@ -4,7 +4,7 @@ use embedded_broker::{Broker, Settings};
 use futures::{StreamExt, future::join_all};
 use lapin::{BasicProperties, Channel, ExchangeKind, options::*, types::*};
 
-use crate::world::*;
+use crate::servers::*;
 
 /// A server that keeps almost nothing in memory.
 fn tight(folder: &std::path::Path) -> Settings {

@@ -3,7 +3,7 @@
 use futures::{StreamExt, future::join_all};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, options::*, types::FieldTable};
 
-use crate::world::*;
+use crate::servers::*;
 
 const CONNECTIONS: usize = 1_000;
 const QUEUES: usize = 10_000;

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use lapin::{Connection, ConnectionProperties, options::*, tcp::OwnedTLSConfig, types::FieldTable};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::{hostile::Raw, world::*};
+use crate::{hostile::Raw, servers::*};
 
 /// Larger than any buffer between client and server.
 const LARGE_BYTES: usize = 5 << 20;

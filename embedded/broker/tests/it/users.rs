@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, time::Duration};
 use embedded_broker::{Broker, Permissions, TopicPermission, User, UserError};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, options::*, types::FieldTable};
 
-use crate::world::{WAIT, settings, start};
+use crate::servers::{WAIT, settings, start};
 
 const PASSWORD: &str = "Pa55word-of-a-test";
 

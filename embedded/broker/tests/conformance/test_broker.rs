@@ -18,35 +18,35 @@ use lapin::{
 const CASE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The broker and connections of a test.
-pub struct Stage {
+pub struct TestBroker {
     pub url: String,
     prefix: String,
     broker: Option<Broker>,
     folder: tempfile::TempDir,
 }
 
-/// Runs a test on a stage of its own.
-pub async fn stage(case: impl AsyncFnOnce(&Stage)) {
+/// Runs a test on a broker of its own.
+pub async fn with_broker(case: impl AsyncFnOnce(&TestBroker)) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let prefix = format!("case-{}-{number}-", std::process::id());
     let folder = tempfile::tempdir().unwrap();
-    let mut stage = match std::env::var("PIECEWORK_TEST_AMQP_URL") {
-        Ok(url) => Stage { url, prefix, broker: None, folder },
+    let mut broker = match std::env::var("PIECEWORK_TEST_AMQP_URL") {
+        Ok(url) => TestBroker { url, prefix, broker: None, folder },
         Err(_) => {
             let settings = Settings::new("127.0.0.1:0".parse().unwrap(), folder.path(), "guest", "guest");
             let broker = Broker::start(settings).await.unwrap();
-            Stage { url: broker.url(), prefix, broker: Some(broker), folder }
+            TestBroker { url: broker.url(), prefix, broker: Some(broker), folder }
         }
     };
-    tokio::time::timeout(CASE_TIMEOUT, case(&stage)).await.expect("the case hangs");
-    if let Some(broker) = stage.broker.take() {
+    tokio::time::timeout(CASE_TIMEOUT, case(&broker)).await.expect("the case hangs");
+    if let Some(broker) = broker.broker.take() {
         tokio::time::timeout(CASE_TIMEOUT, broker.stop()).await.expect("the broker does not stop");
     }
-    stage.folder.close().unwrap();
+    broker.folder.close().unwrap();
 }
 
-impl Stage {
+impl TestBroker {
     pub async fn connect(&self) -> Connection {
         Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap()
     }

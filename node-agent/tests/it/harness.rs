@@ -63,7 +63,7 @@ pub struct Script {
 /// Handle to end an agent, and its result.
 type Running = (oneshot::Sender<Ending>, JoinHandle<Result<(), AgentError>>);
 
-pub struct Stage {
+pub struct Harness {
     pub folder: tempfile::TempDir,
     pub broker: Option<embedded_broker::Broker>,
     store: Option<embedded_blobs::Blobs>,
@@ -103,9 +103,9 @@ pub fn blob_settings(endpoint: String) -> BlobSettings {
     }
 }
 
-impl Stage {
+impl Harness {
     /// Starts broker and dispatcher without an agent.
-    pub async fn set(slots: u32) -> Stage {
+    pub async fn new(slots: u32) -> Harness {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("broker");
         let settings = embedded_broker::Settings::new("127.0.0.1:0".parse().unwrap(), data, "user", "password");
@@ -146,7 +146,7 @@ impl Stage {
         ];
         let broker = Some(broker);
         let disk_limits = DiskLimits::default();
-        Stage {
+        Harness {
             folder,
             broker,
             store: None,
@@ -164,11 +164,11 @@ impl Stage {
     }
 
     /// Starts broker, dispatcher and an agent, and waits until it has joined.
-    pub async fn with_agent(slots: u32) -> Stage {
-        let mut stage = Stage::set(slots).await;
-        stage.start_agent();
-        stage.report().await;
-        stage
+    pub async fn with_agent(slots: u32) -> Harness {
+        let mut harness = Harness::new(slots).await;
+        harness.start_agent();
+        harness.report().await;
+        harness
     }
 
     /// Adds a blob store with a bucket `users`.
@@ -217,7 +217,7 @@ impl Stage {
     }
 
     /// Ends the agent and everything else.
-    pub async fn strike(mut self) {
+    pub async fn stop(mut self) {
         self.end_agent(Ending::Now).await.unwrap();
         self.link.close().await;
         self.work.iter().for_each(JoinHandle::abort);
@@ -241,7 +241,7 @@ impl Stage {
         timeout(PATIENCE, agent).await.expect("the agent ends").unwrap()
     }
 
-    pub fn say(&self, change: impl FnOnce(&mut Script)) {
+    pub fn change_script(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.script.lock().unwrap());
     }
 

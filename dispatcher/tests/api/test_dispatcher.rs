@@ -20,7 +20,7 @@ pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const VERSION: &str = "api-version=2024-02-01.19.0";
 
 /// A running dispatcher; dropping it ends it.
-pub struct House {
+pub struct TestDispatcher {
     pub account: Account,
     pub broker: BrokerSettings,
     pub blobs: BlobSettings,
@@ -70,7 +70,7 @@ async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: 
         let _ = ended.await;
     }));
     let api = Progress::ready(seen).await.expect("a dispatcher that becomes ready");
-    assert!(open.send(Open { api, broker, blobs }).is_ok(), "somebody waits for the house");
+    assert!(open.send(Open { api, broker, blobs }).is_ok(), "somebody waits for the dispatcher");
     let _ = stop.await;
     let _ = end.send(());
     running.await.unwrap().unwrap();
@@ -78,14 +78,14 @@ async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: 
     blob_server.stop().await;
 }
 
-impl House {
+impl TestDispatcher {
     /// Starts one and waits until it is healthy.
-    pub fn open() -> House {
-        House::open_for(Access::default())
+    pub fn start() -> TestDispatcher {
+        TestDispatcher::start_with(Access::default())
     }
 
     /// Starts one that lets people in otherwise.
-    pub fn open_for(access: Access) -> House {
+    pub fn start_with(access: Access) -> TestDispatcher {
         let scheme = if access.tls.is_some() { "https" } else { "http" };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
@@ -95,9 +95,9 @@ impl House {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(live(&path, access, open, stopped));
         });
-        let Open { api, broker, blobs } = is_open.blocking_recv().expect("a house that opens");
+        let Open { api, broker, blobs } = is_open.blocking_recv().expect("a dispatcher that opens");
         let account = Account { url: format!("{scheme}://{api}"), name: "acct".into(), key: KEY.into() };
-        House { account, broker, blobs, stop: Some(stop), thread: Some(thread), folder }
+        TestDispatcher { account, broker, blobs, stop: Some(stop), thread: Some(thread), folder }
     }
 
     /// One request with some headers.
@@ -144,7 +144,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for TestDispatcher {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());

@@ -5,15 +5,15 @@ use clients::blobs::Blobs;
 use embedded_blobs::Settings;
 use tempfile::TempDir;
 
-pub struct Stage {
+pub struct TestStore {
     pub blobs: Blobs,
     pub bucket: String,
     pub folder: TempDir,
     server: Option<embedded_blobs::Blobs>,
 }
 
-impl Stage {
-    pub async fn open() -> Stage {
+impl TestStore {
+    pub async fn start() -> TestStore {
         let folder = TempDir::new().unwrap();
         let (endpoint, server) = match std::env::var("PIECEWORK_TEST_S3_URL") {
             Ok(url) => (url, None),
@@ -26,10 +26,10 @@ impl Stage {
         let blobs = Blobs::new(settings(&endpoint)).unwrap();
         blobs.check().await.unwrap();
         let bucket = blobs.settings().bucket.clone();
-        Stage { blobs, bucket, folder, server }
+        TestStore { blobs, bucket, folder, server }
     }
 
-    pub async fn close(self) {
+    pub async fn stop(self) {
         if let Some(server) = self.server {
             server.stop().await;
         }

@@ -15,19 +15,19 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A broker for one test.
-pub struct Stage {
+pub struct TestBroker {
     pub url: String,
     broker: Option<(Broker, TempDir)>,
 }
 
-impl Stage {
-    pub async fn open() -> Stage {
+impl TestBroker {
+    pub async fn start() -> TestBroker {
         match std::env::var("PIECEWORK_TEST_AMQP_URL") {
-            Ok(url) => Stage { url, broker: None },
+            Ok(url) => TestBroker { url, broker: None },
             Err(_) => {
                 let data = TempDir::new().unwrap();
                 let broker = embedded(data.path(), 0).await;
-                Stage { url: broker.url(), broker: Some((broker, data)) }
+                TestBroker { url: broker.url(), broker: Some((broker, data)) }
             }
         }
     }
@@ -47,7 +47,7 @@ impl Stage {
         Link::open(settings(&self.url)).await.unwrap()
     }
 
-    pub async fn close(self) {
+    pub async fn stop(self) {
         if let Some((broker, _data)) = self.broker {
             broker.stop().await;
         }

@@ -1,12 +1,12 @@
-//! Places that nodes cannot use are refused while somebody listens, and what was secret about them is not repeated.
+//! Container URLs that nodes cannot use are refused when a request brings them, and error messages do not repeat their signatures.
 
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::test_dispatcher::TestDispatcher;
 
-/// What no place of this house may be; `hush` is its secret.
+/// URLs that no node of this dispatcher can use; `hush` stands for a signature.
 const BAD: &[&str] = &[
     "s3://user/x?sv=1&sig=hush",
     "https://account.blob.core.windows.net/box?sv=1&sig=hush",
@@ -19,7 +19,7 @@ const BAD: &[&str] = &[
     "sv=1&sig=hush",
 ];
 
-/// Where a body names a place: method, target, body and the property's path.
+/// Where a body has a container URL: method, target, body and the property's path.
 fn namings(url: &str) -> Vec<(&'static str, &'static str, Value, &'static str)> {
     let machine = json!({"imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a"});
     let outputs = json!([{"filePattern": "*", "destination": {"container": {"containerUrl": url}}, "uploadOptions": {"uploadCondition": "taskcompletion"}}]);
@@ -95,12 +95,12 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 }
 
 #[test]
-fn a_place_that_nodes_cannot_use_is_refused_wherever_it_is_named_and_its_signature_is_not_repeated() {
-    let house = House::open();
-    house.add_pool_and_job();
+fn a_url_that_nodes_cannot_use_is_refused_in_every_property_and_its_signature_is_not_repeated() {
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
     for url in BAD {
         for (method, target, body, property) in namings(url) {
-            let got = house.send(method, target, body, 400);
+            let got = dispatcher.send(method, target, body, 400);
             assert!(!holds(&got.body, "hush"), "{url} at {target}: {}", String::from_utf8_lossy(&got.body));
             let error = got.json();
             assert_eq!(
@@ -110,28 +110,29 @@ fn a_place_that_nodes_cannot_use_is_refused_wherever_it_is_named_and_its_signatu
             );
         }
         let task = namings(url).remove(0).2;
-        let got = house.send("POST", "/jobs/Job/addtaskcollection", json!({"value": [task, {"id": "good", "commandLine": "x"}]}), 200);
+        let got = dispatcher.send("POST", "/jobs/Job/addtaskcollection", json!({"value": [task, {"id": "good", "commandLine": "x"}]}), 200);
         assert!(!holds(&got.body, "hush"), "{url}");
         let results = got.json()["value"].clone();
         assert_eq!((&results[0]["status"], &results[1]["taskId"]), (&json!("clienterror"), &json!("good")), "{url}: {results}");
-        house.send("DELETE", "/jobs/Job/tasks/good", Value::Null, 200);
+        dispatcher.send("DELETE", "/jobs/Job/tasks/good", Value::Null, 200);
     }
     let mut stored = Vec::new();
-    files(&house.folder.path().join("store"), &mut stored);
+    files(&dispatcher.folder.path().join("store"), &mut stored);
     assert!(stored.len() > 1 && stored.iter().any(|bytes| holds(bytes, "Pool")), "the store was looked at");
     assert!(!stored.iter().any(|bytes| holds(bytes, "hush")), "no row holds the signature");
 }
 
 #[test]
-fn places_of_the_configured_store_are_taken_in_both_spellings() {
-    let house = House::open();
-    house.add_pool_and_job();
-    for (id, url) in [("a", "s3://user/x".to_owned()), ("b", "S3://user".to_owned()), ("c", format!("{}/user/x%20y", house.blobs.endpoint))]
+fn urls_of_the_configured_store_are_taken_in_both_spellings() {
+    let dispatcher = TestDispatcher::start();
+    dispatcher.add_pool_and_job();
+    for (id, url) in
+        [("a", "s3://user/x".to_owned()), ("b", "S3://user".to_owned()), ("c", format!("{}/user/x%20y", dispatcher.blobs.endpoint))]
     {
         let outputs = json!([{"filePattern": "*", "destination": {"container": {"containerUrl": url}}, "uploadOptions": {"uploadCondition": "taskcompletion"}}]);
-        house.send("POST", "/jobs/Job/tasks", json!({"id": id, "commandLine": "x", "outputFiles": outputs}), 201);
+        dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": id, "commandLine": "x", "outputFiles": outputs}), 201);
     }
     let long = json!([{"filePattern": "*", "destination": {"container": {"containerUrl": format!("s3://user/{}", "x".repeat(600)), "path": "y".repeat(600)}}, "uploadOptions": {"uploadCondition": "taskcompletion"}}]);
-    let got = house.send("POST", "/jobs/Job/tasks", json!({"id": "d", "commandLine": "x", "outputFiles": long}), 400).json();
+    let got = dispatcher.send("POST", "/jobs/Job/tasks", json!({"id": "d", "commandLine": "x", "outputFiles": long}), 400).json();
     assert_eq!(got["values"][0]["value"], "outputFiles[0].destination.container.path");
 }

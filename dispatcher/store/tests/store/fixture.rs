@@ -1,4 +1,4 @@
-//! Places where a store is opened, and a bench with one job in it.
+//! Records with ordinary values, the location of a store under test, and a store with one job.
 
 use std::{fmt::Debug, future::Future, path::PathBuf, str::FromStr};
 
@@ -27,7 +27,7 @@ use store::{
 use tempfile::TempDir;
 
 /// The location of a store; opening it again after a drop is a restart.
-pub trait Place {
+pub trait Location {
     /// The writing half.
     fn store(&self) -> Result<Box<dyn Store>, StoreError>;
     /// The reading half; a writer must have been opened before.
@@ -35,13 +35,13 @@ pub trait Place {
 }
 
 /// A store in a temporary folder.
-pub struct SqlitePlace {
+pub struct SqliteFile {
     folder: TempDir,
 }
 
-impl SqlitePlace {
-    pub fn new() -> SqlitePlace {
-        SqlitePlace { folder: tempfile::tempdir().unwrap() }
+impl SqliteFile {
+    pub fn new() -> SqliteFile {
+        SqliteFile { folder: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -49,7 +49,7 @@ impl SqlitePlace {
     }
 }
 
-impl Place for SqlitePlace {
+impl Location for SqliteFile {
     fn store(&self) -> Result<Box<dyn Store>, StoreError> {
         Ok(Box::new(SqliteStore::open(&self.path())?))
     }
@@ -254,24 +254,24 @@ pub fn task<'a>(uid: u64, name: &'a contract::ids::TaskId) -> NewTaskRecord<'a> 
     }
 }
 
-/// A store with the job `job`; every call of the bench is one transaction.
-pub struct Bench {
+/// A store with the job `job`; every call of the fixture is one transaction.
+pub struct Fixture {
     pub store: Box<dyn Store>,
     pub read: Box<dyn Read>,
     pub job: JobUid,
     next: u64,
 }
 
-impl Bench {
-    pub fn new(place: &dyn Place) -> Bench {
-        let mut store = place.store().unwrap();
+impl Fixture {
+    pub fn new(location: &dyn Location) -> Fixture {
+        let mut store = location.store().unwrap();
         let loaded = store.load().unwrap();
-        let mut bench = Bench { store, read: place.read(), job: JobUid(loaded.next_job), next: loaded.next_task };
-        match bench.store.find_job(&id("job")).unwrap() {
-            Some(found) => bench.job = found.uid,
-            None => _ = bench.add_job(loaded.next_job, "job"),
+        let mut fixture = Fixture { store, read: location.read(), job: JobUid(loaded.next_job), next: loaded.next_task };
+        match fixture.store.find_job(&id("job")).unwrap() {
+            Some(found) => fixture.job = found.uid,
+            None => _ = fixture.add_job(loaded.next_job, "job"),
         }
-        bench
+        fixture
     }
 
     /// One transaction.
