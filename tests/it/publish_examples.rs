@@ -57,7 +57,11 @@ fn programs() -> Vec<Program> {
         Program::new("python", &[&python, "publish.py"], &[&python, "-c", "import pika"]),
         Program::new("node", &["node", "publish.js"], &["node", "-e", "require('amqplib')"]),
         Program::new("go", &["go", "run", "publish.go"], &["go", "list", "github.com/rabbitmq/amqp091-go"]),
-        Program::new("java", &["java", "-cp", java, "Publish.java"], &["javap", "-cp", java, "com.rabbitmq.client.Channel", "com.google.gson.Gson"]),
+        Program::new(
+            "java",
+            &["java", "-cp", java, "Publish.java"],
+            &["javap", "-cp", java, "com.rabbitmq.client.Channel", "com.google.gson.Gson"],
+        ),
         Program::new("ruby", &["ruby", "publish.rb"], &["ruby", "-e", "require 'bunny'"]),
         Program::new("the shell", &["sh", "publish.sh"], &["sh", "-c", "command -v amqp-publish && command -v jq"]),
         Program::new("rust", &[rust], &["test", "-x", rust]),

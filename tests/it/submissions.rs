@@ -1,6 +1,6 @@
 //! Tasks by message, from a client that knows nothing of Piecework: publish, and read the answer.
 
-use std::{collections::HashMap, path::Path, process::Command, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
 use lapin::{
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{PATIENCE, Rest},
-    stack::{Stack, skip, text, wait_for},
+    stack::{Stack, wait_for},
 };
 
 const EXCHANGE: &str = "piecework.submit";
