@@ -90,7 +90,7 @@ impl Invoker {
 /// Adds the functions to a pool; they go with it.
 pub(super) async fn deploy(client: &Client, pool: &PoolId) -> anyhow::Result<()> {
     for (name, runtime, command) in FUNCTIONS {
-        let body = json!({"name": name, "runtime": runtime, "commandLine": command, "maxRetryCount": 0});
+        let body = json!({"id": name, "runtime": runtime, "commandLine": command, "maxRetryCount": 0});
         client.post(&path(&["piecework", "pools", pool.as_str(), "functions"]), Some(&body)).await?;
     }
     Ok(())
