@@ -172,6 +172,12 @@ fn retry(pool: &PoolId, kind: QueueKind, pause_ms: u32) -> Queue {
     Queue { name: retry_queue(pool, pause_ms), arguments, bindings: vec![] }
 }
 
+/// The queue in which the events of a trigger wait; it is bound apart, as the exchange may be anybody's.
+pub fn trigger(queue: String) -> Topology {
+    let arguments = vec![("x-dead-letter-exchange", Argument::Text(DEAD.to_owned()))];
+    Topology { exchanges: vec![], queues: vec![Queue { name: queue, arguments, bindings: vec![] }] }
+}
+
 /// The queue in which failed invocations wait for at most this long; a message's own expiration says how long.
 pub fn retry_queue(pool: &PoolId, pause_ms: u32) -> String {
     format!("{}.retry.{}s", pool_queue(pool), pause_ms / 1000)

@@ -182,6 +182,11 @@ name!(
     check
 );
 name!(
+    /// The id of a trigger.
+    TriggerId,
+    check
+);
+name!(
     /// A version of an application package.
     PackageVersion,
     check_version

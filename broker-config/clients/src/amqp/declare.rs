@@ -112,6 +112,31 @@ pub(super) async fn depth(live: &Live, queue: &str) -> Result<Option<Depth>, Amq
     }
 }
 
+/// Whether an exchange exists.
+pub(super) async fn has_exchange(live: &Live, name: &str) -> Result<bool, AmqpError> {
+    let channel = live.channel().await?;
+    let options = ExchangeDeclareOptions { passive: true, durable: true, ..ExchangeDeclareOptions::default() };
+    // The kind is not compared.
+    let asked = channel.exchange_declare(name.into(), AmqpKind::Topic, options, FieldTable::default());
+    match bounded("asking for an exchange", asked).await {
+        Ok(()) => {
+            release(channel).await;
+            Ok(true)
+        }
+        Err(AmqpError::Refused { code: NOT_FOUND, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds a queue to one exchange.
+pub(super) async fn bind_to(live: &Live, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
+    let channel = live.channel().await?;
+    let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), QueueBindOptions::default(), FieldTable::default());
+    bounded("binding a queue", bound).await?;
+    release(channel).await;
+    Ok(())
+}
+
 /// Deletes a queue with its messages.
 pub(super) async fn delete(live: &Live, queue: &str) -> Result<(), AmqpError> {
     let channel = live.channel().await?;

@@ -115,6 +115,13 @@ impl Link {
         Ok(())
     }
 
+    /// Deletes a queue with its messages.
+    pub async fn delete_queue(&self, queue: &str) -> Result<(), AmqpError> {
+        name_fits(queue)?;
+        self.inner.topology.lock().unwrap_or_else(PoisonError::into_inner).queues.retain(|known| known.name != queue);
+        declare::delete(&self.inner.connections.consuming.live().await?, queue).await
+    }
+
     /// Deletes queues, with their messages, and exchanges; those in use stay.
     pub async fn undeclare_unused(&self, topology: &Topology) -> Result<(), AmqpError> {
         {
@@ -129,6 +136,19 @@ impl Link {
     pub async fn depth(&self, queue: &str) -> Result<Option<Depth>, AmqpError> {
         name_fits(queue)?;
         declare::depth(&self.inner.connections.consuming.live().await?, queue).await
+    }
+
+    /// Whether an exchange exists.
+    pub async fn has_exchange(&self, name: &str) -> Result<bool, AmqpError> {
+        name_fits(name)?;
+        declare::has_exchange(&self.inner.connections.consuming.live().await?, name).await
+    }
+
+    /// Binds a queue to an exchange of whatever name. Unlike what [`Link::declare`] binds, it is not bound again after a
+    /// reconnect; a durable queue keeps its bindings as long as the broker keeps its data.
+    pub async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
+        name_fits(exchange)?;
+        declare::bind_to(&self.inner.connections.consuming.live().await?, queue, exchange, key).await
     }
 
     /// Removes the ready messages of a queue and returns their number.

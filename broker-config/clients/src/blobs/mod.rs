@@ -13,6 +13,7 @@ mod limits;
 mod list;
 mod locate;
 mod measured;
+mod notify;
 mod object;
 mod presign;
 mod stream;
