@@ -6,6 +6,7 @@ mod metrics;
 mod progress;
 mod service;
 mod submissions;
+mod triggers;
 mod unavailable;
 
 pub use disk_space::{is_short, make_room};

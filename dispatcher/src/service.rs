@@ -42,6 +42,7 @@ use crate::{
     metrics::{Sources, metrics_page},
     progress::Progress,
     submissions::{self, Parts},
+    triggers,
 };
 
 /// How long a dispatcher that has just ended may still appear as a consumer.
@@ -260,7 +261,9 @@ pub async fn run(
     let Running { mut loops, events, answers } =
         messaging::run(&link, (&blobs, read.clone(), tokens.fingerprint()), &engine, outlets, stopped.clone()).await?;
     let parts = Parts { link: link.clone(), engine: engine.clone(), read: read.clone(), blobs: blobs.clone(), base: account_url };
+    let triggering = parts.clone();
     submissions::run(&mut loops, parts, answers, stopped.clone()).await?;
+    loops.spawn(triggers::run(triggering, stopped.clone()));
     loops.spawn(disk_space::watch(settings.data.clone(), tell_shortage, stopped.clone()));
     let files = Files::open(&link).await?;
     let invocations = Invocations::open(&link).await?;

@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use clients::blobs::Blobs;
-use contract::ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId};
+use contract::ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TriggerId};
 use http::HeaderMap;
 use model::{
     condition::Condition,
@@ -99,6 +99,11 @@ impl Call {
     /// The application in the path.
     pub fn application(&self) -> Result<ApplicationId, Refusal> {
         id("ApplicationId", self.value(0))
+    }
+
+    /// The trigger in the path.
+    pub fn trigger(&self) -> Result<TriggerId, Refusal> {
+        id("TriggerId", self.value(0))
     }
 
     /// The queue in the path.

@@ -4,7 +4,7 @@ use model::refusal::Refusal;
 
 use crate::{
     account, answer::Answer, applications, call::Call, document, explain, functions, health, images, jobs, metrics_page, nodes,
-    operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, unreadable,
+    operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, triggers, unreadable,
 };
 
 /// Runs the handler of an operation.
@@ -110,6 +110,14 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::FunctionInvoke => functions::invoke(api, call).await,
         Operation::FunctionInvokeAsync => functions::invoke_async(api, call).await,
         Operation::FunctionPackageBegin => functions::begin_package(api, call).await,
+        Operation::TriggerAdd => triggers::add(api, call).await,
+        Operation::TriggerList => triggers::list(api, call).await,
+        Operation::TriggerGet => triggers::get(api, call).await,
+        Operation::TriggerPatch => triggers::patch(api, call).await,
+        Operation::TriggerPause => triggers::pause(api, call).await,
+        Operation::TriggerResume => triggers::resume(api, call).await,
+        Operation::TriggerRun => triggers::run(api, call).await,
+        Operation::TriggerDelete => triggers::delete(api, call).await,
         Operation::QueueList => queues::all(api, call).await,
         Operation::QueueGet => queues::get(api, call).await,
         Operation::QueuePeek => queues::peek(api, call).await,

@@ -3,6 +3,8 @@
 use model::refusal::{Code, Refusal};
 use serde_json::{Map, Value};
 
+/// Size limit of a body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of objects and lists at most.
 pub const DEPTH_MAX: usize = 64;
 

@@ -49,6 +49,7 @@ pub mod submissions;
 mod tasks;
 mod tls;
 mod transfer;
+pub mod triggers;
 mod unreadable;
 mod version;
 

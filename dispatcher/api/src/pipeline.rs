@@ -32,6 +32,7 @@ use crate::{
     document::unknown::Unknown,
     error::{self, RequestId},
     headers::{self, IGNORED, UNREADABLE},
+    json::BODY_BYTES_MAX,
     left_out,
     query::Query,
     routes::{self, Refused, Route, Served},
@@ -39,8 +40,6 @@ use crate::{
     version::Version,
 };
 
-/// Size limit of a body.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that are still read of a refused body, so that its sender sees the answer.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Time limit for receiving a body.

@@ -1,21 +1,25 @@
 //! The broker's queues, shown alike for every broker: list, get, peek, purge.
 //!
-//! Each pool has two queues; those of the dispatcher itself are only counted.
+//! Each pool has two queues, each trigger one; those of the dispatcher itself are only counted.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use broker_config::topology;
 use clients::amqp::{PEEKED_MAX, Peeked};
 use contract::{body::Format, ids::PoolId};
 use futures::{StreamExt, TryStreamExt, stream};
-use model::refusal::{Code, Refusal};
+use model::{
+    refusal::{Code, Refusal},
+    trigger::TriggerRow,
+};
 use serde::Serialize;
 use serde_json::Value;
+use store::read::Page;
 
 use crate::{
     answer::Answer,
     call::Call,
     error::store_failed,
-    lists::{Paging, list},
+    lists::{Paging, ROWS_MAX, list},
     state::ApiState,
 };
 
@@ -34,6 +38,8 @@ enum Role {
     Tasks,
     /// Tasks of several slots.
     WideTasks,
+    /// Events of a trigger.
+    Events,
     /// Dead-lettered messages.
     Dead,
     /// Used by the dispatcher itself.
@@ -105,6 +111,10 @@ fn of_pool(pool: &PoolId) -> [Named; 2] {
     [named(topology::pool_queue(pool), Role::Tasks), named(topology::wide_queue(pool), Role::WideTasks)]
 }
 
+fn of_trigger(row: &TriggerRow) -> Named {
+    Named { name: row.queue(), role: Role::Events, pool: None }
+}
+
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("views have a JSON form")
 }
@@ -144,6 +154,12 @@ async fn find(api: &ApiState, call: &Call) -> Result<Named, Refusal> {
             return Ok(queue);
         }
     }
+    if let Some(id) = TriggerRow::of_queue(name)
+        && let Some(row) = api.read.trigger(&id).await.map_err(store_failed)?
+        && row.queue() == name
+    {
+        return Ok(of_trigger(&row));
+    }
     Err(unknown(name))
 }
 
@@ -151,7 +167,7 @@ async fn find(api: &ApiState, call: &Call) -> Result<Named, Refusal> {
 /// receives.
 fn only_for_people(queue: &Named) -> Result<(), Refusal> {
     match queue.role {
-        Role::Tasks | Role::WideTasks | Role::Dead => Ok(()),
+        Role::Tasks | Role::WideTasks | Role::Events | Role::Dead => Ok(()),
         Role::Internal => Err(Refusal::new(Code::OperationInvalidForCurrentState, "This queue belongs to the dispatcher.")
             .with("Queue", &queue.name)
             .hint("Its messages can be counted, but neither read nor purged; queues of pools and the dead queue can.")),
@@ -163,7 +179,13 @@ pub async fn all(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let paging = Paging::read(call, POOLS_MAX)?;
     let pools = api.read.pools(paging.all()).await.map_err(store_failed)?;
     let (shown, last) = paging.shown(&pools);
-    let mut queues = if paging.after.is_none() { base() } else { Vec::new() };
+    let mut queues = Vec::new();
+    if paging.after.is_none() {
+        let triggers = Page { rows_max: ROWS_MAX, left_out: call.left_out.clone(), ..Page::default() };
+        let triggers = api.read.triggers(triggers).await.map_err(store_failed)?;
+        queues = base();
+        queues.extend(triggers.iter().map(of_trigger));
+    }
     queues.extend(shown.iter().flat_map(|pool| of_pool(&pool.id)));
     let views: Vec<Vec<u8>> = stream::iter(queues.into_iter().map(|queue| look(api, queue))).buffered(ASKED_MAX).try_collect().await?;
     Ok(list(call, "piecework/queues", views.into_iter(), last.map(|pool| pool.id.as_str())))

@@ -168,6 +168,14 @@ table! {
     "piecework.invoke_function" POST "/piecework/pools/{pool}/functions/{function}/invoke" NONE Nothing Yes(Operation::FunctionInvoke);
     "piecework.invoke_function_async" POST "/piecework/pools/{pool}/functions/{function}/invoke-async" NONE Nothing Yes(Operation::FunctionInvokeAsync);
     "piecework.begin_function_package" PUT "/piecework/functionpackages/{sha256}" NONE Nothing Yes(Operation::FunctionPackageBegin);
+    "piecework.add_trigger" POST "/piecework/triggers" NONE Nothing Yes(Operation::TriggerAdd);
+    "piecework.list_triggers" GET "/piecework/triggers" M Nothing Yes(Operation::TriggerList);
+    "piecework.get_trigger" GET "/piecework/triggers/{trigger}" NONE Nothing Yes(Operation::TriggerGet);
+    "piecework.change_trigger" PATCH "/piecework/triggers/{trigger}" NONE All Yes(Operation::TriggerPatch);
+    "piecework.pause_trigger" POST "/piecework/triggers/{trigger}/pause" NONE All Yes(Operation::TriggerPause);
+    "piecework.resume_trigger" POST "/piecework/triggers/{trigger}/resume" NONE All Yes(Operation::TriggerResume);
+    "piecework.run_trigger" POST "/piecework/triggers/{trigger}/run" NONE All Yes(Operation::TriggerRun);
+    "piecework.delete_trigger" DELETE "/piecework/triggers/{trigger}" NONE All Yes(Operation::TriggerDelete);
     "piecework.list_applications" GET "/piecework/applications" M Nothing Yes(Operation::AppsList);
     "piecework.get_application" GET "/piecework/applications/{application}" NONE Nothing Yes(Operation::AppGet);
     "piecework.put_application" PUT "/piecework/applications/{application}" NONE All Yes(Operation::AppPut);

@@ -2,7 +2,7 @@
 //! decides whether the present state allows them.
 
 use contract::{
-    ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, NodeId, PackageVersion, PoolId, ScheduleId, TaskId, TaskUid, TriggerId},
     period::Period,
     spec::{QueuePolicy, TaskConstraints},
     state::DeallocationOption,
@@ -20,6 +20,7 @@ use model::{
     schedule::{NewSchedule, ScheduleChange},
     submission::NewSubmission,
     task::{NewTask, StreamName},
+    trigger::{Advance, NewTrigger, TriggerChange},
 };
 use scaling::formula::Formula;
 use serde_json::{Map, Value};
@@ -38,6 +39,8 @@ impl Command {
                 | PutApplication(..)
                 | CreateFunction(..)
                 | ChangeFunction(..)
+                | CreateTrigger(_)
+                | AdvanceTrigger(..)
                 | BeginPackage(..)
                 | ActivatePackage(..)
         )
@@ -141,6 +144,11 @@ pub enum Command {
     ChangeFunction(PoolId, FunctionId, FunctionChange, Condition),
     /// Deletes a function with its versions.
     DeleteFunction(PoolId, FunctionId, Condition),
+    CreateTrigger(Box<NewTrigger>),
+    ChangeTrigger(TriggerId, Box<TriggerChange>, Condition),
+    DeleteTrigger(TriggerId, Condition),
+    /// Stores what the worker of the trigger with this number did.
+    AdvanceTrigger(TriggerId, u64, Box<Advance>),
     /// Deletes an application with its packages.
     DeleteApplication(ApplicationId, Condition),
     /// Records that an upload of a version begins, with the blob key it goes to.

@@ -93,7 +93,7 @@ impl World {
     fn is_back(&mut self, errand: &Errand) -> Result<bool, StoreError> {
         let (job, task, last, job_uid) = match errand {
             Errand::Undeclare { pool } => return Ok(self.pools.contains_key(pool)),
-            Errand::Discard { .. } | Errand::Tell(_) => return Ok(false),
+            Errand::Discard { .. } | Errand::Tell(_) | Errand::Start(_) | Errand::DeleteQueue { .. } => return Ok(false),
             Errand::Forget { job, task, last, job_uid, .. } => (job, task, *last, *job_uid),
         };
         let uid = match self.alive(job) {

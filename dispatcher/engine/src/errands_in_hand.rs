@@ -24,22 +24,23 @@ pub(super) struct Lane {
 /// All errands in memory.
 pub(super) struct Errands {
     pub(super) next: u64,
-    pub(super) lanes: [Lane; 3],
+    pub(super) lanes: [Lane; 4],
 }
 
 impl Errands {
     /// An empty set; the store may hold errands that are read later.
     pub(super) fn new(next: u64) -> Errands {
         let lane = |place| Lane { place, in_hand: BTreeMap::new(), reached: 0, has_more: true };
-        Errands { next, lanes: [lane(Place::Broker), lane(Place::Bucket), lane(Place::Replies)] }
+        Errands { next, lanes: [lane(Place::Broker), lane(Place::Bucket), lane(Place::Replies), lane(Place::Starts)] }
     }
 
     pub(super) fn lane(&mut self, place: Place) -> &mut Lane {
-        let [broker, bucket, replies] = &mut self.lanes;
+        let [broker, bucket, replies, starts] = &mut self.lanes;
         match place {
             Place::Broker => broker,
             Place::Bucket => bucket,
             Place::Replies => replies,
+            Place::Starts => starts,
         }
     }
 

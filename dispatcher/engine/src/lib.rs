@@ -51,6 +51,7 @@ mod task_changes;
 pub mod task_token;
 mod tasks;
 mod tick;
+mod triggers;
 mod turns;
 mod world;
 
@@ -68,6 +69,7 @@ use model::{
     health::Unreadable,
     refusal::{Code, Refusal},
     submission::NewSubmission,
+    trigger::TriggerRow,
 };
 use scheduler::Timers;
 use store::{Store, StoreError};
@@ -98,6 +100,7 @@ const OUTPUTS_MAX: usize = 1_024;
 pub struct Engine {
     inputs: mpsc::Sender<Input>,
     pools: watch::Receiver<Vec<PoolId>>,
+    triggers: watch::Receiver<Vec<TriggerRow>>,
     refusal: watch::Receiver<Option<String>>,
     unreadable: watch::Receiver<Vec<Unreadable>>,
     shortage: Shortage,
@@ -127,14 +130,15 @@ impl Engine {
         let (output, outputs) = mpsc::channel(OUTPUTS_MAX);
         let (settle, settled) = mpsc::channel(OUTPUTS_MAX);
         let (names, pools) = watch::channel(world.pool_names());
+        let (rules, triggers) = watch::channel(Vec::new());
         let (refuse, refusal) = watch::channel(None);
         let (name, unreadable) = watch::channel(Vec::new());
-        let turns = Loop::new(world, clock, input, (output, settle), names, (refuse, name));
+        let turns = Loop::new(world, clock, input, (output, settle), (names, rules), (refuse, name));
         let thread = thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || turns.run())
             .map_err(|source| StoreError::File { path: "engine thread".to_owned(), source })?;
-        Ok((Engine { inputs, pools, refusal, unreadable, shortage }, Outlets { outputs, settled }, thread))
+        Ok((Engine { inputs, pools, triggers, refusal, unreadable, shortage }, Outlets { outputs, settled }, thread))
     }
 
     /// A handle without a thread, and the inputs that are sent to it; for tests.
@@ -142,7 +146,8 @@ impl Engine {
     pub(crate) fn detached() -> (Engine, mpsc::Receiver<Input>) {
         let (inputs, input) = mpsc::channel(INPUTS_MAX);
         let (pools, refusal, unreadable) = (watch::channel(Vec::new()).1, watch::channel(None).1, watch::channel(Vec::new()).1);
-        (Engine { inputs, pools, refusal, unreadable, shortage: Shortage::default() }, input)
+        let triggers = watch::channel(Vec::new()).1;
+        (Engine { inputs, pools, triggers, refusal, unreadable, shortage: Shortage::default() }, input)
     }
 
     /// Sends a command and waits until its change is stored.
@@ -222,6 +227,11 @@ impl Engine {
     /// Names of all pools.
     pub fn pools(&self) -> Vec<PoolId> {
         self.pools.borrow().clone()
+    }
+
+    /// All triggers; it changes when one is added, changed or deleted, and not with what they do.
+    pub fn triggers(&self) -> watch::Receiver<Vec<TriggerRow>> {
+        self.triggers.clone()
     }
 
     /// Why the store refuses transactions at present.

@@ -58,6 +58,7 @@ impl World {
         self.tick_jobs(now)?;
         self.tick_errands()?;
         self.tick_messages(now)?;
+        self.tick_triggers()?;
         self.tick_schedules(now)
     }
 

@@ -21,7 +21,7 @@ use contract::{
     message::{AgentEvent, EventBatch},
     time::Timestamp,
 };
-use model::health::Unreadable;
+use model::{health::Unreadable, trigger::TriggerRow};
 use store::{StoreError, errands::Place};
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
@@ -128,6 +128,7 @@ pub(super) struct Loop {
     output: mpsc::Sender<Vec<Output>>,
     settled: mpsc::Sender<Vec<Settled>>,
     names: watch::Sender<Vec<PoolId>>,
+    triggers: watch::Sender<Vec<TriggerRow>>,
     /// Why the store refuses transactions at present.
     refusal: watch::Sender<Option<String>>,
     unreadable: watch::Sender<Vec<Unreadable>>,
@@ -147,7 +148,7 @@ impl Loop {
         clock: Clock,
         input: mpsc::Receiver<Input>,
         (output, settled): (mpsc::Sender<Vec<Output>>, mpsc::Sender<Vec<Settled>>),
-        names: watch::Sender<Vec<PoolId>>,
+        (names, triggers): (watch::Sender<Vec<PoolId>>, watch::Sender<Vec<TriggerRow>>),
         (refusal, unreadable): (watch::Sender<Option<String>>, watch::Sender<Vec<Unreadable>>),
     ) -> Loop {
         Loop {
@@ -157,6 +158,7 @@ impl Loop {
             output,
             settled,
             names,
+            triggers,
             refusal,
             unreadable,
             owed: Vec::new(),
@@ -273,6 +275,9 @@ impl Loop {
         self.portion = BATCH_MAX.min(self.portion * 2);
         if !self.world.has_pools(&self.names.borrow()) {
             self.names.send_replace(self.world.pool_names());
+        }
+        if std::mem::take(&mut self.world.are_triggers_new) {
+            self.triggers.send_replace(self.world.triggers.values().cloned().collect());
         }
         let named = self.world.named();
         self.unreadable.send_if_modified(|known| {

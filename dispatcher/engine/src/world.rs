@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use contract::{
     clock::{Moment, Now},
-    ids::{ApplicationId, AttemptKey, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, AttemptKey, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid, TriggerId},
     message::{TaskMessage, VERSION},
     spec::{EnvironmentSetting, TaskSpec},
     state::{JobState, SchedulingState},
@@ -12,7 +12,7 @@ use contract::{
 };
 use model::{
     application::ApplicationRow, function::FunctionRow, health::Unreadable, job_tasks::JobTasks, refusal::Refusal, schedule::ScheduleRow,
-    usage::Share,
+    trigger::TriggerRow, usage::Share,
 };
 use scaling::formula::History;
 use scheduler::{Attempt, Core, Effect, Event, Node, Phase, Timers};
@@ -174,6 +174,11 @@ pub struct World {
     pub(super) job_tasks: HashMap<JobUid, JobTasks>,
     pub(super) schedules: BTreeMap<ScheduleId, ScheduleRow>,
     pub(super) applications: BTreeMap<ApplicationId, ApplicationRow>,
+    pub(super) triggers: BTreeMap<TriggerId, TriggerRow>,
+    /// Whether workers are still to be told of the present triggers.
+    pub(super) are_triggers_new: bool,
+    /// Whether rows may be left of what deleted triggers have seen.
+    pub(super) seers_to_forget: bool,
     pub(super) outputs: Vec<Output>,
     pub(super) releases: Vec<TaskPublish>,
     pub(super) answers: Vec<Answer>,
@@ -227,6 +232,9 @@ impl World {
             job_tasks: HashMap::new(),
             schedules: BTreeMap::new(),
             applications: BTreeMap::new(),
+            triggers: BTreeMap::new(),
+            are_triggers_new: true,
+            seers_to_forget: true,
             outputs: Vec::new(),
             releases: Vec::new(),
             answers: Vec::new(),
@@ -311,6 +319,7 @@ impl World {
         }
         self.applications = loaded.applications.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.load_functions(loaded.functions);
+        self.load_triggers(loaded.triggers);
         self.schedules = loaded.schedules.into_iter().map(|row| (row.id.clone(), row)).collect();
         self.load_awaiting()?;
         for task in loaded.live {

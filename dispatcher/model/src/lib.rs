@@ -19,4 +19,5 @@ pub mod schedule;
 pub mod submission;
 pub mod task;
 pub mod task_document;
+pub mod trigger;
 pub mod usage;

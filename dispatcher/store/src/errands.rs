@@ -2,7 +2,7 @@
 //! dispatcher restarts.
 
 use contract::ids::{JobId, JobUid, PoolId, TaskId, TaskUid};
-use model::submission::Answer;
+use model::{submission::Answer, trigger::Start};
 use serde::{Deserialize, Serialize};
 
 /// The system that an errand is for. When one does not answer, the errands of the other go on.
@@ -13,6 +13,8 @@ pub enum Place {
     Bucket,
     /// Queues of those who submitted tasks by message.
     Replies,
+    /// Queues of what triggers start.
+    Starts,
 }
 
 /// An errand. Running it twice does no harm.
@@ -39,15 +41,20 @@ pub enum Errand {
     Discard { keys: Vec<String> },
     /// Tells who submitted a task by message.
     Tell(Answer),
+    /// Starts what a trigger made of an event.
+    Start(Start),
+    /// Deletes the queue of a trigger that is gone.
+    DeleteQueue { queue: String },
 }
 
 impl Errand {
     /// The system that it is for.
     pub fn place(&self) -> Place {
         match self {
-            Errand::Undeclare { .. } | Errand::Forget { .. } => Place::Broker,
+            Errand::Undeclare { .. } | Errand::Forget { .. } | Errand::DeleteQueue { .. } => Place::Broker,
             Errand::Discard { .. } => Place::Bucket,
             Errand::Tell(_) => Place::Replies,
+            Errand::Start(_) => Place::Starts,
         }
     }
 }

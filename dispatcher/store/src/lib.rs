@@ -14,7 +14,7 @@ pub mod sqlite;
 pub mod usage;
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid, TriggerId},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
@@ -26,6 +26,7 @@ use model::{
     schedule::ScheduleRow,
     submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
+    trigger::{SeenKey, TriggerRow},
     usage::{Charge, Share, Work},
 };
 use thiserror::Error;
@@ -144,6 +145,18 @@ pub trait Store: Send {
     fn put_function(&mut self, function: &FunctionRow) -> Result<(), StoreError>;
     /// Removes a function with its versions.
     fn delete_function(&mut self, pool: &PoolId, function: &FunctionId) -> Result<(), StoreError>;
+    /// Inserts or replaces a trigger.
+    fn put_trigger(&mut self, trigger: &TriggerRow) -> Result<(), StoreError>;
+    /// Removes a trigger; what it has seen stays until [`Store::forget_all_seen`].
+    fn delete_trigger(&mut self, trigger: &TriggerId) -> Result<(), StoreError>;
+    /// Notes that a trigger has acted on something; false when that was noted before.
+    fn see(&mut self, trigger: u64, seen: &SeenKey, at: Timestamp) -> Result<bool, StoreError>;
+    /// Forgets that a trigger has acted on something.
+    fn forget_seen(&mut self, trigger: u64, seen: &SeenKey) -> Result<(), StoreError>;
+    /// Forgets what a trigger has seen, `count` rows at most; how many.
+    fn forget_all_seen(&mut self, trigger: u64, count: usize) -> Result<usize, StoreError>;
+    /// The next number of a trigger, perhaps a deleted one, that has seen something.
+    fn next_seer(&mut self, after: Option<u64>) -> Result<Option<u64>, StoreError>;
     /// Removes an application with its packages.
     fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError>;
     /// Some jobs that a schedule created, including completed ones.

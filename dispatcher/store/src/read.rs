@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use contract::{
-    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid, TriggerId},
     state::TaskState,
 };
 use model::{
@@ -12,6 +12,7 @@ use model::{
     job_tasks::JobOnNodeRow,
     node::NodeActivity,
     schedule::ScheduleRow,
+    trigger::{Seen, SeenKey, TriggerRow},
     usage::{Sums, UsageRow},
 };
 
@@ -113,6 +114,15 @@ pub trait Read: Send + Sync {
     async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError>;
     /// A page of applications.
     async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError>;
+    /// One trigger.
+    async fn trigger(&self, trigger: &TriggerId) -> Result<Option<TriggerRow>, StoreError>;
+    /// A page of triggers.
+    async fn triggers(&self, page: Page) -> Result<Vec<TriggerRow>, StoreError>;
+    /// Those of these that a trigger has seen.
+    async fn seen_of(&self, trigger: u64, keys: Vec<SeenKey>) -> Result<Vec<SeenKey>, StoreError>;
+    /// What a trigger has seen after one key, up to another one or the end, in the order of the keys' bytes.
+    async fn seen_between(&self, trigger: u64, after: Option<SeenKey>, last: Option<String>, count: usize)
+    -> Result<Vec<Seen>, StoreError>;
     /// One job schedule.
     async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError>;
     /// A page of job schedules.

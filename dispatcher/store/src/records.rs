@@ -20,6 +20,7 @@ use model::{
     pool::{JobOrder, PoolSettings},
     schedule::ScheduleRow,
     task::{ExitConditions, Failure, RequeueCause},
+    trigger::TriggerRow,
 };
 
 use crate::rows::Counts;
@@ -319,6 +320,8 @@ pub struct Loaded {
     pub applications: Vec<ApplicationRow>,
     /// All functions of all pools.
     pub functions: Vec<FunctionRow>,
+    /// All triggers.
+    pub triggers: Vec<TriggerRow>,
     /// All released or running tasks.
     pub live: Vec<LiveTask>,
     /// Released or running tasks whose rows cannot be read.

@@ -97,7 +97,7 @@ Health:
 
 QueueView:
   name! text
-  role! word(tasks|wideTasks|dead|internal)
+  role! word(tasks|wideTasks|events|dead|internal)
   poolId text
   exists flag
   messages int

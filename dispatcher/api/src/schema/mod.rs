@@ -17,6 +17,7 @@ mod notation;
 mod pools;
 mod tasks;
 pub mod trail;
+mod triggers;
 
 use std::{
     collections::HashMap,
@@ -25,8 +26,16 @@ use std::{
 
 pub use notation::{Effect, Kind, Property, Refusing, Shape};
 
-const TEXTS: [&str; 7] =
-    [pools::ENTRIES, machine::ENTRIES, jobs::ENTRIES, tasks::ENTRIES, nodes::ENTRIES, account::ENTRIES, functions::ENTRIES];
+const TEXTS: [&str; 8] = [
+    pools::ENTRIES,
+    machine::ENTRIES,
+    jobs::ENTRIES,
+    tasks::ENTRIES,
+    nodes::ENTRIES,
+    account::ENTRIES,
+    functions::ENTRIES,
+    triggers::ENTRIES,
+];
 
 static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| notation::read(&TEXTS));
 static BY_NAME: LazyLock<HashMap<&str, &Shape>> = LazyLock::new(|| SHAPES.iter().map(|shape| (shape.name, shape)).collect());

@@ -16,7 +16,12 @@ use model::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{body::Body, jobs, json, pipeline::BODY_BYTES_MAX, tasks};
+use crate::{
+    body::Body,
+    jobs,
+    json::{self, BODY_BYTES_MAX},
+    tasks,
+};
 
 /// Tasks of one message at most, as in one request.
 pub const TASKS_MAX: usize = 100;

@@ -1,10 +1,10 @@
-//! Runs errands: deletes folders on nodes and blobs. The declarer deletes queues.
+//! Runs errands: deletes folders on nodes, blobs, and queues of triggers. The declarer deletes queues of pools.
 
 use std::time::Duration;
 
 use broker_config::topology;
 use clients::{
-    amqp::{Outgoing, Publisher},
+    amqp::{Link, Outgoing},
     blobs::Blobs,
 };
 use contract::{
@@ -23,7 +23,8 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 const STREAMS: &str = "logs/";
 
 /// Runs errands and reports their results to the engine.
-pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, errands: Vec<(u64, Errand)>) {
+pub(super) async fn run(link: Link, blobs: Blobs, engine: Engine, errands: Vec<(u64, Errand)>) {
+    let publisher = link.publisher();
     let (mut ids, mut messages, mut results) = (Vec::new(), Vec::new(), Vec::new());
     let mut is_there = true;
     for (id, errand) in errands {
@@ -43,8 +44,15 @@ pub(super) async fn run(publisher: Publisher, blobs: Blobs, engine: Engine, erra
                 is_there = is_there && discard(&blobs, &keys).await;
                 results.push((Place::Bucket, id, is_there));
             }
-            // The declarer's and the answerer's.
-            Errand::Undeclare { .. } | Errand::Tell(_) => results.push((Place::Broker, id, false)),
+            Errand::DeleteQueue { queue } => {
+                let deleted = link.delete_queue(&queue).await;
+                if let Err(error) = &deleted {
+                    warn!(queue, %error, "the queue of a deleted trigger cannot be deleted yet; it is tried again");
+                }
+                results.push((Place::Broker, id, deleted.is_ok()));
+            }
+            // The declarer's, the answerer's and the starter's.
+            Errand::Undeclare { .. } | Errand::Tell(_) | Errand::Start(_) => results.push((Place::Broker, id, false)),
         }
     }
     if !messages.is_empty() {

@@ -7,6 +7,7 @@ mod inbound;
 pub mod invocations;
 mod outbound;
 mod queues;
+mod starts;
 mod sweep;
 mod ticker;
 

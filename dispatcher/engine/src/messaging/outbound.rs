@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::{
     declarer::{self, Declarer, Order},
-    errands,
+    errands, starts,
 };
 use crate::{
     Engine,
@@ -60,19 +60,23 @@ pub(super) async fn run(
                 Output::Declare(pool, then) => declarer.put(&engine, pool, Order::Declare(then)).await,
                 Output::Errands(errands) => {
                     let mut rest = Vec::with_capacity(errands.len());
-                    let mut told = Vec::new();
+                    let (mut told, mut starts) = (Vec::new(), Vec::new());
                     for (id, errand) in errands {
                         match errand {
                             Errand::Undeclare { pool } => declarer.put(&engine, pool, Order::Undeclare(id)).await,
                             Errand::Tell(answer) => told.push((id, answer)),
+                            Errand::Start(start) => starts.push((id, start)),
                             errand => rest.push((id, errand)),
                         }
                     }
                     put_answers(&answers, &engine, told).await;
+                    if !starts.is_empty() {
+                        running.spawn(starts::run(publisher.clone(), engine.clone(), starts));
+                    }
                     let (bucket, broker) = rest.into_iter().partition::<Vec<_>, _>(|(_, errand)| errand.place() == Place::Bucket);
                     for errands in [bucket, broker] {
                         if !errands.is_empty() {
-                            running.spawn(errands::run(publisher.clone(), blobs.clone(), engine.clone(), errands));
+                            running.spawn(errands::run(link.clone(), blobs.clone(), engine.clone(), errands));
                         }
                     }
                 }

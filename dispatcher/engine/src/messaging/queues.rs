@@ -1,7 +1,11 @@
 //! Inspects the broker's queues for the API: depth, peek and purge.
 
+use broker_config::topology;
 use clients::amqp::{AmqpError, Depth, Link, Peeked};
-use model::refusal::{Code, Refusal};
+use model::{
+    refusal::{Code, Refusal},
+    trigger::{Source, TriggerRow},
+};
 
 /// Client for the queues behind the pools.
 #[derive(Clone)]
@@ -17,6 +21,21 @@ impl Queues {
     /// Depth of a queue; `None` when the broker has no such queue.
     pub async fn depth(&self, queue: &str) -> Result<Option<Depth>, Refusal> {
         self.link.depth(queue).await.map_err(failed)
+    }
+
+    /// Whether the broker has an exchange of this name.
+    pub async fn has_exchange(&self, name: &str) -> Result<bool, Refusal> {
+        self.link.has_exchange(name).await.map_err(failed)
+    }
+
+    /// Declares a trigger's queue, and binds it to where its events come from.
+    pub async fn follow(&self, trigger: &TriggerRow) -> Result<(), AmqpError> {
+        let (exchange, pattern) = match &trigger.spec.source {
+            Source::Bucket(bucket) => (&bucket.exchange, &bucket.pattern),
+            Source::Exchange(source) => (&source.name, &source.pattern),
+        };
+        self.link.declare(&topology::trigger(trigger.queue())).await?;
+        self.link.bind(&trigger.queue(), exchange, pattern).await
     }
 
     /// Empties a queue and returns the number of removed messages.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid, TriggerId},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
@@ -18,6 +18,7 @@ use model::{
     schedule::ScheduleRow,
     submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
+    trigger::{SeenKey, TriggerRow},
     usage::{Charge, Share, Work},
 };
 use store::{
@@ -149,6 +150,12 @@ impl Store for FaultyStore {
         delete_schedule(schedule: &ScheduleId) -> ();
         put_function(function: &FunctionRow) -> ();
         delete_function(pool: &PoolId, function: &FunctionId) -> ();
+        put_trigger(trigger: &TriggerRow) -> ();
+        delete_trigger(trigger: &TriggerId) -> ();
+        see(trigger: u64, seen: &SeenKey, at: Timestamp) -> bool;
+        forget_seen(trigger: u64, seen: &SeenKey) -> ();
+        forget_all_seen(trigger: u64, count: usize) -> usize;
+        next_seer(after: Option<u64>) -> Option<u64>;
         put_application(application: &ApplicationRow) -> ();
         delete_application(application: &ApplicationId) -> ();
         jobs_of_schedule(schedule: &ScheduleId, count: usize) -> Vec<JobId>;

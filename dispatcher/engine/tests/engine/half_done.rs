@@ -21,6 +21,7 @@ use model::{
     schedule::{NewSchedule, ScheduleChange, Timetable},
     submission::{MessageKey, NewSubmission, Target},
     task::StreamName,
+    trigger::{NewTrigger, TriggerChange},
 };
 use scaling::formula::Formula;
 
@@ -80,11 +81,27 @@ fn number(command: &Command) -> Option<u32> {
         CreateFunction(..) => 35,
         ChangeFunction(..) => 36,
         DeleteFunction(..) => 37,
+        CreateTrigger(_) => 38,
+        ChangeTrigger(..) => 39,
+        DeleteTrigger(..) => 40,
+        AdvanceTrigger(..) => 41,
     })
 }
 
 fn function() -> contract::ids::FunctionId {
     "none".parse().unwrap()
+}
+
+fn none_such() -> contract::ids::TriggerId {
+    "none".parse().unwrap()
+}
+
+/// A trigger that starts a function which its pool does not have.
+fn trigger(id: &str, pool: &str) -> NewTrigger {
+    let spec = serde_json::json!({
+        "exchange": {"name": "x", "pattern": "#"}, "function": {"poolId": pool, "id": "none"}, "batchSize": 1, "batchTime": "PT1S",
+    });
+    NewTrigger { id: id.parse().unwrap(), spec: serde_json::from_value(spec).unwrap() }
 }
 
 /// A condition that nothing meets.
@@ -229,6 +246,11 @@ fn refused() -> Vec<(Command, Code)> {
         (CreateFunction(pool(), function(), serde_json::Map::new()), InvalidInput),
         (ChangeFunction(pool(), function(), FunctionChange::Activate(1), any()), FunctionNotFound),
         (DeleteFunction(pool(), function(), any()), FunctionNotFound),
+        (CreateTrigger(Box::new(trigger("none", "pool"))), FunctionNotFound),
+        (CreateTrigger(Box::new(trigger("none", "nowhere"))), PoolNotFound),
+        (ChangeTrigger(none_such(), Box::new(TriggerChange::Run), any()), TriggerNotFound),
+        (DeleteTrigger(none_such(), any()), TriggerNotFound),
+        (AdvanceTrigger(none_such(), 1, Box::default()), TriggerNotFound),
         (CreateTasks(no_job, vec![plain("new")]), JobNotFound),
         (submit("nowhere", Target::Named(job()), vec![plain("new")]), PoolNotFound),
         (submit("going", standing("going"), vec![plain("new")]), PoolBeingDeleted),
@@ -310,7 +332,7 @@ async fn a_refused_command_writes_nothing() {
         assert_eq!(refusal.code, code, "{what}: {refusal}");
         assert_eq!(faults.written(), written, "{what} wrote something though it was refused");
     }
-    assert_eq!(seen, (0..38).collect(), "every command that may be refused is refused at least once");
+    assert_eq!(seen, (0..42).collect(), "every command that may be refused is refused at least once");
     assert_eq!(self::boot(&mut engine).await, boot, "no transaction was undone");
     engine.close().await;
 }

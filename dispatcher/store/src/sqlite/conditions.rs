@@ -19,6 +19,7 @@ pub(super) enum List {
     Schedules,
     Applications,
     Functions,
+    Triggers,
     Tasks,
     Usage,
     JobsOnNodes,

@@ -14,6 +14,7 @@ fn code(place: Place) -> i64 {
         Place::Broker => 0,
         Place::Bucket => 1,
         Place::Replies => 2,
+        Place::Starts => 3,
     }
 }
 

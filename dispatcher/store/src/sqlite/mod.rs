@@ -30,12 +30,13 @@ mod submissions;
 mod sums;
 mod task_pages;
 mod tasks;
+mod triggers;
 mod usage;
 
 use std::{fs::File, path::Path};
 
 use contract::{
-    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, Epoch, Fence, FunctionId, JobId, JobUid, NodeId, PoolId, RunId, RunKey, ScheduleId, TaskId, TaskUid, TriggerId},
     outcome::{JobTaskEnd, JobTaskKind, Stream},
     time::Timestamp,
 };
@@ -51,6 +52,7 @@ use model::{
     schedule::ScheduleRow,
     submission::{Answer, DIGEST_BYTES, MessageKey},
     task::{ExitConditions, StreamName},
+    trigger::{SeenKey, TriggerRow},
     usage::{Charge, Share, Work},
 };
 
@@ -124,6 +126,7 @@ impl SqliteStore {
             schedules: schedules::load(&self.connection, &mut unreadable)?,
             applications: applications::load(&self.connection, &mut unreadable)?,
             functions: functions::load(&self.connection, &mut unreadable)?,
+            triggers: triggers::load(&self.connection, &mut unreadable)?,
             live,
             unreadable_tasks,
             unreadable,
@@ -247,6 +250,31 @@ impl Store for SqliteStore {
 
     fn delete_function(&mut self, pool: &PoolId, function: &FunctionId) -> Result<(), StoreError> {
         functions::delete(&self.connection, pool, function)
+    }
+
+    fn put_trigger(&mut self, trigger: &TriggerRow) -> Result<(), StoreError> {
+        self.note(Count::Version, trigger.version)?;
+        triggers::put(&self.connection, trigger)
+    }
+
+    fn delete_trigger(&mut self, trigger: &TriggerId) -> Result<(), StoreError> {
+        triggers::delete(&self.connection, trigger)
+    }
+
+    fn see(&mut self, trigger: u64, seen: &SeenKey, at: Timestamp) -> Result<bool, StoreError> {
+        triggers::see(&self.connection, trigger, seen, at)
+    }
+
+    fn forget_seen(&mut self, trigger: u64, seen: &SeenKey) -> Result<(), StoreError> {
+        triggers::forget(&self.connection, trigger, seen)
+    }
+
+    fn forget_all_seen(&mut self, trigger: u64, count: usize) -> Result<usize, StoreError> {
+        triggers::forget_all(&self.connection, trigger, count)
+    }
+
+    fn next_seer(&mut self, after: Option<u64>) -> Result<Option<u64>, StoreError> {
+        triggers::next_seer(&self.connection, after)
     }
 
     fn delete_application(&mut self, application: &ApplicationId) -> Result<(), StoreError> {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use contract::{
-    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid},
+    ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid, TriggerId},
     outcome::Stream,
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState},
 };
-use model::{application::ApplicationRow, function::FunctionRow, node::NodeActivity, schedule::ScheduleRow};
+use model::{application::ApplicationRow, function::FunctionRow, node::NodeActivity, schedule::ScheduleRow, trigger::TriggerRow};
 use rusqlite::{Connection, Row, types::Value as Bound};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ use crate::{
         conditions::List,
         functions, jobs,
         paging::{one, page},
-        pools, schedules, stream, tasks,
+        pools, schedules, stream, tasks, triggers,
     },
 };
 
@@ -165,6 +165,16 @@ pub(super) fn function(connection: &Connection, pool: &PoolId, id: &FunctionId) 
 /// A page of a pool's functions.
 pub(super) fn functions(connection: &Connection, pool: &PoolId, wanted: Page) -> Result<Vec<FunctionRow>, StoreError> {
     page(connection, (functions::OF_POOL, List::Functions), Some(pool.as_str().to_owned().into()), wanted, functions::row)
+}
+
+/// One trigger.
+pub(super) fn trigger(connection: &Connection, id: &TriggerId) -> Result<Option<TriggerRow>, StoreError> {
+    one(connection, triggers::SELECT, None, id.as_str(), triggers::row)
+}
+
+/// A page of triggers.
+pub(super) fn triggers(connection: &Connection, wanted: Page) -> Result<Vec<TriggerRow>, StoreError> {
+    page(connection, (triggers::SELECT, List::Triggers), None, wanted, triggers::row)
 }
 
 /// One job schedule.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use contract::ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid};
+use contract::ids::{ApplicationId, FunctionId, JobId, JobUid, NodeId, PoolId, ScheduleId, TaskId, TaskUid, TriggerId};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Pool, PoolError, RecycleResult},
@@ -17,6 +17,7 @@ use model::{
     job_tasks::JobOnNodeRow,
     node::NodeActivity,
     schedule::ScheduleRow,
+    trigger::{Seen, SeenKey, TriggerRow},
     usage::{Sums, UsageRow},
 };
 use rusqlite::Connection;
@@ -26,7 +27,7 @@ use crate::{
     StoreError,
     read::{Detail, Page, Read, ScanFrom, Scanned, TaskName, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
-    sqlite::{cells::Cells, job_tasks, open, pages, scan, sums, task_pages, usage},
+    sqlite::{cells::Cells, job_tasks, open, pages, scan, sums, task_pages, triggers, usage},
     usage::UsagePage,
 };
 
@@ -178,6 +179,29 @@ impl Read for SqliteReader {
 
     async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError> {
         self.read(move |connection| pages::applications(connection, page)).await
+    }
+
+    async fn trigger(&self, trigger: &TriggerId) -> Result<Option<TriggerRow>, StoreError> {
+        let trigger = trigger.clone();
+        self.read(move |connection| pages::trigger(connection, &trigger)).await
+    }
+
+    async fn triggers(&self, page: Page) -> Result<Vec<TriggerRow>, StoreError> {
+        self.read(move |connection| pages::triggers(connection, page)).await
+    }
+
+    async fn seen_of(&self, trigger: u64, keys: Vec<SeenKey>) -> Result<Vec<SeenKey>, StoreError> {
+        self.read(move |connection| triggers::seen_of(connection, trigger, keys)).await
+    }
+
+    async fn seen_between(
+        &self,
+        trigger: u64,
+        after: Option<SeenKey>,
+        last: Option<String>,
+        count: usize,
+    ) -> Result<Vec<Seen>, StoreError> {
+        self.read(move |connection| triggers::seen_between(connection, trigger, after.as_ref(), last.as_deref(), count)).await
     }
 
     async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {

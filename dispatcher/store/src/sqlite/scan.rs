@@ -23,7 +23,7 @@ use crate::{
     sqlite::{
         applications,
         cells::{self, Cells},
-        functions, jobs, pages, pools, schedules,
+        functions, jobs, pages, pools, schedules, triggers,
     },
 };
 
@@ -58,6 +58,7 @@ const TABLES: &[Table] = &[
     Table { by: By::Count, select: || in_order(schedules::SELECT), read: |row| schedules::row(row).map(drop) },
     Table { by: By::Count, select: || in_order(applications::SELECT), read: |row| applications::row(row).map(drop) },
     Table { by: By::Count, select: || functions::SLICE.to_owned(), read: |row| functions::row(row).map(drop) },
+    Table { by: By::Count, select: || in_order(triggers::SELECT), read: |row| triggers::row(row).map(drop) },
     Table { by: By::Number, select: shown_tasks, read: |row| pages::task_row(row).map(drop) },
     Table { by: By::Number, select: || TASKS.to_owned(), read: task },
     Table { by: By::Count, select: || DEPENDENCIES.to_owned(), read: need },

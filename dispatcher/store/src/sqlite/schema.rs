@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The format that this build reads and writes, kept in SQLite's `user_version`.
-pub(super) const FORMAT: i64 = 5;
+pub(super) const FORMAT: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -323,6 +323,28 @@ CREATE TABLE functions (
 ) WITHOUT ROWID;
 ";
 
+/// Added by format 6: triggers, and the events that each has acted on.
+const TRIGGERS: &str = "
+CREATE TABLE triggers (
+    id          TEXT PRIMARY KEY COLLATE NOCASE,
+    uid         INTEGER NOT NULL,
+    version     INTEGER NOT NULL,
+    is_paused   INTEGER NOT NULL,
+    spec        TEXT NOT NULL,
+    progress    TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE seen (
+    owner   INTEGER NOT NULL,
+    key     TEXT NOT NULL,
+    content BLOB NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (owner, key, content)
+) WITHOUT ROWID;
+";
+
 /// Creates the tables in an empty file, upgrades an older one, and refuses a newer one.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
@@ -346,6 +368,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     if found < 5 {
         transaction.execute_batch(SUBMISSIONS)?;
         transaction.execute_batch(FUNCTIONS)?;
+    }
+    if found < 6 {
+        transaction.execute_batch(TRIGGERS)?;
     }
     if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;

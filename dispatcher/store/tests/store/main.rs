@@ -13,6 +13,7 @@ mod many;
 mod names;
 mod records;
 mod tasks;
+mod triggers;
 mod usage;
 
 use std::sync::Arc;
@@ -46,6 +47,10 @@ conformance!(sqlite, crate::fixture::SqliteFile::new(),
     }
     functions {
         a_function_survives_with_its_versions_and_goes_with_its_pool
+    }
+    triggers {
+        a_trigger_survives_whatever_the_case_of_its_name
+        what_a_trigger_has_seen_is_noted_once_and_comes_in_the_order_of_bytes
     }
     records {
         every_field_of_a_pool_survives
@@ -137,9 +142,9 @@ conformance!(sqlite, crate::fixture::SqliteFile::new(),
     }
 );
 
-/// Undoes what formats 5 and 4 have added.
+/// Undoes what formats 6, 5 and 4 have added.
 const DOWN_TO_FORMAT_3: &str =
-    "DROP TABLE functions; DROP TABLE awaited; DROP TABLE submissions; DROP INDEX tasks_wide; DROP TABLE errands; DROP INDEX tasks_resting;
+    "DROP TABLE triggers; DROP TABLE seen; DROP TABLE functions; DROP TABLE awaited; DROP TABLE submissions; DROP INDEX tasks_wide; DROP TABLE errands; DROP INDEX tasks_resting;
     ALTER TABLE tasks DROP COLUMN rests_until;";
 /// Undoes what format 3 has added.
 const DOWN_TO_FORMAT_2: &str = "ALTER TABLE jobs DROP COLUMN auto_pool; ALTER TABLE jobs DROP COLUMN scheduling_error;
@@ -182,7 +187,7 @@ fn a_file_from_before_automatic_pools_is_brought_up_and_keeps_its_jobs_and_sched
     assert_eq!((loaded.jobs, loaded.schedules), (vec![(record, 0)], vec![schedule]));
     let found: i64 =
         rusqlite::Connection::open(location.path()).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(found, 5);
+    assert_eq!(found, 6);
 }
 
 #[test]
@@ -209,7 +214,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let location = SqliteFile::new();
     drop(SqliteStore::open(&location.path()).unwrap());
     rusqlite::Connection::open(location.path()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&location.path()), Err(StoreError::Format { found: 99, known: 5 })));
+    assert!(matches!(SqliteStore::open(&location.path()), Err(StoreError::Format { found: 99, known: 6 })));
     assert!(matches!(SqliteReader::open(&location.path(), 1), Err(StoreError::Format { found: 99, .. })));
 }
 
