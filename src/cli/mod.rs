@@ -11,6 +11,7 @@ mod publisher;
 mod queue;
 mod run;
 mod task;
+mod trigger;
 
 use std::{ffi::OsStr, process::ExitCode};
 
@@ -65,6 +66,9 @@ enum Command {
     /// Functions of a pool
     #[command(subcommand)]
     Function(function::FunctionCommand),
+    /// Rules that start work when objects or messages come
+    #[command(subcommand)]
+    Trigger(trigger::TriggerCommand),
     /// Queues of the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -158,6 +162,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Job(command) => job::run(command, out).await,
         Command::App(command) => app::run(command, out).await,
         Command::Function(command) => function::run(command, out).await,
+        Command::Trigger(command) => trigger::run(command, out).await,
         Command::Queue(command) => queue::run(command, out).await,
         Command::Publisher(command) => publisher::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,
