@@ -133,3 +133,35 @@ fn words_are_counted_with_fan_in_as_sort_and_uniq_count_them() {
     assert_eq!(found, wanted);
     stack.stop();
 }
+
+#[test]
+fn files_dropped_into_a_bucket_become_rows_though_every_second_notification_is_thrown_away() {
+    let name = "files_dropped_into_a_bucket_become_rows_though_every_second_notification_is_thrown_away";
+    if !has("rclone", &["version"]) || !has("python3", &["-c", "import sqlite3"]) {
+        return skip(name, "needs rclone and Python with sqlite3");
+    }
+    let stack = Stack::start();
+    let (folder, table) = (stack.scratch().join("texts"), stack.scratch().join("files.sqlite"));
+    fs::create_dir(&folder).unwrap();
+    let texts = fs::read_dir("/usr/share/doc").unwrap().map(|entry| entry.unwrap().path().join("copyright"));
+    for (number, text) in texts.filter(|text| text.is_file()).take(200).enumerate() {
+        fs::copy(text, folder.join(format!("{number} copyright.txt"))).unwrap();
+    }
+    let files = fs::read_dir(&folder).unwrap().count() as u64;
+    assert!(files > 20, "a Debian machine has texts");
+    let done = Command::new("python3")
+        .arg(example("ingest/ingest.py"))
+        .args([stack.ready_file(), table, folder])
+        .arg("--lose")
+        .envs([("PIECEWORK", PIECEWORK), ("PATIENCE", "120")])
+        .output()
+        .unwrap();
+    let (report, err) = text(&done);
+    assert!(done.status.success(), "{report}\n{err}\n{}", stack.log());
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    // An invocation may run twice on a machine that is slow; that a trigger starts it once may not depend on that.
+    let counts = ["files", "rows", "missing", "different", "fired"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [files, files, 0, 0, files], "{report}\n{}", stack.log());
+    assert!(report["byListing"].as_u64() >= Some(files / 2), "{report}");
+    stack.stop();
+}
