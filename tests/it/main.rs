@@ -20,6 +20,7 @@ mod nodes;
 mod older_store;
 mod packages;
 mod private_files;
+mod publish_examples;
 mod publishers;
 mod queues;
 mod quickstart;

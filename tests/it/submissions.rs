@@ -1,6 +1,6 @@
 //! Tasks by message, from a client that knows nothing of Piecework: publish, and read the answer.
 
-use std::{collections::HashMap, path::Path, process::Command, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
 use lapin::{
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{PATIENCE, Rest},
-    stack::{Stack, skip, text, wait_for},
+    stack::{Stack, wait_for},
 };
 
 const EXCHANGE: &str = "piecework.submit";
@@ -363,41 +363,6 @@ fn those_who_wait_for_a_task_that_never_runs_are_told() {
     let told = client.ask("none", &json!({"id": "new", "commandLine": "/bin/true"}), client.asking("new"));
     assert_eq!(told.kind, "accepted", "{told:?}");
     drop(client);
-    stack.stop();
-}
-
-#[test]
-fn the_examples_submit_a_task_and_print_what_it_wrote() {
-    let name = "the_examples_submit_a_task_and_print_what_it_wrote";
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/publish");
-    let python = std::env::var("PIECEWORK_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let modules = std::env::var("PIECEWORK_TEST_NODE_MODULES").unwrap_or_default();
-    let is_there = |program: &str, arguments: &[&str]| {
-        Command::new(program).args(arguments).env("NODE_PATH", &modules).output().is_ok_and(|output| output.status.success())
-    };
-    let clients: [(&str, &str, &str, &[&str]); 3] = [
-        ("python", &python, "submit.py", &["-c", "import pika"]),
-        ("node", "node", "submit.js", &["-e", "require('amqplib')"]),
-        ("the shell", "sh", "submit.sh", &["-c", "command -v amqp-publish && command -v jq"]),
-    ];
-    let there: Vec<_> = clients.into_iter().filter(|(_, program, _, probe)| is_there(program, probe)).collect();
-    if there.len() < clients.len() {
-        skip(name, "needs python3 with pika, node with amqplib (set PIECEWORK_TEST_NODE_MODULES), amqp-tools and jq");
-    }
-    let stack = Stack::start();
-    Rest::new(&stack.ready).add_pool("work", 1, 1);
-    for (language, program, file, _) in there {
-        let run = |pool: &str| {
-            let mut command = Command::new(program);
-            command.arg(folder.join(file)).args([&stack.ready.broker, pool]).env("NODE_PATH", &modules).output().unwrap()
-        };
-        let output = run("work");
-        assert_eq!((text(&output).0.as_str(), output.status.code()), (format!("hello from {language}\n").as_str(), Some(0)), "{output:?}");
-        let output = run("nowhere");
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let (out, err) = text(&output);
-        assert!((out + &err).contains("PoolNotFound"), "{output:?}");
-    }
     stack.stop();
 }
 

@@ -12,6 +12,9 @@ use crate::{
     url::user_of,
 };
 
+/// A command line that nodes complete at once, without a process.
+pub const NOTHING: &str = ":";
+
 /// The parts of a task that a node needs to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -21,6 +21,8 @@ use crate::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a question that was not answered.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Names the function where a client cannot set the message's type, as `amqp-publish` cannot.
+const FUNCTION_HEADER: &str = "piecework-function";
 
 impl Agent {
     /// Handles a delivery of the invoke exchange that is in a slot's hand.
@@ -28,9 +30,8 @@ impl Agent {
         if !self.capacity.has_room() {
             return self.settle(held, Settlement::Back);
         }
-        let name = delivery.kind.as_deref().unwrap_or_default();
-        let Ok(name) = name.parse::<FunctionId>() else {
-            let message = "the message's type names no function; set it to the name of one".to_owned();
+        let Some(name) = function_of(&delivery) else {
+            let message = format!("neither the message's type nor its header {FUNCTION_HEADER} is the name of a function; set one of them");
             return self.fail(delivery, held, Failure::lasting("FunctionNameInvalid", message));
         };
         match self.functions.get(&name) {
@@ -102,8 +103,7 @@ impl Agent {
             self.warm.set_functions(functions);
         }
         for (delivery, held) in waited {
-            let name = delivery.kind.as_deref().unwrap_or_default().parse::<FunctionId>().ok();
-            match name.and_then(|name| self.functions.get(&name)) {
+            match function_of(&delivery).and_then(|name| self.functions.get(&name)) {
                 Some(function) if self.capacity.has_room() => self.invoke(delivery, held, function),
                 Some(_) => self.settle(held, Settlement::Back),
                 None => {
@@ -123,6 +123,12 @@ impl Agent {
             self.settle(held, Settlement::Back);
         }
     }
+}
+
+/// The type counts where there is one.
+fn function_of(delivery: &Delivery) -> Option<FunctionId> {
+    let header = || delivery.header_as_text(FUNCTION_HEADER);
+    delivery.kind.clone().filter(|kind| !kind.is_empty()).or_else(header)?.parse().ok()
 }
 
 fn event(delivery: &Delivery) -> Event {

@@ -9,7 +9,7 @@ use contract::{
     ids::{JobId, RunId, RunKey},
     message::{EventBatch, Finished, Started, TaskMessage, VERSION, Verdict},
     outcome::{Fault, JobTaskEnd, Outcome},
-    spec::TaskSpec,
+    spec::{NOTHING, TaskSpec},
     time::Timestamp,
 };
 use tokio::{
@@ -25,8 +25,6 @@ use crate::{
     process::environment::TaskFacts,
 };
 
-/// A command line that completes without a process.
-const NOOP: &str = ":";
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -35,7 +33,7 @@ type BeginSender = oneshot::Sender<Option<Box<JobTaskEnd>>>;
 
 /// Returns whether a task needs neither a process nor files.
 pub(super) fn is_noop(spec: &TaskSpec) -> bool {
-    spec.command_line == NOOP && spec.resource_files.is_empty() && spec.output_files.is_empty()
+    spec.command_line == NOTHING && spec.resource_files.is_empty() && spec.output_files.is_empty()
 }
 
 impl Agent {

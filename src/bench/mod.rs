@@ -1,6 +1,8 @@
-//! `piecework bench`: tasks that do nothing, through the whole path: REST, store, queue, agent, result.
+//! `piecework bench`: tasks that do nothing, through the whole path: REST, store, queue, agent, result; and invocations.
 //!
 //! Throughput counts from the first request until the last end is visible; latency is that of one task at a time.
+
+mod invocations;
 
 use std::{
     cell::RefCell,
@@ -8,12 +10,13 @@ use std::{
 };
 
 use clap::Args;
-use contract::{ids::PoolId, time::Timestamp};
+use contract::{ids::PoolId, spec::NOTHING, time::Timestamp};
 use serde_json::{Value, json};
 
+use self::invocations::Invoker;
 use crate::{
     client::{Client, path},
-    exit_codes::{FAILED, Failure, INTERRUPTED, OK},
+    exit_codes::{FAILED, Failure, INTERRUPTED, OK, USAGE},
     interrupts::Interrupts,
     output::Output,
     percentiles::{Percentiles, queue_wait_ms},
@@ -23,8 +26,6 @@ use crate::{
     work::{self, PoolShape, Task},
 };
 
-/// The command that an agent completes without a process.
-const NOTHING: &str = ":";
 /// Tasks that warm everything up.
 const WARM: u32 = 50;
 /// Period of the polls.
@@ -32,7 +33,7 @@ const POLL_PERIOD: Duration = Duration::from_millis(10);
 /// Nodes must be idle after this long.
 const NODES_MAX: Duration = Duration::from_secs(60);
 
-/// Measures throughput and latency of tasks that do nothing
+/// Measures throughput and latency of tasks and functions that do nothing
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
@@ -49,6 +50,9 @@ pub(crate) struct BenchArgs {
     /// Tasks that are timed one at a time
     #[arg(long, default_value_t = 200)]
     singles: u32,
+    /// Invocations of each function
+    #[arg(long, default_value_t = 5_000)]
+    invocations: u32,
     /// Runs a stack of its own on this broker
     #[arg(long, value_name = "URL", env = "PIECEWORK_BROKER", hide_env_values = true)]
     broker: Option<String>,
@@ -62,7 +66,7 @@ pub(crate) async fn run(args: BenchArgs, out: &dyn Output) -> anyhow::Result<u8>
     };
     let Some(session) = opened else { return Ok(INTERRUPTED) };
     let made = Made::default();
-    let result = interrupts.unless(measure(&session.client, &args, &made)).await;
+    let result = interrupts.unless(measure(&session, &args, &made)).await;
     let cleaned = interrupts.finish(|| made.names(), made.remove(&session.client)).await;
     session.close().await;
     let (Some(rows), Some(cleaned)) = (result, cleaned) else { return Ok(INTERRUPTED) };
@@ -126,7 +130,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ("WAIT P99 MS", "/wait_p99_ms"),
 ];
 
-async fn measure(client: &Client, args: &BenchArgs, made: &Made) -> anyhow::Result<Vec<Value>> {
+async fn measure(session: &Session, args: &BenchArgs, made: &Made) -> anyhow::Result<Vec<Value>> {
+    let client = &session.client;
     let mut rows = vec![];
     for (what, command, slots) in [("no-op", NOTHING, args.slots), ("/bin/true", "/bin/true", args.process_slots)] {
         let pool = made.pool()?;
@@ -142,6 +147,30 @@ async fn measure(client: &Client, args: &BenchArgs, made: &Made) -> anyhow::Resu
         // The next kind of task must have the machine to itself.
         made.remove(client).await?;
     }
+    if args.invocations > 0 {
+        rows.extend(invoke(session, args, made).await?);
+        made.remove(client).await?;
+    }
+    Ok(rows)
+}
+
+async fn invoke(session: &Session, args: &BenchArgs, made: &Made) -> anyhow::Result<Vec<Value>> {
+    let hint = "give --server READY_FILE, or --invocations 0";
+    let broker = session.broker().ok_or_else(|| Failure::new(USAGE, "the server's broker is not known", hint))?;
+    let pool = made.pool()?;
+    work::create_pool(&session.client, &pool, &PoolShape { slots: args.slots, nodes: 1, policy: None }).await?;
+    invocations::deploy(&session.client, &pool).await?;
+    wait_for_node(&session.client, &pool).await?;
+    let invoker = Invoker::open(broker.clone(), &pool).await?;
+    let mut rows = vec![];
+    for (name, _, _) in invocations::FUNCTIONS {
+        invoker.many(name, WARM.max(args.slots).min(args.invocations)).await?;
+        let figures = invoker.many(name, args.invocations).await?;
+        rows.push(row(&format!("invocation: {name}"), args.invocations, args.slots, Some(&figures), &figures.waits));
+        let waits = invoker.singles(name, args.singles).await?;
+        rows.push(row(&format!("invocation to answer, one at a time: {name}"), args.singles, args.slots, None, &waits));
+    }
+    invoker.close().await;
     Ok(rows)
 }
 
@@ -152,7 +181,7 @@ struct Figures {
 }
 
 fn row(what: &str, tasks: u32, slots: u32, figures: Option<&Figures>, waits: &Percentiles) -> Value {
-    let rounded = |value: f64| (value * 10.0).round() / 10.0;
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
     json!({
         "what": what, "tasks": tasks, "slots": slots,
         "tasks_per_second": figures.map(|figures| rounded(figures.per_second)),
