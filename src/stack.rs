@@ -205,8 +205,11 @@ async fn begin(parts: &mut Parts, data: &DataFolder, given: &StackSettings) -> a
         (None, Some(url)) => url.clone(),
         (None, None) => return Err(anyhow!("no broker")),
     };
-    let followed = named(&broker_url, "piecework blob-events");
-    parts.blob_events = Some(Part::start("blob events", |stop| blob_events::relay(followed, events, stop.wait())));
+    // Another store tells its events itself, or not at all; this relay would end at once.
+    if parts.blobs.is_some() {
+        let followed = named(&broker_url, "piecework blob-events");
+        parts.blob_events = Some(Part::start("blob events", |stop| blob_events::relay(followed, events, stop.wait())));
+    }
     let blob_settings = match (&parts.blobs, &given.blobs) {
         (_, Some(given)) => given.clone(),
         (Some(blobs), None) => embedded_blob_settings(blobs, &secrets),

@@ -18,6 +18,7 @@ mod locked_store;
 mod metrics;
 mod nodes;
 mod older_store;
+mod other_s3;
 mod packages;
 mod private_files;
 mod publish_examples;
