@@ -55,10 +55,15 @@ async fn work(api: &ApiState, call: &Call, pool: &PoolId) -> Result<(Counts, Cou
         let page = Page { after: after.take(), rows_max: ROWS_MAX, filter: Some(filter), left_out: call.left_out.clone() };
         let jobs = api.read.jobs(page).await.map_err(store_failed)?;
         for job in &jobs {
-            tasks.active += job.tasks.active;
-            tasks.running += job.tasks.running;
-            slots.active += job.slots.active;
-            slots.running += job.slots.running;
+            // A damaged count may be any number.
+            for (sum, more) in [
+                (&mut tasks.active, job.tasks.active),
+                (&mut tasks.running, job.tasks.running),
+                (&mut slots.active, job.slots.active),
+                (&mut slots.running, job.slots.running),
+            ] {
+                *sum = sum.saturating_add(more);
+            }
         }
         if jobs.len() < ROWS_MAX {
             return Ok((tasks, slots));

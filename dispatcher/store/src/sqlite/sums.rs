@@ -35,13 +35,14 @@ const OF_JOB: &str = "
 SELECT user_ms, kernel_ms, wall_ms, in_bytes, out_bytes, wait_ms, retries, 0 AS succeeded, 0 AS failed
 FROM job_sums WHERE owner = ?1";
 const OF_POOL: &str = "SELECT dedicated_core_ms FROM pool_sums WHERE owner = ?1";
-/// '.' follows '-', so the range holds exactly the jobs that the schedule created.
+/// A sum of integers fails where it overflows, and a total does not. '.' follows '-', so the range holds exactly the
+/// jobs that the schedule created.
 const OF_SCHEDULE: &str = "
-SELECT COALESCE(sum(s.user_ms), 0) AS user_ms, COALESCE(sum(s.kernel_ms), 0) AS kernel_ms,
-    COALESCE(sum(s.wall_ms), 0) AS wall_ms, COALESCE(sum(s.in_bytes), 0) AS in_bytes,
-    COALESCE(sum(s.out_bytes), 0) AS out_bytes, COALESCE(sum(s.wait_ms), 0) AS wait_ms,
-    COALESCE(sum(s.retries), 0) AS retries, COALESCE(sum(j.tasks_succeeded), 0) AS succeeded,
-    COALESCE(sum(j.tasks_failed), 0) AS failed
+SELECT CAST(total(s.user_ms) AS INTEGER) AS user_ms, CAST(total(s.kernel_ms) AS INTEGER) AS kernel_ms,
+    CAST(total(s.wall_ms) AS INTEGER) AS wall_ms, CAST(total(s.in_bytes) AS INTEGER) AS in_bytes,
+    CAST(total(s.out_bytes) AS INTEGER) AS out_bytes, CAST(total(s.wait_ms) AS INTEGER) AS wait_ms,
+    CAST(total(s.retries) AS INTEGER) AS retries, CAST(total(j.tasks_succeeded) AS INTEGER) AS succeeded,
+    CAST(total(j.tasks_failed) AS INTEGER) AS failed
 FROM jobs j LEFT JOIN job_sums s ON s.owner = j.uid WHERE j.id > ?1 || ':job-' AND j.id < ?1 || ':job.'";
 
 type Numbers = (i64, i64, i64, i64, i64);

@@ -16,7 +16,7 @@ use crate::{
 
 const CHARGE: &str = "
 INSERT INTO pool_usage (interval, pool, vm_size, core_ms)
-SELECT ?1, id, COALESCE(json_extract(document, '$.vmSize'), ''), ?3 FROM pools WHERE id = ?2
+SELECT ?1, id, COALESCE(json_extract(CASE WHEN json_valid(document) THEN document END, '$.vmSize'), ''), ?3 FROM pools WHERE id = ?2
 ON CONFLICT (interval, pool) DO UPDATE SET core_ms = core_ms + excluded.core_ms, vm_size = excluded.vm_size";
 
 const PAGE: &str = "SELECT pool || ' ' || interval, interval, pool, vm_size, core_ms FROM pool_usage WHERE interval >= ? AND interval <= ?";

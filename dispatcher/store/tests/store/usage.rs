@@ -28,7 +28,9 @@ pub fn core_time_is_kept_by_interval_and_outlives_its_pool(location: &dyn Locati
     fixture.write(|store| {
         store.put_pool(&pool("a"), Some(r#"{"vmSize":"small"}"#))?;
         store.put_pool(&pool("B"), Some("{}"))?;
-        for (name, interval, core_ms) in [("B", 2, 5), ("a", 2, 1), ("A", 2, 2), ("a", 3, 4), ("a", 9, 8)] {
+        // A document that cannot be read costs no charge, and no charge of others.
+        store.put_pool(&pool("z"), Some("{oops}"))?;
+        for (name, interval, core_ms) in [("B", 2, 5), ("a", 2, 1), ("A", 2, 2), ("a", 3, 4), ("a", 9, 8), ("z", 20, 1)] {
             store.charge(&id(name), &charge(interval, core_ms))?;
         }
         store.charge(&id("nobody"), &charge(2, 7))?;
@@ -45,6 +47,8 @@ pub fn core_time_is_kept_by_interval_and_outlives_its_pool(location: &dyn Locati
     assert_eq!(seen(&fixture, after), all[1..3]);
     let filter = Some(Filter::Compare(Field::Id, Operator::Eq, Value::Text(text("b"))));
     assert_eq!(seen(&fixture, UsagePage { filter, ..page(0, 10) }), all[1..2]);
+
+    assert_eq!(seen(&fixture, page(20, 21)), [(20, text("z"), 1)]);
 
     fixture.write(|store| store.forget_usage(half_hour(3)));
     assert_eq!(seen(&fixture, page(0, 10)), all[2..]);
