@@ -253,7 +253,7 @@ async fn blame_for_full_disk(context: &Arc<NodeContext>, folder: &Path, outcome:
         let (space, bytes) = (disk::space(root.path())?, AtomicU64::default());
         folder_bytes::count(&path, &bytes, &AtomicBool::default());
         let size = Size { bytes: bytes.into_inner(), grown: 0 };
-        let is_tasks = blame(size, space.used).is_some();
+        let is_tasks = blame(size, Size { bytes: space.used, grown: 0 }).is_some();
         root.discard(&path.join("wd")).map(|()| is_tasks)
     });
     let is_tasks = settled.await.unwrap_or_else(|error| {
@@ -313,7 +313,10 @@ async fn deploy(context: &NodeContext, packages: &[Package], run_control: &RunCo
         return Ok(Vec::new());
     }
     tokio::select! {
-        deployed = packages::deploy(context, packages) => deployed.map_err(|fault| shortage::settle(Outcome::Staging(fault))),
+        deployed = packages::deploy(context, packages) => deployed.map_err(|fault| match fault.code.as_str() {
+            DISK_FULL => Outcome::Node(fault),
+            _ => shortage::settle(Outcome::Staging(fault)),
+        }),
         () = run_control.stop.cancelled() => Err(Outcome::Stopped),
     }
 }

@@ -25,6 +25,11 @@ pub fn is_shortage(error: &(dyn Error + 'static)) -> bool {
     has_cause(error, is_short)
 }
 
+/// Whether an error, or one of its causes, is a full disk.
+pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    has_cause(error, |errno| errno == Errno::NOSPC)
+}
+
 fn has_cause(error: &(dyn Error + 'static), is_it: fn(Errno) -> bool) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -9,7 +9,7 @@ use contract::{
     backoff,
     message::{Joined, NodeReport, StartTaskEnd},
     outcome::{DISK_FULL, Fault, Outcome},
-    spec::StartTask,
+    spec::{Package, StartTask},
     state::NodeState,
     time::Timestamp,
 };
@@ -28,6 +28,10 @@ use crate::{
     shortage,
 };
 
+/// Tries of the pool's packages on a node whose disk others have filled, and the pause between two.
+const DEPLOYS_MAX: usize = 60;
+const ROOM_PAUSE: Duration = Duration::from_secs(10);
+
 impl Agent {
     /// Deploys the pool's packages, if it has any; the result comes through the channel.
     pub(super) fn begin_packages(&mut self) -> Option<oneshot::Receiver<Result<Vec<Deployed>, Fault>>> {
@@ -39,7 +43,7 @@ impl Agent {
         let (context, packages) = (self.context.clone(), self.joined.packages.clone());
         tokio::spawn(async move {
             // Fails only when the whole agent has ended.
-            done.send(packages::deploy(&context, &packages).await).ok();
+            done.send(deploy_with_room(&context, &packages).await).ok();
         });
         Some(end)
     }
@@ -168,6 +172,20 @@ impl Agent {
         self.guard.finish();
         self.heartbeat_thread.finish().await;
     }
+}
+
+/// Deploys the pool's packages; waits for room a while when others have filled the disk.
+async fn deploy_with_room(context: &NodeContext, packages: &[Package]) -> Result<Vec<Deployed>, Fault> {
+    for _ in 1..DEPLOYS_MAX {
+        match packages::deploy(context, packages).await {
+            Err(fault) if fault.code == DISK_FULL => {
+                tracing::warn!(details = ?fault.details, "the node's disk has no room for the pool's application packages; trying again");
+                sleep(ROOM_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+    packages::deploy(context, packages).await
 }
 
 fn waits(task: &StartTask) -> bool {

@@ -29,7 +29,7 @@ use crate::{
     packages::deployed::Deployed,
     path::RelativePath,
     root::{Root, SHARED_MODE},
-    shortage::{blame, is_shortage, retry_on_shortage},
+    shortage::{blame, is_disk_full, is_shortage, retry_on_shortage},
 };
 
 const INCOMING: &str = "volatile/incoming";
@@ -75,7 +75,7 @@ async fn place(context: &NodeContext, package: &Package) -> Result<PathBuf, Faul
     // These paths are valid while the folder is open, whatever tasks put in its place.
     let (zip, unpacked) = (incoming.path_of(&format!("{name}{ENDING}")), incoming.path_of(&name));
     let bucket = &blobs.settings().own_bucket;
-    let fetched = blobs.download_file(bucket, key, &zip).await.map_err(|error| blame(fault(package, error.to_string()), &error));
+    let fetched = blobs.download_file(bucket, key, &zip).await.map_err(|error| blame_node(fault(package, error.to_string()), &error));
     let root = context.root.clone();
     let made = match fetched {
         Err(fault) => Err(fault),
@@ -149,7 +149,12 @@ fn fault(package: &Package, reason: impl Into<String>) -> Fault {
 }
 
 fn io_fault(package: &Package, error: &io::Error) -> Fault {
-    blame(fault(package, error.to_string()), error)
+    blame_node(fault(package, error.to_string()), error)
+}
+
+/// Tells faults of the node apart, a full disk among them: whoever filled it, the package was not to blame.
+fn blame_node(fault: Fault, error: &(dyn Error + 'static)) -> Fault {
+    if is_disk_full(error) { Fault { code: DISK_FULL.to_owned(), ..fault } } else { blame(fault, error) }
 }
 
 fn unpack_fault(package: &Package, error: &unpack::UnpackError) -> Fault {
@@ -159,8 +164,7 @@ fn unpack_fault(package: &Package, error: &unpack::UnpackError) -> Fault {
         reason.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    let fault = blame(fault(package, reason), error);
-    if error.is_disk_full() { Fault { code: DISK_FULL.to_owned(), ..fault } } else { fault }
+    blame_node(fault(package, reason), error)
 }
 
 #[cfg(test)]

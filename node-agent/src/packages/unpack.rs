@@ -57,13 +57,6 @@ pub enum UnpackError {
     Write { name: String, source: io::Error },
 }
 
-impl UnpackError {
-    /// Whether the node's disk is full.
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, UnpackError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull)
-    }
-}
-
 /// Unpacks a zip into a folder that does not exist yet.
 pub fn unpack(zip: &Path, folder: &Path) -> Result<(), UnpackError> {
     unpack_within(zip, folder, &Limits { entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, ratio_free_bytes: RATIO_FREE_BYTES })

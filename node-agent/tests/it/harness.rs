@@ -75,6 +75,8 @@ pub struct Harness {
     pub events: mpsc::Receiver<AgentEvent>,
     pub heartbeats: mpsc::Receiver<Heartbeat>,
     pub disk_limits: DiskLimits,
+    /// The node's folder, when it is not beside the broker's.
+    pub other_root: Option<PathBuf>,
     work: Vec<JoinHandle<()>>,
     agent: Option<Running>,
 }
@@ -158,6 +160,7 @@ impl Harness {
             events,
             heartbeats,
             disk_limits,
+            other_root: None,
             work,
             agent: None,
         }
@@ -183,7 +186,7 @@ impl Harness {
     }
 
     pub fn root(&self) -> PathBuf {
-        self.folder.path().join("node")
+        self.other_root.clone().unwrap_or_else(|| self.folder.path().join("node"))
     }
 
     pub fn url(&self) -> String {

@@ -13,7 +13,7 @@ use crate::harness::{Harness, task, task_with};
 
 const OWN: &str = "piecework";
 
-fn zip(files: &[(&str, &str)]) -> Vec<u8> {
+pub fn zip(files: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, text) in files {
         writer.start_file(*name, SimpleFileOptions::default().unix_permissions(0o755)).unwrap();
@@ -22,7 +22,7 @@ fn zip(files: &[(&str, &str)]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-fn package(version: &str, is_default: bool, upload: &str) -> Package {
+pub fn package(version: &str, is_default: bool, upload: &str) -> Package {
     Package {
         application: "My-App".parse().unwrap(),
         version: Some(version.parse().unwrap()),
@@ -31,7 +31,7 @@ fn package(version: &str, is_default: bool, upload: &str) -> Package {
     }
 }
 
-async fn put(harness: &Harness, package: &Package, bytes: Vec<u8>) {
+pub async fn put(harness: &Harness, package: &Package, bytes: Vec<u8>) {
     harness.blobs.as_ref().unwrap().put(OWN, package.blob.as_ref().unwrap(), bytes.into()).await.unwrap();
 }
 
