@@ -1,5 +1,6 @@
 //! Decides, purely, whether a run is to blame for a disk that is nearly full: its folder grew a lot lately, or it takes
-//! at least half of what is used on the disk. A run that did neither is not ended, however full the disk is.
+//! at least half of what is used on the disk, or it is one of many that fill it slowly together. A run that did none of
+//! it is not ended, however full the disk is.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +11,10 @@ use std::{
 pub const OFFENDER_BYTES_MIN: u64 = 32 << 20;
 /// A folder that grew by this within about [`RECENT`] is being filled.
 const GROWTH_BYTES_MIN: u64 = 32 << 20;
+/// A run that grew by at least one part in this many of what the disk lost lately is one of those who fill it.
+const FILLERS_MAX: u64 = 32;
+/// Less growth than this is nobody's share.
+const SHARE_BYTES_MIN: u64 = 1 << 20;
 /// Growth is measured since the newest count that is at least this old.
 const RECENT: Duration = Duration::from_secs(60);
 /// Pause between two counts of a folder that are made only to know its growth.
@@ -75,20 +80,25 @@ pub struct Size {
 /// Why a run is to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blame {
+    /// It grows slowly, as others do, and takes so many bytes; together they fill the disk.
+    Shares(u64),
     /// It takes so many bytes, at least half of what is used on the disk.
     Takes(u64),
     /// It grew by so many bytes lately, which weighs more.
     Grew(u64),
 }
 
-/// The reason why a run is to blame for a full disk of which `used` bytes are used, if it is.
-pub fn blame(size: Size, used: u64) -> Option<Blame> {
+/// The reason why a run is to blame for a full disk, if it is. `disk` is what is used on the disk, and by how much that
+/// grew lately.
+pub fn blame(size: Size, disk: Size) -> Option<Blame> {
     if size.bytes < OFFENDER_BYTES_MIN {
         None
     } else if size.grown >= GROWTH_BYTES_MIN {
         Some(Blame::Grew(size.grown))
-    } else if size.bytes >= used / 2 {
+    } else if size.bytes >= disk.bytes / 2 {
         Some(Blame::Takes(size.bytes))
+    } else if size.grown >= SHARE_BYTES_MIN.max(disk.grown / FILLERS_MAX) && disk.grown > 0 {
+        Some(Blame::Shares(size.bytes))
     } else {
         None
     }
@@ -146,11 +156,16 @@ mod tests {
     #[test]
     fn who_filled_the_disk_is_to_blame_and_nobody_else() {
         let size = |bytes, grown| Size { bytes: bytes * MIB, grown: grown * MIB };
-        let used = 10_000 * MIB;
+        let used = Size { bytes: 10_000 * MIB, grown: 0 };
         assert_eq!(blame(size(40, 40), used), Some(Blame::Grew(40 * MIB)));
         assert_eq!(blame(size(31, 31), used), None, "it takes little");
         assert_eq!(blame(size(4_000, 5), used), None, "it was there before, and others filled the disk");
         assert_eq!(blame(size(5_000, 0), used), Some(Blame::Takes(5_000 * MIB)));
-        assert!(Blame::Grew(1) > Blame::Takes(2) && Blame::Grew(2) > Blame::Grew(1));
+        let filling = |grown| Size { grown: grown * MIB, ..used };
+        assert_eq!(blame(size(40, 20), filling(400)), Some(Blame::Shares(40 * MIB)), "one of twenty slow ones");
+        assert_eq!(blame(size(40, 20), filling(9_000)), None, "others fill it");
+        assert_eq!(blame(size(40, 0), filling(1)), None, "it does not grow");
+        assert_eq!(blame(size(31, 20), filling(400)), None, "it takes little");
+        assert!(Blame::Takes(1) > Blame::Shares(2) && Blame::Grew(1) > Blame::Takes(2) && Blame::Grew(2) > Blame::Grew(1));
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    disk_blame::{Blame, OFFENDER_BYTES_MIN, Size, blame},
+    disk_blame::{Blame, Growth, Size, blame},
     disk_limits::DiskLimits,
     disk_turn::Turn,
     disk_usage::Usage,
@@ -92,6 +92,8 @@ pub struct DiskWatch {
     /// Taken while open files of processes are looked at, which may hang with the file systems that these are on.
     looking: Arc<Semaphore>,
     warned_at: Arc<Mutex<Option<Instant>>>,
+    /// What was used on the whole disk.
+    used: Arc<Mutex<Growth>>,
 }
 
 /// Keeps a run watched until it is dropped.
@@ -114,7 +116,8 @@ impl DiskWatch {
     /// Makes a watch without runs.
     pub fn new(limits: DiskLimits, orphans: Orphans) -> DiskWatch {
         let turn = Arc::new(Mutex::new(Turn::new(limits.turn_file.as_deref())));
-        DiskWatch { runs: Arc::default(), limits, turn, orphans, looking: Arc::new(Semaphore::new(1)), warned_at: Arc::default() }
+        let looking = Arc::new(Semaphore::new(1));
+        DiskWatch { runs: Arc::default(), limits, turn, orphans, looking, warned_at: Arc::default(), used: Arc::default() }
     }
 
     /// Watches a run; `is_fresh` says that its folder was made for it, so that all in it is its own.
@@ -153,6 +156,7 @@ impl DiskWatch {
     }
 
     async fn check(&self, space: Space) {
+        let disk = self.note_used(space.used, Instant::now());
         let runs: Vec<(RunId, Watched)> = self.lock().iter().map(|(run, watched)| (*run, watched.clone())).collect();
         for (run, watched) in &runs {
             self.check_streams(*run, &watched.subject, space.free);
@@ -176,14 +180,21 @@ impl DiskWatch {
             }
         }
         if is_short {
-            self.end_who_is_to_blame(&sizes, space);
+            self.end_who_is_to_blame(&sizes, disk, space);
         }
     }
 
+    /// What is used on the disk, and by how much that grew lately.
+    fn note_used(&self, used: u64, now: Instant) -> Size {
+        let mut growth = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        growth.note(used, now, Duration::ZERO);
+        Size { bytes: used, grown: growth.lately(used) }
+    }
+
     /// Ends one run that is to blame for a disk that is nearly full; where there is none, all go on.
-    fn end_who_is_to_blame(&self, sizes: &[(Size, &(RunId, Watched))], space: Space) {
+    fn end_who_is_to_blame(&self, sizes: &[(Size, &(RunId, Watched))], disk: Size, space: Space) {
         let left = sizes.iter().filter(|(_, (_, watched))| watched.subject.eviction.fault().is_none());
-        let blamed = left.filter_map(|(size, run)| blame(*size, space.used).map(|blame| (blame, size.bytes, run)));
+        let blamed = left.filter_map(|(size, run)| blame(*size, disk).map(|blame| (blame, size.bytes, run)));
         let Some((blame, bytes, (run, watched))) = blamed.max_by_key(|(blame, ..)| *blame) else {
             return self.warn_of_nobody_to_blame(space);
         };
@@ -196,6 +207,11 @@ impl DiskWatch {
         }
         let message = match blame {
             Blame::Grew(grown) => format!("the node's disk is nearly full, and the task's folder grew by {grown} bytes lately, to {bytes}"),
+            Blame::Shares(_) => {
+                format!(
+                    "the node's disk is nearly full, filled slowly by several, and of the node's tasks that grow this one takes the most: {bytes} bytes"
+                )
+            }
             Blame::Takes(_) => format!("the node's disk is nearly full, and the task's folder takes the most of it: {bytes} bytes"),
         };
         evict(*run, &watched.subject, Cause::WantOfRoom, message, bytes, space.free);
@@ -211,7 +227,7 @@ impl DiskWatch {
         tracing::warn!(
             free = space.free,
             used = space.used,
-            "the node's disk is nearly full, and no folder of a running task grew by {OFFENDER_BYTES_MIN} bytes lately or takes half of it; \
+            "the node's disk is nearly full, and no folder of a running task grew much lately or takes half of it; \
              running tasks go on, and the node takes no others until there is room"
         );
     }

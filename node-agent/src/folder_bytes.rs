@@ -3,14 +3,15 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat},
+    fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, accessat, chmod, fstat, openat, openat2, statat},
     io::Errno,
+    process::geteuid,
 };
 
 /// Folders on the way down that stay open; below them only the deepest one is, and `..` leads back.
@@ -34,8 +35,43 @@ impl Names {
     }
 }
 
+/// Folders with [`Closed`] on the way down; what is closed below them counts nothing.
+const CLOSED_MAX: usize = 64;
+
+/// A folder that a task closed to its own user, who is the agent's as well: it is open until this is dropped.
+struct Closed {
+    itself: OwnedFd,
+    mode: Mode,
+}
+
+impl Closed {
+    fn open(itself: OwnedFd) -> Option<Closed> {
+        let stat = fstat(&itself).ok().filter(|stat| stat.st_uid == geteuid().as_raw())?;
+        let closed = Closed { itself, mode: Mode::from_raw_mode(stat.st_mode) };
+        closed.set(closed.mode | Mode::RUSR | Mode::XUSR).ok()?;
+        Some(closed)
+    }
+
+    /// Changes what the descriptor stands for, whatever has its name by now.
+    fn set(&self, mode: Mode) -> Result<(), Errno> {
+        chmod(format!("/proc/self/fd/{}", self.itself.as_raw_fd()), mode)
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if let Err(error) = self.set(self.mode) {
+            tracing::warn!(%error, "cannot close a task's folder again after its bytes were counted");
+        }
+    }
+}
+
+/// A folder that can be read, and what keeps it so.
+type Opened = (OwnedFd, Option<Closed>);
+
 /// A folder on the way down.
 struct Level {
+    closed: Option<Closed>,
     /// Absent in the middle of a deep tree.
     folder: Option<OwnedFd>,
     device: u64,
@@ -46,17 +82,21 @@ struct Level {
 /// Adds the bytes of a folder and of everything below it to `found`, until `is_over` is set. What cannot be read counts
 /// nothing. It blocks.
 pub fn count(top: &Path, found: &AtomicU64, is_over: &AtomicBool) {
-    let Some(top) = openat(CWD, top, FOLDER, Mode::empty()).ok().and_then(|top| read(top, found, is_over)) else { return };
+    let opened = open(|flags| openat(CWD, top, flags, Mode::empty()), true);
+    let Some(top) = opened.and_then(|top| read(top, found, is_over)) else { return };
+    let mut closed = usize::from(top.closed.is_some());
     let mut levels = vec![top];
     while let Some(level) = levels.last_mut()
         && !is_over.load(Ordering::Relaxed)
     {
+        let may_open = closed < CLOSED_MAX;
         let Some((name, rest)) = level.left.last() else {
             let Some(done) = levels.pop() else { return };
+            closed -= usize::from(done.closed.is_some());
             go_back(&mut levels, done);
             continue;
         };
-        let entered = level.folder.as_ref().and_then(|folder| enter(folder.as_fd(), name, level.device));
+        let entered = level.folder.as_ref().and_then(|folder| enter(folder.as_fd(), name, level.device, may_open));
         level.left.0.truncate(rest);
         // A folder without subfolders is done.
         let Some(inner) = entered.and_then(|inner| read(inner, found, is_over)).filter(|inner| !inner.left.0.is_empty()) else { continue };
@@ -65,6 +105,7 @@ pub fn count(top: &Path, found: &AtomicU64, is_over: &AtomicBool) {
         {
             outer.folder = None;
         }
+        closed += usize::from(inner.closed.is_some());
         levels.push(inner);
     }
 }
@@ -82,17 +123,38 @@ fn go_back(levels: &mut Vec<Level>, done: Level) {
 }
 
 /// Opens a subfolder, unless a link or another disk has its name.
-fn enter(folder: BorrowedFd<'_>, name: &CStr, device: u64) -> Option<OwnedFd> {
+fn enter(folder: BorrowedFd<'_>, name: &CStr, device: u64, may_open: bool) -> Option<Opened> {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let inner = match openat2(folder, name, FOLDER, Mode::empty(), inside) {
-        Err(Errno::NOSYS | Errno::PERM) => openat(folder, name, FOLDER, Mode::empty()),
-        other => other,
-    };
-    inner.ok().filter(|inner| fstat(inner).is_ok_and(|stat| stat.st_dev == device))
+    let inner = open(
+        |flags| match openat2(folder, name, flags, Mode::empty(), inside) {
+            Err(Errno::NOSYS | Errno::PERM) => openat(folder, name, flags, Mode::empty()),
+            other => other,
+        },
+        may_open,
+    );
+    inner.filter(|(inner, _)| fstat(inner).is_ok_and(|stat| stat.st_dev == device))
+}
+
+/// Opens a folder to be read, a closed one as well if it may be opened for that.
+fn open(with: impl Fn(OFlags) -> Result<OwnedFd, Errno>, may_open: bool) -> Option<Opened> {
+    match with(FOLDER) {
+        Ok(folder) => {
+            // It can be listed, but its entries cannot be looked at.
+            let is_closed = may_open && accessat(&folder, c".", Access::EXEC_OK, AtFlags::EACCESS) == Err(Errno::ACCESS);
+            let closed = if is_closed { with(FOLDER | OFlags::PATH).ok().and_then(Closed::open) } else { None };
+            Some((folder, closed))
+        }
+        Err(Errno::ACCESS) if may_open => {
+            let closed = with(FOLDER | OFlags::PATH).ok().and_then(Closed::open)?;
+            let folder = openat(&closed.itself, c".", FOLDER, Mode::empty()).ok()?;
+            Some((folder, Some(closed)))
+        }
+        Err(_) => None,
+    }
 }
 
 /// Counts the entries of a folder and lists its subfolders.
-fn read(folder: OwnedFd, found: &AtomicU64, is_over: &AtomicBool) -> Option<Level> {
+fn read((folder, closed): Opened, found: &AtomicU64, is_over: &AtomicBool) -> Option<Level> {
     let own = fstat(&folder).ok()?;
     let mut left = Names::default();
     for entry in Dir::read_from(&folder).ok()? {
@@ -114,7 +176,7 @@ fn read(folder: OwnedFd, found: &AtomicU64, is_over: &AtomicBool) -> Option<Leve
             left.push(name);
         }
     }
-    Some(Level { folder: Some(folder), device: own.st_dev, inode: own.st_ino, left })
+    Some(Level { closed, folder: Some(folder), device: own.st_dev, inode: own.st_ino, left })
 }
 
 /// A file with several names takes its room once: each name counts a share.
@@ -126,7 +188,11 @@ fn share(stat: &Stat, is_folder: bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write};
+    use std::{
+        fs,
+        io::Write,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
     use rustix::fs::mkdirat;
 
@@ -182,7 +248,7 @@ mod tests {
         let level = |folder: OwnedFd, is_open: bool| {
             let stat = fstat(&folder).unwrap();
             let folder = is_open.then_some(folder);
-            Level { folder, device: stat.st_dev, inode: stat.st_ino, left: Names::default() }
+            Level { closed: None, folder, device: stat.st_dev, inode: stat.st_ino, left: Names::default() }
         };
         let mut levels = vec![level(open("a"), true), level(open("a/b"), false)];
         go_back(&mut levels, level(open("a/b/c"), true));
@@ -192,6 +258,29 @@ mod tests {
         fs::rename(scratch.path().join("a/b/c"), scratch.path().join("c")).unwrap();
         go_back(&mut levels, level(moved, true));
         assert_eq!(levels.len(), 1, "the walk goes on in the folder that is open");
+    }
+
+    #[test]
+    fn folders_that_a_task_closed_to_its_user_count_and_keep_their_mode() {
+        let scratch = tempfile::tempdir().unwrap();
+        let closed = scratch.path().join("task/closed");
+        fs::create_dir_all(&closed).unwrap();
+        fs::write(closed.join("large"), vec![1; 1 << 20]).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&closed, 0o000);
+        set(&scratch.path().join("task"), 0o200);
+        // The superuser needs no mode, and this is what others do.
+        let itself = openat(CWD, &closed, FOLDER | OFlags::PATH, Mode::empty()).ok();
+        if let Some(opened) = itself.and_then(Closed::open) {
+            assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0o500);
+            drop(opened);
+        }
+        let bytes = counted(&scratch.path().join("task"));
+        let modes = [scratch.path().join("task")].map(|path| fs::metadata(path).unwrap().mode() & 0o777);
+        set(&scratch.path().join("task"), 0o700);
+        assert_eq!((fs::metadata(&closed).unwrap().mode() & 0o777, modes), (0, [0o200]));
+        set(&closed, 0o700);
+        assert!(bytes >= 1 << 20, "{bytes}");
     }
 
     #[test]
