@@ -23,13 +23,19 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::sleep,
 };
 
-use crate::warm::event::{ANSWER_BYTES_MAX, Event, Failure, Said, epoch_ms_in, too_large};
+use crate::{
+    off_loop::try_off_loop,
+    warm::{
+        event::{ANSWER_BYTES_MAX, Event, Failure, Said, epoch_ms_in, too_large},
+        peer::is_own,
+    },
+};
 
 const PREFIX: &str = "/2018-06-01/runtime/";
 /// Connections of one program at the same time.
@@ -145,9 +151,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection of a function's program; trying again");
                     sleep(ACCEPT_PAUSE).await;
@@ -158,10 +164,30 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         };
         let shared = shared.clone();
         connections.spawn(async move {
+            if !is_allowed(&stream, peer).await {
+                return;
+            }
             let service = service_fn(move |request| answer(shared.clone(), request));
             // A broken connection shows in the program's next request, or in its end.
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
+    }
+}
+
+/// Whether a process of this user, or of root, is at the other end.
+async fn is_allowed(stream: &TcpStream, peer: SocketAddr) -> bool {
+    let Ok(here) = stream.local_addr() else { return false };
+    match try_off_loop(move || is_own(peer, here)).await {
+        Ok(is_own) => {
+            if !is_own {
+                tracing::warn!(%peer, "closed a connection to the runtime API of a function: another user of this machine made it");
+            }
+            is_own
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell who talks to the runtime API of a function; the connection is closed");
+            false
+        }
     }
 }
 

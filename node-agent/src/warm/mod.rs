@@ -12,6 +12,7 @@ mod host;
 mod http_program;
 mod lambda;
 mod lines;
+mod peer;
 mod program;
 mod resting;
 
