@@ -87,6 +87,35 @@ fn a_node_reboots_is_reimaged_rests_across_a_crash_and_comes_back() {
 }
 
 #[test]
+fn a_node_whose_instance_is_replaced_while_its_reboot_waits_comes_back_and_its_task_ends() {
+    let mut stack = Stack::start();
+    let rest = Rest::new(&stack.ready);
+    rest.add_pool("turns", 1, 1);
+    rest.add_job("job", "turns");
+    let first = becomes(&rest, "idle")["lastBootTime"].clone();
+    let waits = "/bin/sh -c 'until [ -e $AZ_BATCH_NODE_SHARED_DIR/go ]; do sleep 0.02; done'";
+    rest.add_tasks("job", &[json!({"id": "long", "commandLine": waits})]);
+    becomes(&rest, "running");
+    order(&rest, "reboot", json!({"nodeRebootOption": "taskcompletion"}), 202);
+    assert_eq!(node(&rest)["state"], "rebooting", "it waits for the task");
+
+    // The agent dies with the stack, and another one begins in its place.
+    stack.kill_and_restart();
+    let rest = Rest::new(&stack.ready);
+    let again = becomes(&rest, "running");
+    assert_ne!(again["lastBootTime"], first);
+    rest.add_tasks("job", &[json!({"id": "next", "commandLine": "/bin/true"})]);
+    let id = again["id"].as_str().expect("a node").to_owned();
+    let shared = stack.data().join(format!("nodes/turns/{id}/root/shared"));
+    std::fs::write(shared.join("go"), "").unwrap();
+    for task in ["long", "next"] {
+        assert_eq!(completes(&rest, task)["executionInfo"]["result"], "success", "{task}");
+    }
+    becomes(&rest, "idle");
+    stack.stop();
+}
+
+#[test]
 fn a_node_uploads_its_agents_log() {
     let stack = Stack::start();
     let rest = Rest::new(&stack.ready);
