@@ -102,6 +102,10 @@ impl Concluder {
 
     /// Sends the message to a retry queue: `Some(false)` when there is none, `None` when the broker does not take it now.
     async fn again(&self, delivery: &Delivery, failed: u32, pause: u32) -> Option<bool> {
+        if !delivery.headers_fit() {
+            tracing::warn!(pool = %self.pool, message_id = delivery.message_id, "an invocation's headers are too large for another try; it counts as failed for good");
+            return Some(false);
+        }
         let (queue, pause_ms) = topology::retry_after(&self.pool, pause);
         let mut outgoing = Outgoing::again("", queue, delivery);
         if failed > 0 {
@@ -146,11 +150,10 @@ impl Concluder {
     async fn bury(&self, delivery: &Delivery, function: Option<&Function>, failed: u32, failure: Failure) -> bool {
         let message = cut(&failure.message);
         let reason = Reason { code: failure.code.to_owned(), message: message.to_owned() };
-        // Headers that are too large to be copied are left out.
-        let bare = || Outgoing::raw(topology::DEAD, topology::pool_key(&self.pool), delivery.body.clone(), Format::Json);
+        let now = Timestamp::now();
         let dead = delivery
-            .refused(&reason, Timestamp::now())
-            .unwrap_or_else(|| bare().header(header::REASON, failure.code))
+            .refused(&reason, now)
+            .unwrap_or_else(|| delivery.refused_without_headers(&reason, now))
             .header(header::POOL, self.pool.as_str())
             .header_number(header::FAILED, failed.into());
         tracing::info!(

@@ -132,7 +132,8 @@ async fn begin(settings: Settings, root: Root) -> Result<Parts, AgentError> {
     }
     let orphans = if settings.is_alone { Orphans::adopt(root.marker()).map_err(AgentError::Orphans)? } else { Orphans::leave() };
     let guard = Guard::start(settings.guardian.clone(), root.marker().to_owned(), orphans.clone()).map_err(AgentError::Guardian)?;
-    let link = Link::open(settings.broker.clone()).await?;
+    // Whoever may invoke a function chooses its headers.
+    let link = Link::open_to_any(settings.broker.clone()).await?;
     let keys = [topology::node_key(&settings.pool, &settings.node), topology::pool_control_key(&settings.pool)];
     let bindings = keys.into_iter().map(|key| (topology::CONTROL, key)).collect();
     let control = link.subscribe(Subscription::private(bindings, CONTROL_BUFFER)).await?;

@@ -312,6 +312,34 @@ async fn handlers_for_aws_lambda_run_unchanged() {
 }
 
 #[tokio::test]
+async fn headers_as_large_as_brokers_let_through_are_taken_and_passed_on_as_far_as_they_fit() {
+    let harness = Harness::with_agent(1).await;
+    let mut dead = harness.dead().await;
+    let echo = harness.script("echo", "cat");
+    let bad = harness.script("bad", "exit 3");
+    let mut again = function("again", 1, Runtime::Exec, &bad);
+    again.spec.max_retry_count = 1;
+    harness.deploy(vec![function("echo", 1, Runtime::Exec, &echo), again]);
+    let event = |name: &str, bytes: usize| {
+        let outgoing = Outgoing::raw(topology::INVOKE, topology::pool_key(&pool()), b"1".to_vec(), Format::Json).of_kind(name).id(name);
+        outgoing.header("large", &"x".repeat(bytes))
+    };
+    for bytes in [60_000, 130_000] {
+        let answer = harness.link.caller().await.unwrap().call_raw(event("echo", bytes), PATIENCE).await.unwrap();
+        assert_eq!(text(&answer), "1");
+        harness.link.publisher().publish(event("again", bytes)).await.unwrap();
+        let letter = next(&mut dead).await;
+        assert_eq!((letter.kind.as_deref(), letter.message_id.as_deref(), text(&letter)), (Some("again"), Some("again"), "1"));
+        assert_eq!(header_of(&letter, header::REASON), "FunctionCrashed");
+        // What does not fit into one frame with the reason is left out, and is not tried again.
+        let is_whole = bytes < 100_000;
+        assert_eq!(letter.has_header("large"), is_whole);
+        assert_eq!(header_of(&letter, header::FAILED), if is_whole { "2" } else { "1" });
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn a_program_that_listens_gets_cloud_events() {
     let Some(python) = lambda_python() else { return };
     let harness = Harness::with_agent(1).await;

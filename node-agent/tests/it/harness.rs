@@ -112,7 +112,7 @@ impl Harness {
         let data = folder.path().join("broker");
         let settings = embedded_broker::Settings::new("127.0.0.1:0".parse().unwrap(), data, "user", "password");
         let broker = embedded_broker::Broker::start(settings).await.unwrap();
-        let link = Link::open(broker_settings(&broker.url())).await.unwrap();
+        let link = Link::open_to_any(broker_settings(&broker.url())).await.unwrap();
         link.declare(&topology::base()).await.unwrap();
         link.declare(&topology::pool(&pool(), QueueKind::Classic)).await.unwrap();
         let script = Script {

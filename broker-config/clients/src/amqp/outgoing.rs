@@ -14,7 +14,7 @@ const SHORT_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 /// Headers that brokers add when they dead-letter; one that finds its own there takes the message for one that goes in a circle.
-const BROKERS_OWN: [&str; 8] = [
+pub(super) const BROKERS_OWN: [&str; 8] = [
     "x-death",
     "x-first-death-exchange",
     "x-first-death-queue",

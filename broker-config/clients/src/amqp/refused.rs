@@ -6,11 +6,19 @@ use broker_config::topology;
 use contract::{body::Format, time::Timestamp};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::{outgoing::Outgoing, subscription::Delivery};
+use super::{
+    outgoing::{BROKERS_OWN, Outgoing},
+    subscription::Delivery,
+};
 
-/// Bytes of a message's own headers that are copied; one with more goes to the dead letters by a plain reject instead,
-/// for all headers of a message must fit into one frame.
-const HEADERS_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of a message's own headers that are passed on: all headers of a message are one frame, which is 128 KiB at most
+/// where messages of any publisher are taken, and the reason needs room in it, too.
+const HEADERS_BYTES_MAX: usize = 96 * 1024;
+/// Headers that say why a copy is a dead letter, and the table of what its message was.
+pub(super) const REASON: &str = "piecework-reason";
+pub(super) const MESSAGE: &str = "piecework-message";
+pub(super) const TIME: &str = "piecework-time";
+pub(super) const ORIGINAL: &str = "piecework-original";
 /// Characters of the reason's text.
 const MESSAGE_CHARS_MAX: usize = 2_048;
 
@@ -24,28 +32,36 @@ pub struct Reason {
 }
 
 impl Delivery {
+    /// Whether the message's headers are small enough to be published once more with some of Piecework's own.
+    pub fn headers_fit(&self) -> bool {
+        table_bytes(&self.headers, 0) <= HEADERS_BYTES_MAX
+    }
+
     /// The copy for the dead letters; nothing when the message's headers are too large to be copied.
-    ///
+    pub fn refused(&self, reason: &Reason, at: Timestamp) -> Option<Outgoing> {
+        self.headers_fit().then(|| self.refused_with(&self.headers, reason, at))
+    }
+
+    /// The copy without the message's own headers, for one whose headers are too large.
+    pub fn refused_without_headers(&self, reason: &Reason, at: Timestamp) -> Outgoing {
+        self.refused_with(&FieldTable::default(), reason, at)
+    }
+
     /// Body, message id, type and the like stay as they are, so the copy can be published again as it is. What would
     /// act upon the copy itself (expiration, priority, user id, reply-to, routing headers) stands in `piecework-original`.
-    pub fn refused(&self, reason: &Reason, at: Timestamp) -> Option<Outgoing> {
-        if table_bytes(&self.headers, 0) > HEADERS_BYTES_MAX {
-            return None;
-        }
-        let mut headers = self.headers.clone();
-        let mut own = FieldTable::default();
-        let mut routing = Vec::new();
-        for name in ["CC", "BCC"] {
-            if let Some(value) = headers.inner().get(name).cloned() {
-                routing.push((name, value));
+    fn refused_with(&self, from: &FieldTable, reason: &Reason, at: Timestamp) -> Outgoing {
+        let (mut headers, mut own) = (FieldTable::default(), FieldTable::default());
+        for (name, value) in from.inner() {
+            match name.as_str() {
+                "CC" | "BCC" => {
+                    own.insert(name.clone(), value.clone());
+                }
+                // Only a message that the broker itself moves to the dead letters tells its way there by these.
+                known if BROKERS_OWN.contains(&known) => {}
+                _ => {
+                    headers.insert(name.clone(), value.clone());
+                }
             }
-        }
-        if !routing.is_empty() {
-            let kept = headers.inner().iter().filter(|(name, _)| !["CC", "BCC"].contains(&name.as_str()));
-            headers = kept.map(|(name, value)| (name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>().into();
-        }
-        for (name, value) in routing {
-            own.insert(name.into(), value);
         }
         let text = |text: &str| AMQPValue::LongString(text.into());
         own.insert("exchange".into(), text(&self.exchange));
@@ -68,11 +84,11 @@ impl Delivery {
         if let Some(mode) = *properties.delivery_mode() {
             own.insert("delivery-mode".into(), AMQPValue::LongInt(i32::from(mode)));
         }
-        headers.insert("piecework-reason".into(), text(&reason.code));
+        headers.insert(REASON.into(), text(&reason.code));
         let message: String = reason.message.chars().take(MESSAGE_CHARS_MAX).collect();
-        headers.insert("piecework-message".into(), text(&message));
-        headers.insert("piecework-time".into(), text(&at.iso()));
-        headers.insert("piecework-original".into(), AMQPValue::FieldTable(own));
+        headers.insert(MESSAGE.into(), text(&message));
+        headers.insert(TIME.into(), text(&at.iso()));
+        headers.insert(ORIGINAL.into(), AMQPValue::FieldTable(own));
         let mut copy = lapin::BasicProperties::default().with_headers(headers);
         if let Some(encoding) = properties.content_encoding() {
             copy = copy.with_content_encoding(encoding.clone());
@@ -89,7 +105,7 @@ impl Delivery {
         outgoing.correlation_id = self.correlation_id.clone();
         outgoing.kind = self.kind.clone();
         outgoing.properties = copy;
-        Some(outgoing)
+        outgoing
     }
 
     /// The content type as the publisher gave it.
