@@ -23,7 +23,7 @@ use clients::{
 use contract::clock::Clock;
 use engine::{
     Engine, Identity, Input,
-    messaging::{self, Files, Invocations, Queues, Running},
+    messaging::{self, Files, Invocations, Queues, Running, dead_letters::DeadLetters},
     task_token::TaskTokens,
 };
 use model::health::{Health, Problem};
@@ -299,6 +299,7 @@ pub async fn run(
         read,
         files,
         queues: Queues::new(link.clone()),
+        dead_letters: DeadLetters::new(link.clone()),
         publishers: Publishers { users: settings.broker_users, broker: settings.broker.url },
         invocations,
         blobs,

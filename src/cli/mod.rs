@@ -1,6 +1,7 @@
 //! The command line: one file for each noun, one function for each verb, which parses, calls and prints.
 
 mod app;
+mod dead;
 mod file;
 mod function;
 mod job;
@@ -72,6 +73,9 @@ enum Command {
     /// Queues of the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Messages that were refused, or failed for good
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// Users of the broker that may add work
     #[command(subcommand)]
     Publisher(publisher::PublisherCommand),
@@ -164,6 +168,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Function(command) => function::run(command, out).await,
         Command::Trigger(command) => trigger::run(command, out).await,
         Command::Queue(command) => queue::run(command, out).await,
+        Command::Dead(command) => dead::run(command, out).await,
         Command::Publisher(command) => publisher::run(command, out).await,
         Command::Task(command) => task::run(command, out).await,
         Command::File(command) => file::run(command, out).await,

@@ -166,6 +166,11 @@ impl Client {
         self.change(Method::POST, path, body).await
     }
 
+    /// An order whose terms stand in the query.
+    pub(crate) async fn post_with(&self, path: &str, query: &[(&str, &str)]) -> Result<Bytes, ClientError> {
+        Ok(self.send(Method::POST, &self.target(path, query), None, None).await?.body)
+    }
+
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Bytes, ClientError> {
         self.change(Method::PUT, path, Some(body)).await
     }

@@ -3,8 +3,7 @@
 use model::refusal::Refusal;
 
 use crate::{
-    account, answer::Answer, applications, call::Call, document, explain, functions, health, images, jobs, metrics_page, nodes,
-    operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, triggers, unreadable,
+    account, answer::Answer, applications, call::Call, dead_letters, document, explain, functions, health, images, jobs, metrics_page, nodes, operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, triggers, unreadable,
 };
 
 /// Runs the handler of an operation.
@@ -122,6 +121,12 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::QueueGet => queues::get(api, call).await,
         Operation::QueuePeek => queues::peek(api, call).await,
         Operation::QueuePurge => queues::purge(api, call).await,
+        Operation::DeadList => dead_letters::list(api, call).await,
+        Operation::DeadGet => dead_letters::get(api, call).await,
+        Operation::DeadReplay => dead_letters::replay(api, call).await,
+        Operation::DeadReplayOne => dead_letters::replay_one(api, call).await,
+        Operation::DeadDiscard => dead_letters::discard(api, call).await,
+        Operation::DeadDiscardOne => dead_letters::discard_one(api, call).await,
         Operation::PublisherAdd => publishers::add(api, call).await,
         Operation::PublisherList => publishers::all(api, call).await,
         Operation::PublisherRemove => publishers::remove(api, call).await,

@@ -11,6 +11,7 @@ mod body;
 mod call;
 mod conditional;
 mod connections;
+mod dead_letters;
 mod dispatch;
 mod document;
 mod error;

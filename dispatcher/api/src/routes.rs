@@ -53,6 +53,8 @@ const U: &[&str] = &["starttime", "endtime", "$filter", "maxresults", "$skiptoke
 const M: &[&str] = &["maxresults", "$skiptoken"];
 const T: &[&str] = &["$skiptoken"];
 const COUNT: &[&str] = &["count"];
+const LETTERS: &[&str] = &["pool", "function", "reason", "kind", "olderthan", "newerthan", "count"];
+const LETTERS_ALL: &[&str] = &["pool", "function", "reason", "kind", "olderthan", "newerthan", "all"];
 const S: &[&str] = &["$select"];
 const S_M: &[&str] = &["$select", "maxresults", "$skiptoken"];
 const S_E: &[&str] = &["$select", "$expand"];
@@ -188,6 +190,12 @@ table! {
     "piecework.get_queue" GET "/piecework/queues/{queue}" NONE Nothing Yes(Operation::QueueGet);
     "piecework.peek_queue" GET "/piecework/queues/{queue}/messages" COUNT Nothing Yes(Operation::QueuePeek);
     "piecework.purge_queue" POST "/piecework/queues/{queue}/purge" NONE Nothing Yes(Operation::QueuePurge);
+    "piecework.list_dead_letters" GET "/piecework/dead" LETTERS Nothing Yes(Operation::DeadList);
+    "piecework.get_dead_letter" GET "/piecework/dead/{letter}" NONE Nothing Yes(Operation::DeadGet);
+    "piecework.replay_dead_letters" POST "/piecework/dead/replay" LETTERS_ALL Nothing Yes(Operation::DeadReplay);
+    "piecework.replay_dead_letter" POST "/piecework/dead/{letter}/replay" NONE Nothing Yes(Operation::DeadReplayOne);
+    "piecework.discard_dead_letters" POST "/piecework/dead/discard" LETTERS_ALL Nothing Yes(Operation::DeadDiscard);
+    "piecework.discard_dead_letter" DELETE "/piecework/dead/{letter}" NONE Nothing Yes(Operation::DeadDiscardOne);
     "piecework.add_publisher" POST "/piecework/publishers" NONE Nothing Yes(Operation::PublisherAdd);
     "piecework.list_publishers" GET "/piecework/publishers" NONE Nothing Yes(Operation::PublisherList);
     "piecework.remove_publisher" DELETE "/piecework/publishers/{publisher}" NONE Nothing Yes(Operation::PublisherRemove);

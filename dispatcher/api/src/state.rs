@@ -8,7 +8,7 @@ use contract::time::Timestamp;
 use engine::{
     Engine,
     command::{Command, Done},
-    messaging::{Files, Invocations, Queues},
+    messaging::{Files, Invocations, Queues, dead_letters::DeadLetters},
 };
 use futures::future::BoxFuture;
 use model::{
@@ -45,6 +45,8 @@ pub struct ApiState {
     pub invocations: Invocations,
     /// Queues of the broker.
     pub queues: Queues,
+    /// Messages that were refused, or failed for good.
+    pub dead_letters: DeadLetters,
     /// Publishers, as users of the broker.
     pub publishers: Publishers,
     /// Streams of ended tasks, and large files.

@@ -9,6 +9,7 @@ mod bearers;
 mod changes;
 mod clients;
 mod container_urls;
+mod dead_letters;
 mod fake_agent;
 mod files;
 mod filters;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    browser::Browser,
     caller::Caller,
     connection::Connection,
     connections::Connections,
@@ -161,6 +162,12 @@ impl Link {
     pub async fn peek(&self, queue: &str, count: usize) -> Result<Option<Vec<Peeked>>, AmqpError> {
         name_fits(queue)?;
         peek::peek(&self.inner.connections.consuming.live().await?, queue, count).await
+    }
+
+    /// Reads a queue from its front; what the reader does not remove goes back to its place.
+    pub async fn browse(&self, queue: &str) -> Result<Browser, AmqpError> {
+        name_fits(queue)?;
+        Browser::open(&self.inner.connections.consuming.live().await?, queue).await
     }
 
     /// A publisher on this link.

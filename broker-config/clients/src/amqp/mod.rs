@@ -6,12 +6,14 @@
 
 mod acks;
 mod backoff;
+mod browser;
 mod caller;
 mod channels;
 mod connection;
 mod connections;
 mod consumer;
 mod consumer_task;
+mod dead_letter;
 mod declare;
 mod error;
 mod limits;
@@ -28,8 +30,10 @@ mod window;
 
 pub use self::{
     acks::Acker,
+    browser::Browser,
     caller::Caller,
     consumer::{Consumer, SlotControl},
+    dead_letter::Burial,
     declare::Depth,
     error::AmqpError,
     limits::{

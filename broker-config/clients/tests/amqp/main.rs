@@ -3,6 +3,7 @@
 //! `PIECEWORK_TEST_AMQP_URL` names a broker for the cases that any will do for; else, and for the cases
 //! in which the broker itself dies, an embedded one is started.
 
+mod browsing;
 mod calls;
 mod flow;
 mod reconnecting;

@@ -132,8 +132,10 @@ fn query(name: &str) -> Value {
     match name {
         "maxresults" => json!({"type": "integer", "minimum": 1, "maximum": 1000}),
         "count" => json!({"type": "integer", "minimum": 1, "maximum": 100}),
-        "recursive" | "force" => json!({"type": "boolean"}),
+        "recursive" | "force" | "all" => json!({"type": "boolean"}),
         "$expand" => json!({"type": "string", "enum": ["stats"]}),
+        "kind" => json!({"type": "string", "enum": ["submission", "function", "other"]}),
+        "olderthan" | "newerthan" => json!({"type": "string", "format": "duration"}),
         "starttime" | "endtime" => json!({"type": "string", "format": "date-time"}),
         _ => json!({"type": "string"}),
     }

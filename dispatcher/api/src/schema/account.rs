@@ -121,6 +121,49 @@ MessageView:
 PurgeResult:
   purged! int
 
+DeadLetter:
+  id! text
+  kind! word(submission|function|other)
+  reason text
+  message text
+  time time
+  poolId text
+  function text
+  messageId text
+  correlationId text
+  replyTo text
+  exchange text
+  routingKey text
+  contentType text
+  priority int
+  expiration text
+  failedAttempts int
+  bytes! long
+  headers any
+  body any
+  bodyBase64 text
+
+DeadLetters:
+  value! [DeadLetter]
+  looked! int
+  left! int
+
+DeadLettersReplayed:
+  replayed! int
+  unreplayed! [DeadLetterUnreplayed]
+  unreplayedCount! int
+  looked! int
+  left! int
+
+DeadLetterUnreplayed:
+  id! text
+  reason! text
+
+DeadLettersDiscarded:
+  discarded! int
+  looked! int
+  left! int
+
 PublisherParameter:
   name! text(1..64)
   poolId! id

@@ -1,5 +1,6 @@
 //! The dispatcher's side of the broker: consumes events, heartbeats and questions, and publishes the engine's outputs.
 
+pub mod dead_letters;
 mod declarer;
 mod errands;
 pub mod files;
