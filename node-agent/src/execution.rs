@@ -166,6 +166,9 @@ async fn execute_all(
     let _kept = context.retention.hold(&folder, spec.constraints.retention_time, owner).await;
     let limit = spec.constraints.max_wall_clock_time.and_then(|time| time.limit());
     let mut environment = Environment::new(&context.facts, Some(&task), &folder, &spec.environment_settings);
+    if let Some(traceparent) = &spec.piecework.traceparent {
+        environment.add_trace(traceparent);
+    }
     environment.add_packages(context.packages.get().into_iter().flatten());
     if let Some(preparation) = &spec.preparation {
         environment.add_preparation(&context.root.task_folder(&task.job, preparation));

@@ -25,6 +25,8 @@ struct Received {
     kind: String,
     correlation_id: String,
     content_type: String,
+    /// The header that names what was ignored.
+    ignored: Option<String>,
     body: Vec<u8>,
 }
 
@@ -88,6 +90,10 @@ impl Client {
             kind: text(properties.kind()),
             correlation_id: text(properties.correlation_id()),
             content_type: text(properties.content_type()),
+            ignored: properties.headers().as_ref().and_then(|headers| headers.inner().get("piecework-ignored")).map(|value| match value {
+                AMQPValue::LongString(text) => text.to_string(),
+                other => panic!("{other:?}"),
+            }),
             body: delivery.data,
         }
     }
@@ -137,6 +143,7 @@ fn a_message_becomes_a_task_and_its_sender_is_told() {
     let asked = client.asking("first").with_headers(headers(&[("traceparent", trace)]));
     let told = client.ask("Work", &json!({"commandLine": "/bin/sh -c 'echo out; echo err >&2; exit 3'"}), asked);
     assert_eq!((told.kind.as_str(), told.correlation_id.as_str(), told.content_type.as_str()), ("accepted", "first", "application/json"));
+    assert_eq!(told.ignored, None);
     let accepted = told.json();
     assert_eq!((&accepted["jobId"], &accepted["state"]), (&json!("queue-Work"), &json!("active")));
     let id = accepted["id"].as_str().unwrap();
@@ -152,6 +159,12 @@ fn a_message_becomes_a_task_and_its_sender_is_told() {
     assert_eq!((told.kind.as_str(), told.correlation_id.as_str()), ("completed", "second"));
     assert_eq!((&end["state"], &end["result"], &end["exitCode"]), (&json!("completed"), &json!("failure"), &json!(3)), "{end}");
     assert_eq!((&end["stdout"], &end["stderr"], &end["reason"]), (&json!("out\n"), &json!("err\n"), &json!("FailureExitCode")), "{end}");
+
+    // The process knows what asked for it, and the sender what no task has.
+    let traced = headers(&[("piecework-wait", "completed"), ("traceparent", trace)]);
+    let echo = json!({"commandLine": "/bin/sh -c 'echo $TRACEPARENT'", "retries": 3});
+    let told = waiting.ask("work", &echo, waiting.asking("traced").with_headers(traced));
+    assert_eq!((told.ignored.as_deref(), &told.json()["stdout"]), (Some("retries"), &json!(format!("{trace}\n"))));
 
     // A list is one answer when it is accepted, and one for each task at their ends.
     let list = json!({"tasks": [{"id": "a", "commandLine": "/bin/true"}, {"id": "b", "commandLine": "/bin/true"}]});

@@ -76,6 +76,9 @@ pub struct Reply {
     pub correlation_id: Option<String>,
     /// JSON rather than MessagePack.
     pub is_json: bool,
+    /// Properties of the message that no task has, as the header of answers names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<String>,
 }
 
 /// An answer to a submission, to be sent until the broker has it.

@@ -48,6 +48,9 @@ pub(super) fn outgoing(reply: &Reply, kind: &str, body: &Value) -> Result<Outgoi
     let format = if reply.is_json { Format::Json } else { Format::MessagePack };
     let mut outgoing = Outgoing::raw("", reply.queue.clone(), format.write(body)?, format).of_kind(kind);
     outgoing.correlation_id = reply.correlation_id.clone();
+    if let Some(ignored) = &reply.ignored {
+        outgoing = outgoing.header("piecework-ignored", ignored);
+    }
     // RabbitMQ gives back every mandatory message to such a name as one that no queue takes, and delivers it all the same.
     Ok(if reply.queue.starts_with(DIRECT_REPLY_TO) { outgoing.optional() } else { outgoing })
 }

@@ -17,6 +17,9 @@ pub const MARKER: &str = "PIECEWORK_NODE";
 /// Variable of every process of a run.
 pub const RUN: &str = "PIECEWORK_RUN";
 
+/// Variable of the W3C trace context.
+const TRACEPARENT: &str = "TRACEPARENT";
+
 /// File with the names and numbers of users.
 const PASSWD: &str = "/etc/passwd";
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -133,6 +136,13 @@ impl Environment {
     pub fn add_preparation(&mut self, folder: &Path) {
         self.0.insert("AZ_BATCH_JOB_PREP_DIR".to_owned(), folder.into());
         self.0.insert("AZ_BATCH_JOB_PREP_WORKING_DIR".to_owned(), folder.join("wd").into());
+    }
+
+    /// Hands on the W3C trace context of what asked for the process, unless the user's settings have one.
+    pub fn add_trace(&mut self, traceparent: &str) {
+        if !self.0.contains_key(TRACEPARENT) && !traceparent.contains('\0') {
+            self.set(TRACEPARENT, traceparent);
+        }
     }
 
     /// Sets a variable.

@@ -278,7 +278,7 @@ pub async fn exec(context: &Arc<NodeContext>, programs: &Programs, function: &Fu
     let Prepared { command_line, mut environment, folder, run, directory } = Box::pin(prepare(context, function)).await?;
     environment.set("PIECEWORK_INVOCATION", event.id.clone());
     if let Some(traceparent) = &event.traceparent {
-        environment.set("TRACEPARENT", traceparent.clone());
+        environment.add_trace(traceparent);
     }
     let started = Instant::now();
     let (program, pipes) = Program::start(context, programs, run, Start { command_line, environment, folder, directory, has_pipes: true })?;

@@ -70,6 +70,13 @@ impl Unknown {
         }
     }
 
+    /// Adds those of another body, whose names follow `prefix`.
+    pub fn add_all(&mut self, prefix: &str, other: Unknown) {
+        let room = NAMED_MAX.saturating_sub(self.named.len());
+        self.named.extend(other.named.into_iter().take(room).map(|name| format!("{prefix}{name}")));
+        self.count += other.count;
+    }
+
     /// The header's value, percent-encoded where a name contains what a header cannot; `None` when no property is
     /// unknown.
     pub fn header(&self) -> Option<String> {

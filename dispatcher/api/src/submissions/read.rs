@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     body::Body,
+    document::unknown::{self, Unknown},
     jobs,
     json::{self, BODY_BYTES_MAX},
     tasks,
@@ -100,7 +101,7 @@ pub fn reply(message: &Message<'_>) -> Result<Option<Reply>, Refusal> {
         return Err(header("reply_to", queue, reason));
     }
     let is_json = format(message) == Format::Json;
-    Ok(Some(Reply { queue: queue.to_owned(), correlation_id: message.correlation_id.map(str::to_owned), is_json }))
+    Ok(Some(Reply { queue: queue.to_owned(), correlation_id: message.correlation_id.map(str::to_owned), is_json, ignored: None }))
 }
 
 fn wait(message: &Message<'_>) -> Result<Wait, Refusal> {
@@ -167,7 +168,7 @@ fn standing(pool: &PoolId, priority: u8, places: Places<'_>) -> Result<NewJob, R
 
 /// Reads the whole of a message.
 pub fn read(message: &Message<'_>, places: Places<'_>) -> Result<NewSubmission, Refusal> {
-    let reply = reply(message)?;
+    let mut reply = reply(message)?;
     let wait = wait(message)?;
     let pool: PoolId = message.key.parse().map_err(|reason| {
         let shown: String = message.key.chars().take(ID_LENGTH_MAX).collect();
@@ -194,12 +195,19 @@ pub fn read(message: &Message<'_>, places: Places<'_>) -> Result<NewSubmission, 
     let base = base_id(&pool, key.as_ref());
     let traceparent = message.traceparent.and_then(trace_context);
     let mut tasks = Vec::with_capacity(items.len());
+    let mut ignored = Unknown::default();
     for (index, mut fields) in items.into_iter().enumerate() {
+        if reply.is_some() {
+            ignored.add_all(&if is_list { format!("tasks[{index}].") } else { String::new() }, unknown::find("task.add", &fields));
+        }
         if fields.get("id").is_none_or(Value::is_null) {
             fields.insert("id".to_owned(), Value::String(if is_list { format!("{base}-{index}") } else { base.clone() }));
         }
         let task = task(fields, traceparent, places);
         tasks.push(task.map_err(|refusal| if is_list { refusal.with("TaskIndex", index) } else { refusal })?);
+    }
+    if let Some(reply) = &mut reply {
+        reply.ignored = ignored.header();
     }
     Ok(NewSubmission { pool, job, tasks, is_list, key, reply: reply.map(|reply| (reply, wait)) })
 }
@@ -284,6 +292,18 @@ mod tests {
         assert_ne!(ids(None)[0], ids(None)[0]);
         assert_eq!(ids(None)[1], "mine");
         assert!(ids(None)[0].ends_with("-0"));
+    }
+
+    #[test]
+    fn properties_that_no_task_has_are_named_for_the_answer() {
+        let ignored = |body: &[u8]| {
+            let read = read(&Message { reply_to: Some("mine"), ..message(body) }, PLACES).unwrap();
+            read.reply.unwrap().0.ignored
+        };
+        assert_eq!(ignored(br#"{"commandLine":"a"}"#), None);
+        assert_eq!(ignored(br#"{"commandLine":"a","retries":1}"#).as_deref(), Some("retries"));
+        let list = br#"{"tasks":[{"commandLine":"a"},{"commandLine":"b","retries":1,"job":"x"}]}"#;
+        assert_eq!(ignored(list).as_deref(), Some("tasks[1].job, tasks[1].retries"));
     }
 
     #[test]
