@@ -86,6 +86,11 @@ impl Call {
         id("FunctionId", self.value(1))
     }
 
+    /// The function in a path that names no pool.
+    pub fn function_alone(&self) -> Result<FunctionId, Refusal> {
+        id("FunctionId", self.value(0))
+    }
+
     /// The job in the path.
     pub fn job(&self) -> Result<JobId, Refusal> {
         id("JobId", self.value(0))

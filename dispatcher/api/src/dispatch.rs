@@ -3,7 +3,9 @@
 use model::refusal::Refusal;
 
 use crate::{
-    account, answer::Answer, applications, call::Call, dead_letters, document, explain, functions, health, images, jobs, metrics_page, nodes, operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, triggers, unreadable,
+    account, answer::Answer, applications, call::Call, dead_letters, document, explain, function_packages, functions, health, images, jobs,
+    metrics_page, nodes, operation::Operation, pools, publishers, queues, retired_operations, schedules, state::ApiState, tasks, triggers,
+    unreadable,
 };
 
 /// Runs the handler of an operation.
@@ -108,7 +110,9 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::FunctionDelete => functions::delete(api, call).await,
         Operation::FunctionInvoke => functions::invoke(api, call).await,
         Operation::FunctionInvokeAsync => functions::invoke_async(api, call).await,
-        Operation::FunctionPackageBegin => functions::begin_package(api, call).await,
+        Operation::FunctionInvokeAlone => functions::invoke_alone(api, call).await,
+        Operation::FunctionInvokeAsyncAlone => functions::invoke_async_alone(api, call).await,
+        Operation::FunctionPackageBegin => function_packages::begin(api, call).await,
         Operation::TriggerAdd => triggers::add(api, call).await,
         Operation::TriggerList => triggers::list(api, call).await,
         Operation::TriggerGet => triggers::get(api, call).await,

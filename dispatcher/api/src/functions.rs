@@ -1,15 +1,10 @@
-//! Functions of pools: add, list, get, deploy another version, go back to one, delete; and uploads of their packages.
-//!
-//! ```text
-//! PUT functionpackages/{sha256} ──► a URL to upload the zip to, or that it is there ──► POST or PATCH names its hash
-//! ```
+//! Functions of pools: add, list, get, deploy another version, go back to one, delete, invoke.
 
 use std::time::Duration;
 
-use clients::blobs::BlobError;
 use contract::{
-    function::{IDLE_DEFAULT, PACKAGE_ENDING, PACKAGES, RETRIES_DEFAULT, TIMEOUT_DEFAULT, header},
-    time::Timestamp,
+    function::{IDLE_DEFAULT, RETRIES_DEFAULT, TIMEOUT_DEFAULT, header},
+    ids::FunctionId,
 };
 use engine::{command::Command, messaging::Invocation};
 use http::HeaderName;
@@ -18,7 +13,6 @@ use model::{
     function::{FunctionChange, FunctionRow},
     refusal::{Code, Refusal},
 };
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -26,36 +20,20 @@ use crate::{
     body::Object,
     call::Call,
     error::{not_found, store_failed},
+    function_packages,
     lists::{Paging, ROWS_MAX},
     state::ApiState,
 };
 
-/// How long an upload may be begun with its URL.
-const UPLOAD_TIME: Duration = Duration::from_secs(4 * 3600);
-/// How long the blob store may take for one question.
-const BLOB_TIMEOUT: Duration = Duration::from_secs(20);
+/// Functions of the same name that are looked at.
+const NAMESAKES_MAX: usize = 10;
 /// Left of a request's time when the wait for a function ends.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// Digits of a package's name.
-const HASH_DIGITS: usize = 64;
 
 /// The properties of a version that are taken as they are.
 const TEXTS: [&str; 4] = ["handler", "commandLine", "timeout", "idleTime"];
 /// Those that are numbers.
 const NUMBERS: [&str; 4] = ["memoryMiB", "concurrencyPerNode", "warmInstances", "maxRetryCount"];
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PackageView<'a> {
-    sha256: &'a str,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upload_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upload_url_expiry: Option<Iso>,
-}
 
 fn view(row: &FunctionRow) -> Vec<u8> {
     let object = |value| match value {
@@ -126,49 +104,13 @@ fn with_defaults(mut settings: Map<String, Value>, is_whole: bool) -> Map<String
     settings
 }
 
-fn hash(text: &str) -> Option<String> {
-    let is_hash = text.len() == HASH_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hash.then(|| text.to_ascii_lowercase())
-}
-
-fn key(hash: &str) -> String {
-    format!("{PACKAGES}{hash}{PACKAGE_ENDING}")
-}
-
-/// The length of a package, if it was uploaded.
-async fn length(api: &ApiState, hash: &str) -> Result<Option<u64>, Refusal> {
-    let bucket = &api.blobs.settings().own_bucket;
-    match tokio::time::timeout(BLOB_TIMEOUT, api.blobs.head(bucket, &key(hash))).await {
-        Ok(Ok(info)) => Ok(Some(info.length)),
-        Ok(Err(BlobError::NotFound { .. })) => Ok(None),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the blob store failed to say whether the package of a function is there");
-            Err(Refusal::new(Code::ServerBusy, "The blob store did not answer as expected.")
-                .hint("Try again; the dispatcher's log names the cause."))
-        }
-        Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The blob store did not answer in time.")),
-    }
-}
-
-/// Refuses a package that no node could get.
-async fn check_package(api: &ApiState, body: &Object<'_>) -> Result<(), Refusal> {
-    let Some(text) = body.text("package") else { return Ok(()) };
-    let hash = hash(text).ok_or_else(|| body.invalid("package", "It is the SHA-256 of the zip, 64 hexadecimal digits."))?;
-    match length(api, &hash).await? {
-        Some(_) => Ok(()),
-        None => Err(body
-            .invalid("package", "Nothing has been uploaded under this hash.")
-            .hint("PUT /piecework/functionpackages/{sha256} says where to upload the zip.")),
-    }
-}
-
 /// Adds a function.
 pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let pool = call.pool()?;
     let body = call.json()?;
     let root = body.root();
-    let id: contract::ids::FunctionId = root.required_id("id");
-    check_package(api, &root).await?;
+    let id: FunctionId = root.required_id("id");
+    function_packages::check(api, call, &root).await?;
     let settings = with_defaults(settings(&root), true);
     api.change(Command::CreateFunction(pool.clone(), id.clone(), settings)).await?;
     let row = api.read.function(&pool, &id).await.map_err(store_failed)?;
@@ -198,7 +140,7 @@ pub async fn patch(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (pool, function) = (call.pool()?, call.function()?);
     let body = call.json()?;
     let root = body.root();
-    check_package(api, &root).await?;
+    function_packages::check(api, call, &root).await?;
     let changed = with_defaults(settings(&root), false);
     let change = match root.integer::<u32>("version") {
         Some(_) if !changed.is_empty() => {
@@ -217,39 +159,32 @@ pub async fn delete(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::empty(204))
 }
 
-/// Says whether a package is there, and where to upload it.
-pub async fn begin_package(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
-    let hash = hash(call.value(0)).ok_or_else(|| {
-        let refusal = Refusal::new(Code::InvalidUri, "The requested URI does not represent any resource on the server.");
-        refusal.with("Reason", "A package is named by the SHA-256 of its zip, 64 hexadecimal digits.")
-    })?;
-    let bytes = length(api, &hash).await?;
-    let mut view = PackageView { sha256: &hash, state: "active", bytes, upload_url: None, upload_url_expiry: None };
-    if bytes.is_none() {
-        let url = api.blobs.presign_put(&api.blobs.settings().own_bucket, &key(&hash), UPLOAD_TIME).await;
-        let url = url.map_err(|error| {
-            tracing::warn!(%error, "the upload of a function's package cannot begin");
-            Refusal::new(Code::ServerBusy, "The blob store did not answer as expected.")
-                .hint("Try again; the dispatcher's log names the cause.")
-        })?;
-        let expiry = Timestamp::now().plus_ms(UPLOAD_TIME.as_millis() as i64);
-        view = PackageView { state: "pending", upload_url: Some(url), upload_url_expiry: Some(Iso(expiry)), ..view };
+/// The function of this name, whatever its pool, if there is one alone.
+async fn find_alone(api: &ApiState, call: &Call) -> Result<FunctionRow, Refusal> {
+    let function: FunctionId = call.function_alone()?;
+    let mut rows = api.read.functions_named(&function, NAMESAKES_MAX).await.map_err(store_failed)?;
+    match (rows.pop(), rows.len()) {
+        (Some(row), 0) => Ok(row),
+        (None, _) => Err(not_found(Code::FunctionNotFound, &function)),
+        (Some(row), _) => {
+            let pools: Vec<&str> = rows.iter().chain([&row]).map(|row| row.pool.as_str()).collect();
+            let text = "Several pools have a function of this name.";
+            let refusal = Refusal::new(Code::OperationInvalidForCurrentState, text).with("FunctionId", &function);
+            Err(refusal.with("Pools", pools.join(", ")).hint("POST /piecework/pools/{pool}/functions/{function}/invoke names the pool."))
+        }
     }
-    let text = serde_json::to_vec(&view).map_err(|_| Refusal::new(Code::InternalError, "The answer has no JSON form."))?;
-    Ok(answer(200, text))
 }
 
 /// The event that a request brings.
-async fn invocation(api: &ApiState, call: &Call) -> Result<Invocation, Refusal> {
-    let row = find(api, call).await?;
+fn invocation(row: FunctionRow, call: &Call) -> Invocation {
     let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Ok(Invocation {
+    Invocation {
         pool: row.pool,
         function: row.id,
         body: call.body.to_vec(),
         content_type: header("content-type"),
         traceparent: header("traceparent"),
-    })
+    }
 }
 
 /// What an answer of a function says beside its body.
@@ -257,9 +192,18 @@ const ANSWERED: [&str; 6] = [header::STATUS, header::ERROR, header::DURATION, he
 
 /// Invokes a function and waits for its answer.
 pub async fn invoke(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    wait_for(api, call, find(api, call).await?).await
+}
+
+/// The same of a function whose pool need not be named.
+pub async fn invoke_alone(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    wait_for(api, call, find_alone(api, call).await?).await
+}
+
+async fn wait_for(api: &ApiState, call: &Call, row: FunctionRow) -> Result<Answer, Refusal> {
     // The pipeline's own patience would end first and say less.
     let wait = call.patience.saturating_sub(ANSWER_MARGIN);
-    let delivery = api.invocations.invoke(invocation(api, call).await?, wait).await?;
+    let delivery = api.invocations.invoke(invocation(row, call), wait).await?;
     let content_type = delivery.content_type().unwrap_or("application/octet-stream").to_owned();
     let said: Vec<_> = ANSWERED.iter().filter_map(|name| Some((*name, delivery.header_as_text(name)?))).collect();
     let length = delivery.body.len() as u64;
@@ -272,6 +216,15 @@ pub async fn invoke(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 
 /// Invokes a function and does not wait.
 pub async fn invoke_async(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
-    let id = api.invocations.send(invocation(api, call).await?).await?;
+    send(api, call, find(api, call).await?).await
+}
+
+/// The same of a function whose pool need not be named.
+pub async fn invoke_async_alone(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
+    send(api, call, find_alone(api, call).await?).await
+}
+
+async fn send(api: &ApiState, call: &Call, row: FunctionRow) -> Result<Answer, Refusal> {
+    let id = api.invocations.send(invocation(row, call)).await?;
     Ok(answer(202, json!({"messageId": id}).to_string().into_bytes()))
 }

@@ -18,6 +18,7 @@ mod error;
 mod explain;
 mod file_answer;
 mod filter;
+mod function_packages;
 mod functions;
 mod headers;
 mod health;

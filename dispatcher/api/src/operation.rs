@@ -103,6 +103,8 @@ pub enum Operation {
     FunctionPackageBegin,
     FunctionInvoke,
     FunctionInvokeAsync,
+    FunctionInvokeAlone,
+    FunctionInvokeAsyncAlone,
     TriggerAdd,
     TriggerList,
     TriggerGet,

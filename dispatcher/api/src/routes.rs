@@ -169,6 +169,8 @@ table! {
     "piecework.delete_function" DELETE "/piecework/pools/{pool}/functions/{function}" NONE All Yes(Operation::FunctionDelete);
     "piecework.invoke_function" POST "/piecework/pools/{pool}/functions/{function}/invoke" NONE Nothing Yes(Operation::FunctionInvoke);
     "piecework.invoke_function_async" POST "/piecework/pools/{pool}/functions/{function}/invoke-async" NONE Nothing Yes(Operation::FunctionInvokeAsync);
+    "piecework.invoke_function_alone" POST "/piecework/functions/{function}/invoke" NONE Nothing Yes(Operation::FunctionInvokeAlone);
+    "piecework.invoke_function_async_alone" POST "/piecework/functions/{function}/invoke-async" NONE Nothing Yes(Operation::FunctionInvokeAsyncAlone);
     "piecework.begin_function_package" PUT "/piecework/functionpackages/{sha256}" NONE Nothing Yes(Operation::FunctionPackageBegin);
     "piecework.add_trigger" POST "/piecework/triggers" NONE Nothing Yes(Operation::TriggerAdd);
     "piecework.list_triggers" GET "/piecework/triggers" M Nothing Yes(Operation::TriggerList);

@@ -112,6 +112,8 @@ pub trait Read: Send + Sync {
     async fn function(&self, pool: &PoolId, function: &FunctionId) -> Result<Option<FunctionRow>, StoreError>;
     /// A page of a pool's functions.
     async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError>;
+    /// Functions of this name of whatever pool, so many at most.
+    async fn functions_named(&self, function: &FunctionId, rows_max: usize) -> Result<Vec<FunctionRow>, StoreError>;
     /// A page of applications.
     async fn applications(&self, page: Page) -> Result<Vec<ApplicationRow>, StoreError>;
     /// One trigger.

@@ -13,6 +13,7 @@ mod dead_letters;
 mod fake_agent;
 mod files;
 mod filters;
+mod functions;
 mod job_tasks;
 mod jobs;
 mod lists;

@@ -172,6 +172,8 @@ pub const OPERATIONS: &[Operation] = &[
     row("piecework.delete_function", 204, "", Nothing, Whole, "Deletes a function; its invocations that run end well"),
     row("piecework.invoke_function", 200, "", Bytes, Whole, "Sends the body, whatever it is, to a function and waits for its answer; piecework-status is ok or error"),
     row("piecework.invoke_function_async", 202, "", One("InvocationView"), Whole, "Sends the body to a function and does not wait"),
+    row("piecework.invoke_function_alone", 200, "", Bytes, Whole, "The same of a function whose name no other pool has"),
+    row("piecework.invoke_function_async_alone", 202, "", One("InvocationView"), Whole, "The same of a function whose name no other pool has, without waiting"),
     row("piecework.begin_function_package", 200, "", One("FunctionPackageView"), Whole, "Tells whether a package is there, and where to upload it by PUT"),
     row("piecework.add_trigger", 201, "TriggerAddParameter!", One("TriggerView"), Whole, "Adds a trigger, which starts work when something happens"),
     row("piecework.list_triggers", 200, "", Page("TriggerView"), Whole, "Lists triggers"),

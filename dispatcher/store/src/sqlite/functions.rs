@@ -15,6 +15,8 @@ SELECT id, pool, version, active, versions, created_at, modified_at FROM functio
 /// The same of all pools, after both names.
 pub(super) const SLICE: &str = "
 SELECT pool || '/' || id, id, pool, version, active, versions, created_at, modified_at FROM functions LIMIT ?2 OFFSET ?1";
+const NAMED: &str = "
+SELECT id, pool, version, active, versions, created_at, modified_at FROM functions WHERE id = ? LIMIT ?";
 const ALL: &str = "
 SELECT pool || '/' || id, id, pool, version, active, versions, created_at, modified_at FROM functions";
 
@@ -53,6 +55,17 @@ pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Resu
     let mut functions = Vec::new();
     while let Some(found) = rows.next()? {
         functions.extend(cells::or_note(found, row(found), noted)?);
+    }
+    Ok(functions)
+}
+
+/// Functions of this name of all pools, so many at most.
+pub(super) fn named(connection: &Connection, function: &FunctionId, rows_max: usize) -> Result<Vec<FunctionRow>, StoreError> {
+    let mut statement = connection.prepare_cached(NAMED)?;
+    let mut rows = statement.query(params![function.as_str(), rows_max as i64])?;
+    let mut functions = Vec::new();
+    while let Some(found) = rows.next()? {
+        functions.push(row(found)?);
     }
     Ok(functions)
 }

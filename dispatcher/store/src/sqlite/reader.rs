@@ -27,7 +27,7 @@ use crate::{
     StoreError,
     read::{Detail, Page, Read, ScanFrom, Scanned, TaskName, TaskPage},
     rows::{JobRow, NodeRow, PoolRow, TaskRow},
-    sqlite::{cells::Cells, job_tasks, open, pages, scan, sums, task_pages, triggers, usage},
+    sqlite::{cells::Cells, functions, job_tasks, open, pages, scan, sums, task_pages, triggers, usage},
     usage::UsagePage,
 };
 
@@ -170,6 +170,11 @@ impl Read for SqliteReader {
     async fn function(&self, pool: &PoolId, function: &FunctionId) -> Result<Option<FunctionRow>, StoreError> {
         let (pool, function) = (pool.clone(), function.clone());
         self.read(move |connection| pages::function(connection, &pool, &function)).await
+    }
+
+    async fn functions_named(&self, function: &FunctionId, rows_max: usize) -> Result<Vec<FunctionRow>, StoreError> {
+        let function = function.clone();
+        self.read(move |connection| functions::named(connection, &function, rows_max)).await
     }
 
     async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError> {

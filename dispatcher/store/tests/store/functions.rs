@@ -50,6 +50,8 @@ pub fn a_function_survives_with_its_versions_and_goes_with_its_pool(location: &d
     let (a, b): (PoolId, PoolId) = (id("pool-a"), id("B"));
     assert_eq!(wait(fixture.read.function(&a, &id("rEsIzE"))).unwrap(), Some(mine.clone()));
     assert_eq!(wait(fixture.read.functions(&b, first(9))).unwrap(), std::slice::from_ref(&other));
+    let named = |name: &str, rows_max| wait(fixture.read.functions_named(&id(name), rows_max)).unwrap().len();
+    assert_eq!((named("RESIZE", 9), named("resize", 1), named("gone", 9)), (2, 1, 0));
     let mut loaded = fixture.store.load().unwrap();
     loaded.functions.sort_by(|x, y| x.pool.cmp(&y.pool));
     assert_eq!(loaded.functions, [other.clone(), mine]);
