@@ -8,6 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
+    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -102,6 +108,72 @@ fn a_function_is_deployed_invoked_changed_rolled_back_and_deleted() {
     let (_, err) = failed(&mut function(&stack, &["invoke", "say", "--data", "5"]));
     assert!(err.contains("FunctionNotFound"), "{err}");
     assert_eq!(rest.get("/piecework/pools/work/functions")["value"], json!([]));
+    stack.stop();
+}
+
+/// Publishes an event with headers of 60 KB, whose answers go to a queue of this name.
+async fn publish(channel: &Channel, reply_to: &str) {
+    let mut headers = FieldTable::default();
+    headers.insert("large".into(), AMQPValue::LongString("x".repeat(60_000).into()));
+    let properties = BasicProperties::default()
+        .with_type("Say".into())
+        .with_message_id("one".into())
+        .with_reply_to(reply_to.into())
+        .with_headers(headers);
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let confirm = channel.basic_publish("piecework.invoke".into(), "work".into(), options, b"[1]", properties);
+    assert!(confirm.await.unwrap().await.unwrap().is_ack());
+}
+
+/// The status and the body of the next answer.
+async fn answered(answers: &mut Consumer) -> (String, String) {
+    let delivery = tokio::time::timeout(PATIENCE, answers.next()).await.expect("an answer in time").unwrap().unwrap();
+    match delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("piecework-status")) {
+        Some(AMQPValue::LongString(status)) => (status.to_string(), String::from_utf8(delivery.data).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_invocation_with_large_headers_that_failed_is_replayed_once_its_function_is_mended() {
+    let stack = Stack::start();
+    let rest = Rest::new(&stack.ready);
+    rest.add_pool("work", 1, 1);
+    let deploy = |command: &str| {
+        let mut deploy = function(&stack, &["deploy"]);
+        told(deploy.args(["--name", "Say", "--runtime", "exec", "--command", command, "--retries", "0"]));
+    };
+    deploy("false");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (_connection, channel, mut answers) = runtime.block_on(async {
+        let connection = Connection::connect(&stack.ready.broker, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        channel.queue_declare("mine".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let answers = channel.basic_consume("mine".into(), "".into(), options, FieldTable::default()).await.unwrap();
+        (connection, channel, answers)
+    });
+    runtime.block_on(publish(&channel, "mine"));
+    assert_eq!(runtime.block_on(answered(&mut answers)).0, "error");
+    let dead = |words: &[&str]| -> Value { serde_json::from_str(&told(stack.command().arg("dead").args(words).arg("--json"))).unwrap() };
+    let listed = dead(&["list", "--pool", "work", "--function", "say"]);
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["reason"]), (1, &json!("FunctionCrashed")), "{listed}");
+    let shown = dead(&["show", listed[0]["id"].as_str().unwrap()]);
+    assert_eq!((&shown["messageId"], &shown["body"], &shown["failedAttempts"]), (&json!("one"), &json!([1]), &json!(1)));
+    assert_eq!(shown["headers"]["large"].as_str().unwrap().len(), 60_000);
+
+    deploy("cat");
+    until("the new version answers", || {
+        let output = function(&stack, &["invoke", "say", "--data", "2"]).output().unwrap();
+        output.status.success()
+    });
+    assert_eq!(dead(&["replay", "--function", "say", "--newer-than", "PT0S"])["replayed"], 0);
+    assert!(dead(&["replay", "--function", "say"])["replayed"].as_u64().unwrap() >= 1);
+    assert_eq!(runtime.block_on(answered(&mut answers)), ("ok".to_owned(), "[1]".to_owned()));
+    assert_eq!(dead(&["list"]), json!([]));
+    failed(stack.command().args(["dead", "discard"]));
+    assert_eq!(dead(&["discard", "--all"])["discarded"], 0);
     stack.stop();
 }
 
