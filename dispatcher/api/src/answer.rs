@@ -72,9 +72,12 @@ impl Answer {
     }
 }
 
-/// A time in the form of RFC 1123.
+/// The last millisecond that RFC 1123 can show: the end of the year 9999.
+const HTTP_DATE_MAX_MS: u64 = 253_402_300_799_999;
+
+/// A time in the form of RFC 1123; one that has no such form, as tasks can give their files, becomes the nearest that has.
 pub fn http_date(at: Timestamp) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0)))
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0).min(HTTP_DATE_MAX_MS)))
 }
 
 /// A time, as ISO 8601 in JSON.
@@ -292,6 +295,12 @@ pub fn details(pairs: &[(String, String)]) -> Vec<NameValue<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_beyond_what_a_header_can_show_become_the_nearest() {
+        assert_eq!(http_date(Timestamp(i64::MAX)), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(http_date(Timestamp(i64::MIN)), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
 
     #[test]
     fn a_document_is_spliced_in_and_selected_from() {
