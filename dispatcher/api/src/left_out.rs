@@ -31,6 +31,10 @@ pub fn advice(table: &str) -> &'static str {
         "applications" => "put the application again: that replaces the row; then upload its packages",
         "dependencies" => "delete the tasks of the job that wait for others without end",
         "errands" => "nothing runs it: look for queues, folders or blobs that nobody uses any more, and remove them",
+        "triggers" => "add the trigger again: that replaces the row",
+        "functions" => "deploy the function again: that replaces the row",
+        "seen" => "nothing: what the trigger did for that event is not known, and it may do it again",
+        "submissions" | "awaited" => "nothing: it goes with the job, or with time",
         "task_sums" | "job_sums" | "pool_sums" | "pool_usage" => "nothing: statistics lack it",
         _ => "restore the store from a backup",
     }

@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use contract::{
-    ids::{RunId, TaskUid},
+    ids::{Fence, RunId, TaskUid},
     period::Period,
     spec::FillType,
     time::Timestamp,
@@ -57,9 +57,16 @@ impl<'r> Cells<'r> {
         value.as_bytes_or_null().map_err(|_| self.corrupt(column))
     }
 
-    /// An unsigned number; the database stores its bits as a signed one.
+    /// An unsigned number. None is so large that the database would store it as a negative one: a count that were would
+    /// overflow with its next step.
     pub(super) fn number(&self, column: &'static str) -> Result<u64, StoreError> {
-        self.get::<i64>(column).map(i64::cast_unsigned)
+        u64::try_from(self.get::<i64>(column)?).map_err(|_| self.corrupt(column))
+    }
+
+    /// A fence, which may need every bit; the database stores them as a signed number. The last one has no next.
+    pub(super) fn fence(&self, column: &'static str) -> Result<Fence, StoreError> {
+        let fence = Fence(self.get::<i64>(column)?.cast_unsigned());
+        if fence.0 == u64::MAX { Err(self.corrupt(column)) } else { Ok(fence) }
     }
 
     /// A number of 32 bits.
@@ -90,7 +97,8 @@ impl<'r> Cells<'r> {
 
     /// A length of time, if there is one.
     pub(super) fn period_if(&self, column: &'static str) -> Result<Option<Period>, StoreError> {
-        Ok(self.get::<Option<i64>>(column)?.map(|ms| Period::from_ms(ms.cast_unsigned())))
+        let ms = self.get::<Option<i64>>(column)?.map(u64::try_from).transpose().map_err(|_| self.corrupt(column))?;
+        Ok(ms.map(Period::from_ms))
     }
 
     fn text(&self, column: &'static str) -> Result<Option<&'r str>, StoreError> {

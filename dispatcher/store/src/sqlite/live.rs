@@ -1,6 +1,6 @@
 //! Loads the tasks that are released or running when the dispatcher starts.
 
-use contract::ids::{Epoch, Fence, JobUid, TaskUid};
+use contract::ids::{Epoch, JobUid, TaskUid};
 use model::health::Unreadable;
 use rusqlite::Connection;
 
@@ -38,7 +38,7 @@ fn task(cells: &Cells<'_>) -> Result<LiveTask, StoreError> {
         uid: TaskUid(cells.number("uid")?),
         job: JobUid(cells.number("job")?),
         attempt: cells.small("attempt")?,
-        fence: Fence(cells.number("fence")?),
+        fence: cells.fence("fence")?,
         slots: cells.small("slots")?,
         crashes: cells.small("crashes")?,
         retries: cells.small("retries")?,

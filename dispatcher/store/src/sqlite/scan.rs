@@ -13,8 +13,10 @@ use model::{
     submission::{Answer, DIGEST_BYTES},
     task::ExitConditions,
     task_document::TaskDocument,
+    trigger::CONTENT_BYTES,
 };
 use rusqlite::{Connection, Row};
+use serde_json::{Map, Value};
 
 use crate::{
     StoreError,
@@ -59,6 +61,7 @@ const TABLES: &[Table] = &[
     Table { by: By::Count, select: || in_order(applications::SELECT), read: |row| applications::row(row).map(drop) },
     Table { by: By::Count, select: || functions::SLICE.to_owned(), read: |row| functions::row(row).map(drop) },
     Table { by: By::Count, select: || in_order(triggers::SELECT), read: |row| triggers::row(row).map(drop) },
+    Table { by: By::Count, select: || SEEN.to_owned(), read: seen },
     Table { by: By::Number, select: shown_tasks, read: |row| pages::task_row(row).map(drop) },
     Table { by: By::Number, select: || TASKS.to_owned(), read: task },
     Table { by: By::Count, select: || DEPENDENCIES.to_owned(), read: need },
@@ -93,6 +96,8 @@ const DEPENDENCIES: &str = "SELECT 'job ' || job || ' task ' || uid, job, needs,
 const SUMS: [&str; 7] = ["owner", "user_ms", "kernel_ms", "wall_ms", "in_bytes", "out_bytes", "wait_ms"];
 
 const ERRANDS: &str = "SELECT place || '/' || id, place, id, what FROM errands LIMIT ?2 OFFSET ?1";
+
+const SEEN: &str = "SELECT 'trigger ' || owner || ' ' || key, owner, key, content, at FROM seen LIMIT ?2 OFFSET ?1";
 
 const USAGE: &str = "SELECT pool || ' ' || interval, interval, pool, vm_size, core_ms FROM pool_usage LIMIT ?2 OFFSET ?1";
 
@@ -155,7 +160,7 @@ fn meta(row: &Row<'_>) -> Result<(), StoreError> {
 }
 
 fn pool_document(row: &Row<'_>) -> Result<(), StoreError> {
-    json::<serde_json::Value>(&Cells::new(row, "pools"), "document", "pools")
+    json::<Map<String, Value>>(&Cells::new(row, "pools"), "document", "pools")
 }
 
 fn node(row: &Row<'_>) -> Result<(), StoreError> {
@@ -165,7 +170,7 @@ fn node(row: &Row<'_>) -> Result<(), StoreError> {
 }
 
 fn job_text(row: &Row<'_>) -> Result<(), StoreError> {
-    json::<serde_json::Value>(&Cells::new(row, "job_texts"), "document", "job_texts")
+    json::<Map<String, Value>>(&Cells::new(row, "job_texts"), "document", "job_texts")
 }
 
 fn job_tasks(row: &Row<'_>) -> Result<(), StoreError> {
@@ -193,7 +198,7 @@ fn task(row: &Row<'_>) -> Result<(), StoreError> {
         cells.code(column, |value| (0..=1).contains(&value).then_some(value))?;
     }
     cells.get::<i64>("blockers")?;
-    cells.number("fence")?;
+    cells.fence("fence")?;
     cells.small("crashes")?;
     cells.get::<i32>("retries_max")?;
     cells.time_if("released_at")?;
@@ -225,6 +230,14 @@ fn submission(row: &Row<'_>) -> Result<(), StoreError> {
     let digest = cells.bytes("digest")?;
     let is_one = digest.is_some_and(|digest| digest.len() == DIGEST_BYTES);
     is_one.then_some(()).ok_or(StoreError::Corrupt { table: "submissions", column: "digest" })
+}
+
+fn seen(row: &Row<'_>) -> Result<(), StoreError> {
+    let cells = &Cells::new(row, "seen");
+    let _: (u64, String) = (cells.number("owner")?, cells.get("key")?);
+    cells.time("at")?;
+    let is_digest = cells.bytes("content")?.is_some_and(|content| content.len() == CONTENT_BYTES);
+    is_digest.then_some(()).ok_or(StoreError::Corrupt { table: "seen", column: "content" })
 }
 
 fn awaited(row: &Row<'_>) -> Result<(), StoreError> {
