@@ -311,6 +311,50 @@ async fn handlers_for_aws_lambda_run_unchanged() {
     harness.stop().await;
 }
 
+/// Waits until something is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test]
+async fn a_program_that_takes_too_much_memory_is_ended_and_others_go_on() {
+    let harness = Harness::with_agent(1).await;
+    let hungry = harness.script("hungry", "read -r event; held=$(head -c 200000000 /dev/zero | tr '\\0' x); sleep 300; echo \"$held\"");
+    let echo = harness.script("echo", r#"while read -r event; do echo "$event"; done"#);
+    let mut limited = function("hungry", 1, Runtime::Lines, &hungry);
+    limited.spec.memory_mib = Some(32);
+    harness.deploy(vec![limited, function("echo", 1, Runtime::Lines, &echo)]);
+    let failed = harness.invoke("hungry", "1").await;
+    assert_eq!(header_of(&failed, header::ERROR), "FunctionOutOfMemory");
+    assert!(header_of(&failed, header::MESSAGE).contains("more than its 32 MiB"), "{}", header_of(&failed, header::MESSAGE));
+    assert_eq!(text(&harness.invoke("echo", "2").await), "2");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_warm_minimum_is_started_before_any_invocation_and_an_idle_program_ends() {
+    let harness = Harness::with_agent(2).await;
+    let pids = harness.folder.path().join("warm");
+    let warm = harness.script("warm", &format!("echo $$ > {0}.new; mv {0}.new {0}; while read -r event; do echo $$; done", pids.display()));
+    let idle = harness.script("idle", "while read -r event; do echo $$; done");
+    let mut kept = function("warm", 1, Runtime::Lines, &warm);
+    kept.spec.warm_instances = 1;
+    let mut brief = function("idle", 1, Runtime::Lines, &idle);
+    brief.spec.idle_time = Period::from_secs(1);
+    harness.deploy(vec![kept, brief]);
+    until("the warm program has started", || pids.exists()).await;
+    assert_eq!(text(&harness.invoke("warm", "1").await), fs::read_to_string(&pids).unwrap().trim(), "it answers");
+    let first = text(&harness.invoke("idle", "1").await).to_owned();
+    until("the idle program has ended", || !PathBuf::from(format!("/proc/{first}")).exists()).await;
+    assert_ne!(text(&harness.invoke("idle", "2").await), first);
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn headers_as_large_as_brokers_let_through_are_taken_and_passed_on_as_far_as_they_fit() {
     let harness = Harness::with_agent(1).await;
