@@ -2,12 +2,14 @@
 
 use contract::{ids::PoolId, spec::QueuePolicy};
 use engine::command::Command;
-use model::refusal::{Code, Refusal};
+use model::{
+    job::Counts,
+    refusal::{Code, Refusal},
+};
 use serde::Serialize;
 use store::{
     filter::{Field, Filter, Operator, Value},
     read::Page,
-    rows::Counts,
 };
 
 use crate::{

@@ -11,12 +11,14 @@ use contract::{
     state::{JobState, NodeState},
     time::Timestamp,
 };
-use model::task::{DependencyAction, ExitConditions, ExitOptions, Failure, JobAction, RequeueCause};
+use model::{
+    job::Counts,
+    task::{DependencyAction, ExitConditions, ExitOptions, Failure, JobAction, RequeueCause},
+};
 use scheduler::{Effect, EndCause, Event, JobStop, Ready};
 use store::{
     StoreError,
     records::{Candidate, Ending, RECENT_MAX, Requeue, Streams},
-    rows::Counts,
 };
 
 use crate::{Output, world::World};

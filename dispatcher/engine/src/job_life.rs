@@ -12,8 +12,9 @@ use contract::{
     state::JobState,
     time::Timestamp,
 };
+use model::job::Counts;
 use scheduler::{Event, JobStop};
-use store::{StoreError, errands::Errand, rows::Counts};
+use store::{StoreError, errands::Errand};
 
 use crate::{
     auto_pools,

@@ -10,11 +10,11 @@ use model::{
     condition::Condition,
     document,
     health::Unreadable,
-    job::{DisableOption, JobChange, NewJob, NewManager},
+    job::{Counts, DisableOption, JobChange, NewJob, NewManager},
     refusal::{Code, Refusal},
 };
 use scheduler::JobStop;
-use store::{StoreError, records::JobRecord, rows::Counts};
+use store::{StoreError, records::JobRecord};
 
 use crate::{
     auto_pools,

@@ -13,6 +13,7 @@ use contract::{
 use model::{
     auto_scale::{ScaleRun, Scaling},
     condition::Condition,
+    job::Counts,
     property::missing,
     refusal::{Code, Refusal},
 };
@@ -21,7 +22,6 @@ use scaling::{
     Load, Mode, Size,
     formula::{Evaluation, Formula, Inputs, SAMPLE_MS, Sample},
 };
-use store::rows::Counts;
 
 use crate::{
     command::Done,

@@ -236,7 +236,7 @@ impl World {
 
     /// Removes a task that is not released or running from its job's counters.
     fn uncount(&mut self, job: &JobId, uid: JobUid, head: &TaskHead) -> Result<(), StoreError> {
-        let change = |counts: &mut store::rows::Counts, n: u64| {
+        let change = |counts: &mut model::job::Counts, n: u64| {
             let from = match (head.state, head.has_succeeded) {
                 (TaskState::Completed, Some(true)) => &mut counts.succeeded,
                 (TaskState::Completed, _) => &mut counts.failed,

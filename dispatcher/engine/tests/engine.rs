@@ -52,13 +52,19 @@ use engine::{
     Engine, Identity, Input, Outlets, Output, ReplyTo, Settled,
     command::{Command, Done},
 };
-use model::{condition::Condition, job::NewJob, pool::NewPool, refusal::Code, task::NewTask};
+use model::{
+    condition::Condition,
+    job::{Counts, NewJob},
+    pool::NewPool,
+    refusal::Code,
+    task::NewTask,
+};
 use scheduler::Timers;
 use store::{
     Store,
     errands::Errand,
     read::{Page, Read},
-    rows::{Counts, TaskRow},
+    rows::TaskRow,
     sqlite::{SqliteReader, SqliteStore},
 };
 

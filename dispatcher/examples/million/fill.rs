@@ -9,11 +9,10 @@ use contract::{
     state::{AllocationState, DeallocationOption, JobState, PoolState},
     time::Timestamp,
 };
-use model::{pool::JobOrder, task::Failure};
+use model::{job::Counts, pool::JobOrder, task::Failure};
 use store::{
     Store,
     records::{Ending, JobRecord, NewTaskRecord, PoolRecord, Streams},
-    rows::Counts,
     sqlite::SqliteStore,
 };
 

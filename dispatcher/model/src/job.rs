@@ -94,3 +94,21 @@ pub struct JobChange {
     /// The new specification of the pool that was created for the job.
     pub own_pool: Option<PoolChange>,
 }
+
+/// Number of tasks, or of their slots, by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Waiting, including blocked ones.
+    pub active: u64,
+    /// Running or preparing.
+    pub running: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+}
+
+impl Counts {
+    /// Succeeded and failed ones.
+    pub fn completed(&self) -> u64 {
+        self.succeeded + self.failed
+    }
+}

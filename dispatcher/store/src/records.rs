@@ -15,6 +15,7 @@ use model::{
     auto_scale::Scaling,
     function::FunctionRow,
     health::Unreadable,
+    job::Counts,
     job_tasks::{JobOnNodeRecord, JobTasks},
     node::{NodeAction, NodeProperties},
     pool::{JobOrder, PoolSettings},
@@ -22,8 +23,6 @@ use model::{
     task::{ExitConditions, Failure, RequeueCause},
     trigger::TriggerRow,
 };
-
-use crate::rows::Counts;
 
 /// A pool's row, as the engine writes and loads it.
 #[derive(Debug, Clone, PartialEq)]

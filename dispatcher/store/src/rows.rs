@@ -9,7 +9,7 @@ use contract::{
     state::{AllocationState, JobState, NodeState, PoolState, SchedulingState, TaskState},
     time::Timestamp,
 };
-use model::{auto_pool::Tie, auto_scale::Scaling, node::NodeProperties, pool::PoolSettings, task::Failure};
+use model::{auto_pool::Tie, auto_scale::Scaling, job::Counts, node::NodeProperties, pool::PoolSettings, task::Failure};
 
 /// A pool as API handlers read it.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,24 +75,6 @@ pub struct NodeRow {
     pub start_task: Option<StartTaskEnd>,
     /// Why it is unusable.
     pub faults: Vec<Fault>,
-}
-
-/// Number of tasks, or of their slots, by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Waiting, including blocked ones.
-    pub active: u64,
-    /// Running or preparing.
-    pub running: u64,
-    pub succeeded: u64,
-    pub failed: u64,
-}
-
-impl Counts {
-    /// Succeeded and failed ones.
-    pub fn completed(&self) -> u64 {
-        self.succeeded + self.failed
-    }
 }
 
 /// A job as API handlers read it.

@@ -10,10 +10,11 @@ use contract::{ids::JobId, period::Period, time::Timestamp};
 use engine::command::Command;
 use model::{
     condition::etag,
+    job::Counts,
     refusal::{Code, Refusal},
 };
 use serde::Serialize;
-use store::rows::{Counts, JobRow};
+use store::rows::JobRow;
 
 use crate::{
     answer::{Answer, Fields, Iso, NameValue, details},

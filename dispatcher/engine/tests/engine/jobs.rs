@@ -11,14 +11,11 @@ use contract::{
 use engine::{Input, command::Command};
 use model::{
     condition::Condition,
-    job::{DisableOption, JobChange, NewJob, NewManager},
+    job::{Counts, DisableOption, JobChange, NewJob, NewManager},
     refusal::Code,
     task::{ExitConditions, ExitOptions, JobAction},
 };
-use store::{
-    read::Read,
-    rows::{Counts, JobRow},
-};
+use store::{read::Read, rows::JobRow};
 
 use crate::{TestEngine, clock::FakeClock, finished, job, plain, pool, started};
 

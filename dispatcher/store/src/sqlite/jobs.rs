@@ -5,14 +5,13 @@ use contract::{
     state::JobState,
     time::Timestamp,
 };
-use model::health::Unreadable;
+use model::{health::Unreadable, job::Counts};
 use rand::RngExt;
 use rusqlite::{Connection, params};
 
 use crate::{
     StoreError,
     records::JobRecord,
-    rows::Counts,
     sqlite::{
         cells::{self, Cells},
         dependencies, job_tasks, tasks,

@@ -11,7 +11,7 @@ use contract::{
 };
 use model::{
     auto_pool::JobPool,
-    job::NewJob,
+    job::{Counts, NewJob},
     node::NodeProperties,
     pool::{JobOrder, NewPool},
     schedule::{ScheduleRow, Timetable},
@@ -21,7 +21,7 @@ use store::{
     Store, StoreError,
     read::{Page, Read},
     records::{Ending, Inserted, JobRecord, NewTaskRecord, NodeRecord, PoolRecord, Requeue, Streams, TaskHead},
-    rows::{Counts, TaskRow},
+    rows::TaskRow,
     sqlite::{SqliteReader, SqliteStore},
 };
 use tempfile::TempDir;

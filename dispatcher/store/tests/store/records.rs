@@ -10,14 +10,12 @@ use contract::{
 };
 use model::{
     auto_pool::{AutoPool, JobPool, Lifetime, Tie},
+    job::Counts,
     node::{NodeAction, NodeProperties},
     pool::{JobOrder, PoolSettings},
     schedule::{ScheduleRow, Timetable},
 };
-use store::{
-    records::{JobRecord, NodeRecord, PoolRecord},
-    rows::Counts,
-};
+use store::records::{JobRecord, NodeRecord, PoolRecord};
 
 use crate::fixture::{Fixture, Location, at, first, id, job, new_job, new_pool, node, pool, wait};
 
