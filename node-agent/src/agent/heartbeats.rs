@@ -23,7 +23,7 @@ impl Agent {
             live: self.live.values().take(RUNS_PER_HEARTBEAT_MAX).map(|live| live.key).collect(),
             kept: self.outbox.kept(),
             free_slots: self.capacity.free(),
-            is_consuming: self.is_ready && self.capacity.is_consuming(),
+            is_consuming: self.is_ready() && self.capacity.is_consuming(),
             job_tasks: self.job_tasks.shown(),
             report: self.outbox.state().map(|state| NodeReport { is_drained: self.is_drain_reported, ..state.clone() }),
             sets_aside: self.sets_aside(),

@@ -104,7 +104,7 @@ impl Agent {
         self.context.epoch.store(joined.epoch.0, Ordering::Relaxed);
         let order = joined.order;
         self.joined.epoch = joined.epoch;
-        if self.is_ready {
+        if self.is_ready() {
             self.report(NodeState::Idle, None, false);
         }
         self.outbox.resend(Instant::now(), true);
@@ -115,7 +115,7 @@ impl Agent {
     /// Periodic work, every [`super::HOUSEKEEPING`]: watches the channel, the guardian, unacknowledged results and the
     /// disk.
     pub(super) fn housekeep(&mut self) {
-        if let Some(generation) = self.tasks.as_ref().map(|tasks| *tasks.generation().borrow())
+        if let Some(generation) = self.tasks.as_ref().map(|tasks| *tasks.consumer.generation().borrow())
             && generation > self.generation
         {
             self.on_new_channel(generation);
@@ -146,7 +146,7 @@ impl Agent {
             message: "the node's disk is nearly full; it takes no tasks".to_owned(),
             details: vec![("FreeBytes".to_owned(), free.to_string())],
         });
-        if self.is_ready {
+        if self.is_ready() {
             self.report(if is_full { NodeState::Unusable } else { NodeState::Idle }, fault, false);
         }
         self.apply_order(self.order);

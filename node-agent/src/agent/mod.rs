@@ -71,6 +71,19 @@ type Later<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// The consumers of a pool's two queues: tasks of one slot, and wider ones.
 type Subscribed = (Consumer, Consumer);
 
+/// A consumer of one of the pool's queues, with what settles its deliveries and pauses its slots.
+struct Consuming {
+    consumer: Consumer,
+    acker: Acker,
+    pause: ConsumerPause,
+}
+
+impl Consuming {
+    fn new(consumer: Consumer, slots: u32) -> Consuming {
+        Consuming { acker: consumer.acker(), pause: ConsumerPause::new(consumer.slots(), slots), consumer }
+    }
+}
+
 /// The consumer that brought a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -143,12 +156,9 @@ pub(crate) struct Agent {
     node_key: String,
     guard: Guard,
     capacity: Capacity,
-    tasks: Option<Consumer>,
-    tasks_acker: Option<Acker>,
-    consumer_pause: Option<ConsumerPause>,
-    wide_tasks: Option<Consumer>,
-    wide_acker: Option<Acker>,
-    wide_consumer_pause: Option<ConsumerPause>,
+    /// Tasks of one slot; absent until the node may take tasks, as is the next.
+    tasks: Option<Consuming>,
+    wide_tasks: Option<Consuming>,
     control: Consumer,
     generation: u64,
     wide: Option<Wide>,
@@ -173,7 +183,6 @@ pub(crate) struct Agent {
     asking_functions: Later<Option<PoolFunctions>>,
     order: NodeOrder,
     is_drain_reported: bool,
-    is_ready: bool,
     is_disk_full: bool,
     /// Measured by another task, because a disk may hang.
     free_bytes: Arc<AtomicU64>,
@@ -216,11 +225,7 @@ impl Agent {
             joined,
             guard,
             tasks: None,
-            tasks_acker: None,
-            consumer_pause: None,
             wide_tasks: None,
-            wide_acker: None,
-            wide_consumer_pause: None,
             control,
             generation: 0,
             wide: None,
@@ -242,7 +247,6 @@ impl Agent {
             concluding: Later::new(),
             asking_functions: Later::new(),
             is_drain_reported: false,
-            is_ready: false,
             is_disk_full: false,
             free_bytes,
             boot: None,
@@ -300,7 +304,7 @@ impl Agent {
                 Some(delivery) = next(&mut self.tasks) => {
                     self.on_delivery(delivery);
                     for _ in 0..BURST_MAX {
-                        let Some(delivery) = self.tasks.as_mut().and_then(Consumer::try_next) else { break };
+                        let Some(delivery) = self.tasks.as_mut().and_then(|tasks| tasks.consumer.try_next()) else { break };
                         self.on_delivery(delivery);
                     }
                 }
@@ -361,11 +365,16 @@ impl Agent {
         self.try_waiting();
         self.try_wide();
         self.begin_releases();
-        if let Some(consumer_pause) = &self.consumer_pause {
-            consumer_pause.set(&self.capacity.balance());
+        if let Some(tasks) = &self.tasks {
+            tasks.pause.set(&self.capacity.balance());
         }
         self.finish_drain();
         self.flush();
+    }
+
+    /// Whether the pool's queues are consumed, which begins once packages and start task allow it.
+    fn is_ready(&self) -> bool {
+        self.tasks.is_some()
     }
 
     /// Whether no run, job task or invocation is left.
@@ -380,14 +389,14 @@ impl Agent {
     }
 
     fn settle(&mut self, held: Held, how: Settlement) {
-        let acker = match held.source {
+        let consuming = match held.source {
             Source::Slot(slot) => {
                 self.capacity.settled(slot, held.tag);
-                &self.tasks_acker
+                &self.tasks
             }
-            Source::Wide => &self.wide_acker,
+            Source::Wide => &self.wide_tasks,
         };
-        let Some(acker) = acker else { return };
+        let Some(Consuming { acker, .. }) = consuming else { return };
         match how {
             Settlement::Done => acker.ack(held.tag),
             Settlement::Back => acker.nack(held.tag, true),
@@ -402,9 +411,9 @@ enum Settlement {
     Dead,
 }
 
-async fn next(consumer: &mut Option<Consumer>) -> Option<Delivery> {
-    match consumer {
-        Some(consumer) => consumer.next().await,
+async fn next(consuming: &mut Option<Consuming>) -> Option<Delivery> {
+    match consuming {
+        Some(consuming) => consuming.consumer.next().await,
         None => std::future::pending().await,
     }
 }

@@ -101,7 +101,7 @@ impl Agent {
         }
         let is_new = self.order != order;
         self.order = order;
-        let accepts = order == NodeOrder::Work && self.is_ready && !self.is_disk_full && !self.is_leaving;
+        let accepts = order == NodeOrder::Work && self.is_ready() && !self.is_disk_full && !self.is_leaving;
         if self.capacity.is_consuming() != accepts {
             self.accept(accepts);
         }
@@ -122,8 +122,8 @@ impl Agent {
         if !accepts {
             self.return_unstarted();
         }
-        if let Some(consumer_pause) = &self.wide_consumer_pause {
-            consumer_pause.set(&[(0, !accepts)]);
+        if let Some(wide_tasks) = &self.wide_tasks {
+            wide_tasks.pause.set(&[(0, !accepts)]);
         }
     }
 

@@ -7,10 +7,7 @@ use clients::amqp::{AmqpError, PRIORITY_LEVELS_MAX, SlotConsumer, Subscription};
 use contract::spec::FillType;
 use tokio::time::sleep;
 
-use crate::{
-    agent::{Agent, Subscribed},
-    consumer_pause::ConsumerPause,
-};
+use crate::agent::{Agent, Consuming, Subscribed};
 
 /// Pause between two tries, at first and at most; each try also waits for the connection.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -42,13 +39,9 @@ impl Agent {
 
     /// Takes tasks from now on.
     pub(super) fn on_subscribed(&mut self, (tasks, wide): Subscribed) {
-        self.tasks_acker = Some(tasks.acker());
-        self.consumer_pause = Some(ConsumerPause::new(tasks.slots(), self.capacity.total()));
         self.generation = *tasks.generation().borrow();
-        self.wide_acker = Some(wide.acker());
-        self.wide_consumer_pause = Some(ConsumerPause::new(wide.slots(), 1));
-        (self.tasks, self.wide_tasks) = (Some(tasks), Some(wide));
-        self.is_ready = true;
+        self.tasks = Some(Consuming::new(tasks, self.capacity.total()));
+        self.wide_tasks = Some(Consuming::new(wide, 1));
         self.apply_order(self.order);
     }
 }

@@ -121,8 +121,8 @@ impl Agent {
 
     /// Pauses the wide queue for a while, or until this many slots are free.
     fn pause_wide(&mut self, held: Option<Held>, slots: u32, pause: Duration) {
-        if let Some(consumer_pause) = &self.wide_consumer_pause {
-            consumer_pause.set(&[(0, true)]);
+        if let Some(wide_tasks) = &self.wide_tasks {
+            wide_tasks.pause.set(&[(0, true)]);
         }
         self.wide_paused = Some(WidePause { until: Instant::now() + pause, slots });
         self.settle_if(held, Settlement::Back);
@@ -134,8 +134,8 @@ impl Agent {
         let is_over = |pause: &WidePause| pause.until <= Instant::now() || free >= pause.slots;
         if self.capacity.is_consuming() && !is_kept && self.wide_paused.as_ref().is_some_and(is_over) {
             self.wide_paused = None;
-            if let Some(consumer_pause) = &self.wide_consumer_pause {
-                consumer_pause.set(&[(0, false)]);
+            if let Some(wide_tasks) = &self.wide_tasks {
+                wide_tasks.pause.set(&[(0, false)]);
             }
         }
     }
