@@ -16,7 +16,7 @@ use contract::{
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Life},
     cleanup,
     context::NodeContext,
     execution::{self, RunControl},
@@ -154,7 +154,7 @@ impl Agent {
 
     /// Begins a shutdown that drains: takes no tasks, stops runs; the loop ends when their results are confirmed.
     pub(super) fn begin_shutdown(&mut self) {
-        self.is_leaving = true;
+        self.life = Life::ShuttingDown(Instant::now());
         self.accept(false);
         self.live.values().for_each(|live| live.run_control.stop.cancel());
         self.stop_job_tasks();

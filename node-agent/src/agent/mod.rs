@@ -145,6 +145,16 @@ struct WidePause {
     slots: u32,
 }
 
+/// Whether the agent goes on, and how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Working,
+    /// Since when it takes no tasks and waits for the results of its stopped runs to be confirmed.
+    ShuttingDown(Instant),
+    /// The dispatcher does not want the node any longer.
+    Dismissed,
+}
+
 /// All state of the agent; the loop is its only owner.
 pub(crate) struct Agent {
     settings: Settings,
@@ -190,9 +200,7 @@ pub(crate) struct Agent {
     heartbeat_thread: HeartbeatThread,
     joining: Later<Result<Joined, AgentError>>,
     subscribing: Later<Result<Subscribed, AmqpError>>,
-    is_dismissed: bool,
-    is_restarting: bool,
-    is_leaving: bool,
+    life: Life,
 }
 
 /// Parts that exist once the agent has joined.
@@ -253,9 +261,7 @@ impl Agent {
             heartbeat_thread,
             joining: Later::new(),
             subscribing: Later::new(),
-            is_dismissed: false,
-            is_restarting: false,
-            is_leaving: false,
+            life: Life::Working,
         };
         (agent, ended)
     }
@@ -279,16 +285,14 @@ impl Agent {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shutdown_since: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
-                ending = &mut shutdown, if shutdown_since.is_none() => {
+                ending = &mut shutdown, if self.life == Life::Working => {
                     if ending == Ending::Now {
                         break;
                     }
                     self.begin_shutdown();
-                    shutdown_since = Some(Instant::now());
                 }
                 Some((run, end)) = ended.recv() => {
                     self.on_ended(run, end);
@@ -330,21 +334,22 @@ impl Agent {
                 }
             }
             self.after_step();
-            if self.is_dismissed {
-                self.leave().await;
-                return Err(AgentError::Dismissed);
-            }
-            if self.is_restarting && shutdown_since.is_none() {
-                tracing::info!(
-                    "the dispatcher ordered a restart and no run is left; ending the agent so that its supervisor starts it again"
-                );
-                self.leave().await;
-                return Err(AgentError::Restarts);
-            }
-            if let Some(since) = shutdown_since
-                && ((self.is_empty() && self.outbox.is_all_confirmed()) || since.elapsed() > SHUTDOWN_MAX)
-            {
-                break;
+            match self.life {
+                Life::Dismissed => {
+                    self.leave().await;
+                    return Err(AgentError::Dismissed);
+                }
+                Life::Working if self.may_restart() => {
+                    tracing::info!(
+                        "the dispatcher ordered a restart and no run is left; ending the agent so that its supervisor starts it again"
+                    );
+                    self.leave().await;
+                    return Err(AgentError::Restarts);
+                }
+                Life::ShuttingDown(since) if (self.is_empty() && self.outbox.is_all_confirmed()) || since.elapsed() > SHUTDOWN_MAX => {
+                    break;
+                }
+                Life::Working | Life::ShuttingDown(_) => {}
             }
         }
         self.leave().await;

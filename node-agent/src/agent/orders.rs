@@ -11,7 +11,12 @@ use contract::{
     time::Timestamp,
 };
 
-use crate::{agent::Agent, cleanup, files, join, off_loop::off_loop, owner::Gone};
+use crate::{
+    agent::{Agent, Life},
+    cleanup, files, join,
+    off_loop::off_loop,
+    owner::Gone,
+};
 
 impl Agent {
     /// Control messages come through their exchange, replies to heartbeats directly to the private queue.
@@ -85,7 +90,7 @@ impl Agent {
     pub(super) fn apply_order(&mut self, order: NodeOrder) {
         match order {
             NodeOrder::Leave => {
-                self.is_dismissed = true;
+                self.life = Life::Dismissed;
                 return;
             }
             NodeOrder::Rejoin => {
@@ -101,7 +106,7 @@ impl Agent {
         }
         let is_new = self.order != order;
         self.order = order;
-        let accepts = order == NodeOrder::Work && self.is_ready() && !self.is_disk_full && !self.is_leaving;
+        let accepts = order == NodeOrder::Work && self.is_ready() && !self.is_disk_full && self.life == Life::Working;
         if self.capacity.is_consuming() != accepts {
             self.accept(accepts);
         }
@@ -127,17 +132,22 @@ impl Agent {
         }
     }
 
-    /// Once all results are confirmed: reports that a drain is complete, or lets the agent end for its restart.
+    /// Reports that a drain is complete, once.
     pub(super) fn finish_drain(&mut self) {
-        let is_empty = self.is_empty() && self.wide.is_none() && self.outbox.is_all_confirmed();
-        match self.order {
-            NodeOrder::Drain { .. } if is_empty && !self.is_drain_reported => {
-                self.is_drain_reported = true;
-                self.report(NodeState::Idle, None, true);
-            }
-            NodeOrder::Restart { .. } => self.is_restarting = is_empty,
-            _ => {}
+        if matches!(self.order, NodeOrder::Drain { .. }) && !self.is_drain_reported && self.is_drained() {
+            self.is_drain_reported = true;
+            self.report(NodeState::Idle, None, true);
         }
+    }
+
+    /// Whether the dispatcher ordered a restart and nothing holds it up any longer.
+    pub(super) fn may_restart(&self) -> bool {
+        matches!(self.order, NodeOrder::Restart { .. }) && self.is_drained()
+    }
+
+    /// Whether nothing runs or waits to run, and the broker has confirmed all results.
+    fn is_drained(&self) -> bool {
+        self.is_empty() && self.wide.is_none() && self.outbox.is_all_confirmed()
     }
 
     pub(super) fn report(&mut self, state: NodeState, fault: Option<contract::outcome::Fault>, is_drained: bool) {
