@@ -155,7 +155,7 @@ impl Agent {
             Some(Answer::Drop) if !is_cancelled => self.settle_if(held, Settlement::Done),
             Some(Answer::Drop | Answer::Wait { .. }) | None => {}
         }
-        if is_wide && self.wide.as_ref().is_some_and(|wide| wide.message.key() == key) {
+        if is_wide && self.wide.waiting.as_ref().is_some_and(|wide| wide.message.key() == key) {
             self.end_wide();
         }
     }

@@ -138,6 +138,15 @@ struct Wide {
     is_kept: bool,
 }
 
+/// What the agent does about tasks of several slots.
+#[derive(Default)]
+struct WideQueue {
+    waiting: Option<Wide>,
+    paused: Option<WidePause>,
+    /// Length of the next pause; it doubles with each delivery that is returned unstarted.
+    next_pause: Duration,
+}
+
 /// A pause of the consumer of the wide queue.
 struct WidePause {
     until: Instant,
@@ -171,10 +180,7 @@ pub(crate) struct Agent {
     wide_tasks: Option<Consuming>,
     control: Consumer,
     generation: u64,
-    wide: Option<Wide>,
-    wide_paused: Option<WidePause>,
-    /// Length of the next pause of the wide queue; it doubles with each delivery that is returned unstarted.
-    wide_pause: Duration,
+    wide: WideQueue,
     waiting: Vec<(TaskMessage, Held)>,
     asked: HashMap<AttemptKey, Asked>,
     asks: Later<(AttemptKey, Option<Answer>)>,
@@ -236,9 +242,7 @@ impl Agent {
             wide_tasks: None,
             control,
             generation: 0,
-            wide: None,
-            wide_paused: None,
-            wide_pause: Duration::ZERO,
+            wide: WideQueue::default(),
             waiting: Vec::new(),
             asked: HashMap::new(),
             asks: Later::new(),

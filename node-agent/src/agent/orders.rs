@@ -147,7 +147,7 @@ impl Agent {
 
     /// Whether nothing runs or waits to run, and the broker has confirmed all results.
     fn is_drained(&self) -> bool {
-        self.is_empty() && self.wide.is_none() && self.outbox.is_all_confirmed()
+        self.is_empty() && self.wide.waiting.is_none() && self.outbox.is_all_confirmed()
     }
 
     pub(super) fn report(&mut self, state: NodeState, fault: Option<contract::outcome::Fault>, is_drained: bool) {

@@ -35,20 +35,20 @@ impl Agent {
         if is_own {
             return self.ask(message, Some(held));
         }
-        match &mut self.wide {
+        match &mut self.wide.waiting {
             Some(wide) if wide.message.key() == message.key() => {
                 let old = wide.held.replace(held);
                 self.settle_if(old, Settlement::Done);
             }
             Some(wide) if wide.is_kept => self.pause_wide(Some(held), message.slots, WIDE_PAUSE),
-            _ => self.wide = Some(Wide { message, held: Some(held), since: Instant::now(), is_asked: false, is_kept: false }),
+            _ => self.wide.waiting = Some(Wide { message, held: Some(held), since: Instant::now(), is_asked: false, is_kept: false }),
         }
     }
 
     /// Takes over what the dispatcher keeps this node's slots for, if anything.
     pub(super) fn on_keep(&mut self, keep: Option<TaskMessage>) {
         let Some(message) = keep.filter(|_| self.capacity.is_consuming()) else {
-            if self.wide.as_ref().is_some_and(|wide| wide.is_kept && !wide.is_asked) {
+            if self.wide.waiting.as_ref().is_some_and(|wide| wide.is_kept && !wide.is_asked) {
                 tracing::info!("the dispatcher does not keep slots of this node any longer");
                 self.return_wide();
             }
@@ -59,14 +59,14 @@ impl Agent {
         if is_known || message.slots > self.capacity.total() {
             return;
         }
-        match &mut self.wide {
+        match &mut self.wide.waiting {
             Some(wide) if wide.message.key() == key => (wide.is_kept, wide.since) = (true, Instant::now()),
             // The open question is answered soon, and the next heartbeat repeats the order.
             Some(wide) if wide.is_asked => {}
             _ => {
                 tracing::info!(job = %message.job, task = %message.task, slots = message.slots, "the dispatcher keeps slots of this node for a wide task");
                 self.return_wide();
-                self.wide = Some(Wide { message, held: None, since: Instant::now(), is_asked: false, is_kept: true });
+                self.wide.waiting = Some(Wide { message, held: None, since: Instant::now(), is_asked: false, is_kept: true });
                 // Other nodes may take what the wide queue holds meanwhile.
                 self.pause_wide(None, u32::MAX, WIDE_PAUSE);
             }
@@ -75,7 +75,7 @@ impl Agent {
 
     /// The attempt that slots are reserved for while no question about it is open.
     pub(super) fn sets_aside(&self) -> Option<AttemptKey> {
-        self.wide.as_ref().filter(|wide| !wide.is_asked).map(|wide| wide.message.key())
+        self.wide.waiting.as_ref().filter(|wide| !wide.is_asked).map(|wide| wide.message.key())
     }
 
     /// Gives up the wide task: the dispatcher does not want it to run here.
@@ -89,18 +89,18 @@ impl Agent {
     /// Asks about the wide task once its slots are free; returns its delivery when that takes too long.
     pub(super) fn try_wide(&mut self) {
         let is_consuming = self.capacity.is_consuming();
-        let Some(wide) = self.wide.as_mut().filter(|wide| !wide.is_asked) else { return };
+        let Some(wide) = self.wide.waiting.as_mut().filter(|wide| !wide.is_asked) else { return };
         let patience = if wide.is_kept { KEEP_MAX } else { HOLD_MAX };
         if is_consuming && self.capacity.reserve(wide.message.slots.max(1)) {
             wide.is_asked = true;
             let (message, held) = (wide.message.clone(), wide.held);
-            self.wide_pause = WIDE_PAUSE;
+            self.wide.next_pause = WIDE_PAUSE;
             self.ask(message, held);
         } else if !is_consuming {
             self.return_wide();
         } else if wide.since.elapsed() > patience {
-            let (slots, pause) = (wide.message.slots, self.wide_pause.max(WIDE_PAUSE));
-            self.wide_pause = (pause * 2).min(WIDE_PAUSE_MAX);
+            let (slots, pause) = (wide.message.slots, self.wide.next_pause.max(WIDE_PAUSE));
+            self.wide.next_pause = (pause * 2).min(WIDE_PAUSE_MAX);
             let held = self.end_wide();
             self.pause_wide(held, slots, pause);
         }
@@ -109,11 +109,11 @@ impl Agent {
     /// Ends the reservation of slots; the caller settles the returned delivery.
     pub(super) fn end_wide(&mut self) -> Option<Held> {
         self.capacity.reserve(0);
-        self.wide.take().and_then(|wide| wide.held)
+        self.wide.waiting.take().and_then(|wide| wide.held)
     }
 
     fn return_wide(&mut self) {
-        let slots = self.wide.as_ref().map_or(0, |wide| wide.message.slots);
+        let slots = self.wide.waiting.as_ref().map_or(0, |wide| wide.message.slots);
         if let held @ Some(_) = self.end_wide() {
             self.pause_wide(held, slots, WIDE_PAUSE);
         }
@@ -124,16 +124,16 @@ impl Agent {
         if let Some(wide_tasks) = &self.wide_tasks {
             wide_tasks.pause.set(&[(0, true)]);
         }
-        self.wide_paused = Some(WidePause { until: Instant::now() + pause, slots });
+        self.wide.paused = Some(WidePause { until: Instant::now() + pause, slots });
         self.settle_if(held, Settlement::Back);
     }
 
     pub(super) fn wake_wide(&mut self) {
-        let is_kept = self.wide.as_ref().is_some_and(|wide| wide.is_kept);
+        let is_kept = self.wide.waiting.as_ref().is_some_and(|wide| wide.is_kept);
         let free = self.capacity.free();
         let is_over = |pause: &WidePause| pause.until <= Instant::now() || free >= pause.slots;
-        if self.capacity.is_consuming() && !is_kept && self.wide_paused.as_ref().is_some_and(is_over) {
-            self.wide_paused = None;
+        if self.capacity.is_consuming() && !is_kept && self.wide.paused.as_ref().is_some_and(is_over) {
+            self.wide.paused = None;
             if let Some(wide_tasks) = &self.wide_tasks {
                 wide_tasks.pause.set(&[(0, false)]);
             }
