@@ -40,7 +40,7 @@ impl Agent {
         }
         let Some(message) = self.read(&delivery, held) else { return };
         let is_question = message.start == Start::Ask || delivery.redelivered || message.spec.is_none() || message.slots > 1;
-        let is_ours = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
+        let is_ours = self.live.has_attempt(&message.key()) || self.asked.contains_key(&message.key());
         // While a wide task has the slots, deliveries go back before they become questions: an answer would start them.
         if !is_ours && (!self.capacity.is_consuming() || (is_question && !self.capacity.fits())) {
             self.settle(held, Settlement::Back);
@@ -162,7 +162,7 @@ impl Agent {
 
     fn resume(&mut self, run: RunId, held: Option<Held>) {
         let Some(held) = held else { return };
-        if let Some(live) = self.live.get_mut(&run) {
+        if let Some(live) = self.live.get_mut(run) {
             let old = live.held.replace(held);
             self.capacity.adopt(held.hand());
             if let Some(old) = old.filter(|old| *old != held) {

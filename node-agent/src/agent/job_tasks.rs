@@ -63,7 +63,7 @@ impl Agent {
         // Queued before the runs that depend on it.
         self.outbox.job_task(end.clone());
         for run in self.job_tasks.ended(end.clone(), Instant::now()) {
-            let Some(live) = self.live.get_mut(&run) else { continue };
+            let Some(live) = self.live.get_mut(run) else { continue };
             let Some(begin) = live.begin.take() else { continue };
             if has_succeeded {
                 live.started_at = Timestamp::now();

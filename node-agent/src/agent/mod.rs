@@ -13,6 +13,7 @@ mod heartbeats;
 mod invocations;
 mod job_tasks;
 mod lifecycle;
+mod live_runs;
 mod orders;
 mod runs;
 mod subscribing;
@@ -42,6 +43,7 @@ use tokio::{
 };
 
 use crate::{
+    agent::live_runs::LiveRuns,
     capacity::Capacity,
     consumer_pause::ConsumerPause,
     context::NodeContext,
@@ -184,8 +186,7 @@ pub(crate) struct Agent {
     waiting: Vec<(TaskMessage, Held)>,
     asked: HashMap<AttemptKey, Asked>,
     asks: Later<(AttemptKey, Option<Answer>)>,
-    live: HashMap<RunId, Live>,
-    by_attempt: HashMap<AttemptKey, RunId>,
+    live: LiveRuns,
     ends: mpsc::Sender<(RunId, Ended)>,
     job_tasks: JobTasks,
     running_job_tasks: Later<Box<JobTaskEnd>>,
@@ -246,8 +247,7 @@ impl Agent {
             waiting: Vec::new(),
             asked: HashMap::new(),
             asks: Later::new(),
-            live: HashMap::new(),
-            by_attempt: HashMap::new(),
+            live: LiveRuns::default(),
             ends,
             job_tasks: JobTasks::default(),
             running_job_tasks: Later::new(),

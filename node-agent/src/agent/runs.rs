@@ -75,8 +75,7 @@ impl Agent {
     ) -> RunControl {
         let run_control = RunControl::new();
         self.capacity.start(held.and_then(|held| held.hand()), units);
-        self.by_attempt.insert(key.key(), key.run);
-        self.live.insert(key.run, Live { key, job: job.clone(), held, units, started_at, run_control: run_control.clone(), begin });
+        self.live.insert(Live { key, job: job.clone(), held, units, started_at, run_control: run_control.clone(), begin });
         run_control
     }
 
@@ -112,9 +111,8 @@ impl Agent {
     }
 
     pub(super) fn on_ended(&mut self, run: RunId, end: Ended) {
-        let Some(live) = self.live.remove(&run) else { return };
+        let Some(live) = self.live.remove(run) else { return };
         live.run_control.over.cancel();
-        self.by_attempt.remove(&live.key.key());
         self.capacity.end(live.held.and_then(|held| held.hand()), live.units);
         // The result of a superseded run is reported too: its task may show the output.
         self.report_end(live.key, live.started_at, end, live.held);
@@ -147,7 +145,7 @@ impl Agent {
         match verdict {
             Verdict::Ok => {}
             Verdict::Stop | Verdict::Fenced => {
-                if let Some(live) = self.live.get(&run) {
+                if let Some(live) = self.live.get(run) {
                     live.run_control.stop.cancel();
                 } else if verdict == Verdict::Fenced {
                     self.forget(run);

@@ -31,7 +31,7 @@ impl Agent {
         if !self.capacity.is_consuming() || message.slots > self.capacity.total() {
             return self.pause_wide(Some(held), message.slots, WIDE_PAUSE);
         }
-        let is_own = self.by_attempt.contains_key(&message.key()) || self.asked.contains_key(&message.key());
+        let is_own = self.live.has_attempt(&message.key()) || self.asked.contains_key(&message.key());
         if is_own {
             return self.ask(message, Some(held));
         }
@@ -55,7 +55,7 @@ impl Agent {
             return;
         };
         let key = message.key();
-        let is_known = self.by_attempt.contains_key(&key) || self.asked.contains_key(&key) || self.revoked.holds(&key, Instant::now());
+        let is_known = self.live.has_attempt(&key) || self.asked.contains_key(&key) || self.revoked.holds(&key, Instant::now());
         if is_known || message.slots > self.capacity.total() {
             return;
         }
