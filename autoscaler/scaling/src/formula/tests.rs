@@ -442,6 +442,32 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
+/// A whole formula of several statements, in the spellings that people use.
+fn formula() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "$b", "$TargetDedicatedNodes", "$TargetLowPriorityNodes", "$NodeDeallocationOption"]);
+    let space = prop::sample::select(vec![" ", "", "\n", " // note\n"]);
+    let statement = (name, space, expression()).prop_map(|(name, space, value)| format!("{name}{space}={space}{value};{space}"));
+    prop::collection::vec(statement, 1..6)
+        .prop_map(|statements| statements.concat())
+        .prop_filter("longer than formulas may be", |text| text.len() < CHARS_MAX - 2_000)
+}
+
+/// A statement that no parser may take, whatever stands before it.
+fn broken_statement() -> impl Strategy<Value = String> {
+    prop_oneof![
+        expression().prop_map(|value| format!("a = {value} 1;")),
+        expression().prop_map(|value| format!("a = ({value};")),
+        expression().prop_map(|value| format!("a = {value});")),
+        expression().prop_map(|value| format!("a = {value} +;")),
+        expression().prop_map(|value| format!("= {value};")),
+        expression().prop_map(|value| format!("1 = {value};")),
+        expression().prop_map(|value| format!("a = {value} ? 1;")),
+        expression().prop_map(|value| format!("a = nothing({value});")),
+        expression().prop_map(|value| format!("a = {value} # 1;")),
+        Just("a = \"never closed;".to_owned()),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -452,6 +478,19 @@ proptest! {
             let now = Timestamp::parse(NOW).unwrap();
             formula.evaluate(&Inputs { now, sampled: now, history: &history, target_dedicated: 1, target_low_priority: 1, slots_per_node: 1, seed: 0 });
         }
+    }
+
+    #[test]
+    fn formulas_of_the_grammar_parse_and_are_evaluated_within_bounds(text in formula()) {
+        let parsed = Formula::parse(&text);
+        prop_assert!(parsed.is_ok(), "{text}: {}", parsed.unwrap_err());
+        prop_assert!(evaluate(&text, &history(&[3, 1, 4])).target_dedicated <= TARGET_MAX);
+    }
+
+    #[test]
+    fn formulas_with_one_broken_statement_do_not_parse(before in formula(), broken in broken_statement()) {
+        let text = format!("{before}{broken}");
+        prop_assert!(Formula::parse(&text).is_err(), "{}", text);
     }
 
     #[test]
