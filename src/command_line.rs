@@ -1,6 +1,6 @@
 //! Turns a program and its arguments into Azure Batch's command line, which is split without a shell.
 
-/// One word that is read back as it is.
+/// Quotes a word where needed, so that splitting the command line gives it back unchanged.
 pub(crate) fn quote(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }

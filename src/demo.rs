@@ -109,7 +109,7 @@ fn tile_name(tile: u32) -> String {
     format!("tile-{tile:04}")
 }
 
-/// One task for each tile, and one that merges them when all have succeeded.
+/// Tasks of the demo: one for each tile, and one that merges them when all have succeeded.
 fn tasks(bucket: &str, tiles: u32) -> anyhow::Result<Vec<Value>> {
     let program = std::env::current_exe().context("this executable cannot be found")?;
     let program = program.to_str().context("this executable's path is not UTF-8")?.to_owned();

@@ -40,7 +40,7 @@ pub(crate) struct Failure {
     /// The exit code of the process.
     pub(crate) code: u8,
     pub(crate) what: String,
-    /// What the user can do next; may be empty.
+    /// Advice to the user; may be empty.
     pub(crate) hint: &'static str,
 }
 

@@ -12,7 +12,7 @@ pub(crate) type Column = (&'static str, &'static str);
 pub(crate) trait Output: Send + Sync {
     /// Resources of one kind.
     fn list(&self, columns: &[Column], values: &[Value]) -> io::Result<()>;
-    /// One resource with all its properties.
+    /// Prints a resource with all its properties.
     fn one(&self, value: &Value) -> io::Result<()>;
     /// A line about what was done, for people; programs use the exit code.
     fn done(&self, text: &str) -> io::Result<()>;

@@ -36,7 +36,7 @@ pub(crate) fn take_variables() {
     }
 }
 
-/// One of the secret variables, taken or not.
+/// Value of a secret variable, from the copy taken at start or from the environment.
 pub(crate) fn variable(name: &str) -> Option<String> {
     TAKEN.get().and_then(|taken| taken.get(name).cloned()).or_else(|| env::var(name).ok())
 }

@@ -48,7 +48,7 @@ pub(crate) struct Executor<P> {
     undeleted: Repeats<(PoolId, NodeId)>,
 }
 
-/// One pool and its own permit for a call of the provider.
+/// A pool, with a permit of its own for calls of the provider, so that a slow pool holds up no other.
 struct Target<'a> {
     pool: &'a PoolId,
     own: Semaphore,

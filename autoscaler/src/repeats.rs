@@ -26,7 +26,7 @@ struct Failure {
     next: Instant,
 }
 
-/// What to tell of a failure: how often it has happened, and for how long.
+/// Facts for the log about a failure that repeats: how often it has happened, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lasting {
     pub(crate) count: u64,

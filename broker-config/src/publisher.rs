@@ -59,7 +59,7 @@ impl FromStr for PublisherName {
 pub struct BrokerUser {
     /// The user's name.
     pub name: String,
-    /// What people and Piecework recognize it by.
+    /// Tags of the user; Piecework recognizes its own users by one of them.
     pub tags: Vec<String>,
     /// Queues and exchanges that it may declare.
     pub configure: String,
@@ -85,7 +85,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Its user with the least rights that do.
+    /// The user for this publisher, with the least permissions that suffice.
     pub fn user(&self) -> BrokerUser {
         let submit = self.submits.then_some(SUBMIT);
         let invoke = (!self.functions.is_empty()).then_some(INVOKE);

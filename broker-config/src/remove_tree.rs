@@ -135,7 +135,7 @@ fn allow(error: Errno, change: impl FnOnce() -> rustix::io::Result<()>) -> rusti
     if error == Errno::ACCESS { change().map_err(|_| error) } else { Err(error) }
 }
 
-/// What is gone already need not be removed.
+/// Counts a file that is already gone as removed.
 fn gone(result: rustix::io::Result<()>) -> io::Result<()> {
     match result {
         Err(Errno::NOENT) => Ok(()),

@@ -29,7 +29,7 @@ const ADDS: usize = 30;
 const PAGE_ROWS: usize = 1_000;
 const SMALL: usize = 1_000;
 
-/// What is selected, and the columns that hold it.
+/// Values of `$select`, and the columns that hold them.
 const LISTS: [(&str, &str, &str); 3] = [
     ("id,state", "t.id, t.state", ""),
     ("id,state,creationTime,nodeInfo", "t.id, t.state, t.created_at, t.node, t.pool", ""),

@@ -82,9 +82,9 @@ pub struct Size {
 pub enum Blame {
     /// It grows slowly, as others do, and takes so many bytes; together they fill the disk.
     Shares(u64),
-    /// It takes so many bytes, at least half of what is used on the disk.
+    /// The run's folder takes this many bytes, at least half of what is used on the disk.
     Takes(u64),
-    /// It grew by so many bytes lately, which weighs more.
+    /// The run's folder grew by this many bytes lately, which weighs more.
     Grew(u64),
 }
 

@@ -12,14 +12,14 @@ pub enum Component {
     Wild(Vec<Token>, bool),
 }
 
-/// One step of a component with wildcards.
+/// A step of a component with wildcards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {
     /// Any characters.
     Star,
     Any,
     One(char),
-    /// One of these ranges, or none of them when the flag is set.
+    /// A character in one of these ranges; when the flag is set, one in none of them.
     Class(bool, Vec<(char, char)>),
 }
 

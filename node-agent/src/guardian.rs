@@ -37,7 +37,7 @@ const PIPE_BYTES_MAX: usize = 4096;
 /// Shortest silence that counts as a hang.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
 
-/// What the agent's lines have said so far.
+/// State that the agent's lines have set so far.
 struct AgentState {
     marker: Option<String>,
     groups: HashSet<i32>,

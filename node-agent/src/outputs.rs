@@ -56,7 +56,7 @@ struct Piece {
 struct Plan {
     folder: Arc<Folder>,
     pieces: Vec<Piece>,
-    /// One line for each pattern.
+    /// Lines for the report, one for each pattern.
     lines: String,
     /// Matches whose names cannot be uploaded.
     unnameable: Option<Unnameable>,

@@ -44,7 +44,7 @@ pub struct Found {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unnameable {
     pub count: usize,
-    /// One of the names, with replacement characters for what is not UTF-8.
+    /// The first of the names, with replacement characters for bytes that are not UTF-8.
     pub first: String,
 }
 

@@ -28,7 +28,7 @@ const BLOBS_MAX: usize = 100_000;
 const PAGE_BLOBS: usize = 1000;
 const MODE_DEFAULT: u32 = 0o770;
 
-/// One file to fetch.
+/// A file to fetch.
 struct Piece {
     from: From,
     path: RelativePath,

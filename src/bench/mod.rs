@@ -96,7 +96,7 @@ impl Made {
         job
     }
 
-    /// What is to be removed.
+    /// Names of the resources that the run created and removes at its end, for messages.
     fn names(&self) -> String {
         let jobs = self.jobs.borrow().iter().map(|job| format!("job {job}")).collect::<Vec<_>>();
         let pools = self.pools.borrow().iter().map(|pool| format!("pool {pool}")).collect::<Vec<_>>();

@@ -34,14 +34,14 @@ pub(crate) enum AppCommand {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the application
         application: ApplicationId,
     },
     /// Delete an application with its packages, or one version of it
     Delete {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the application
         application: ApplicationId,
         /// Only this version
         #[arg(long)]

@@ -21,7 +21,7 @@ pub(crate) enum JobCommand {
     Create {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the job
         job: JobId,
         /// The pool its tasks run on
         #[arg(long)]
@@ -29,7 +29,7 @@ pub(crate) enum JobCommand {
         /// From -1000 to 1000; larger goes first
         #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
         priority: i32,
-        /// Its tasks may depend on each other
+        /// Let tasks of the job depend on each other
         #[arg(long)]
         dependencies: bool,
     },
@@ -42,28 +42,28 @@ pub(crate) enum JobCommand {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the job
         job: JobId,
     },
     /// Wait until all tasks of a job have ended
     Wait {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the job
         job: JobId,
     },
     /// End a job and its tasks
     Cancel {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the job
         job: JobId,
     },
     /// Delete a job and its tasks
     Delete {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the job
         job: JobId,
     },
 }

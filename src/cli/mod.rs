@@ -37,7 +37,7 @@ pub(crate) struct Cli {
     /// Data as JSON on stdout
     #[arg(long, global = true)]
     json: bool,
-    /// What is logged to stderr, such as info or dispatcher=debug,warn
+    /// Log filter for stderr, such as info or dispatcher=debug,warn
     #[arg(long, global = true, value_name = "FILTER", env = "PIECEWORK_LOG")]
     log: Option<String>,
     #[command(subcommand)]

@@ -48,7 +48,7 @@ pub(crate) enum NodeCommand {
         /// The nodes
         #[arg(required = true)]
         nodes: Vec<NodeId>,
-        /// What becomes of running tasks
+        /// Fate of the running tasks
         #[arg(long, value_parser = ["requeue", "terminate", "taskcompletion"], default_value = "requeue")]
         tasks: String,
     },

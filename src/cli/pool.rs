@@ -27,7 +27,7 @@ pub(crate) enum PoolCommand {
     Create {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the pool
         pool: PoolId,
         /// Task slots of each node; one for each processor when absent
         #[arg(long)]
@@ -44,18 +44,18 @@ pub(crate) enum PoolCommand {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the pool
         pool: PoolId,
     },
     /// Change how many nodes a pool has, or its policy
     Resize {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the pool
         pool: PoolId,
         #[command(flatten)]
         size: SizeArgs,
-        /// What becomes of running tasks when the pool shrinks
+        /// Fate of the running tasks when the pool shrinks
         #[arg(long, value_parser = ["requeue", "terminate", "taskcompletion"], default_value = "requeue")]
         tasks: String,
     },
@@ -63,7 +63,7 @@ pub(crate) enum PoolCommand {
     Delete {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the pool
         pool: PoolId,
     },
 }

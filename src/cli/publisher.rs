@@ -22,15 +22,15 @@ pub(crate) enum PublisherCommand {
     Add {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name, and that of its user at the broker
+        /// Name of the publisher and of its user at the broker
         name: String,
         /// The pool that it publishes for
         #[arg(long)]
         pool: String,
-        /// It may add tasks
+        /// Allow the publisher to add tasks
         #[arg(long, required_unless_present = "invoke")]
         submit: bool,
-        /// It may invoke this function; may be given several times
+        /// Allow the publisher to invoke this function; may be given several times
         #[arg(long, value_name = "FUNCTION")]
         invoke: Vec<String>,
     },
@@ -43,7 +43,7 @@ pub(crate) enum PublisherCommand {
     Remove {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the publisher
         name: String,
     },
 }

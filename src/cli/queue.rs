@@ -34,14 +34,14 @@ pub(crate) enum QueueCommand {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the queue
         queue: String,
     },
     /// Look at the first messages; they stay, but count as redelivered from then on
     Peek {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the queue
         queue: String,
         /// How many messages, up to 100
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -53,7 +53,7 @@ pub(crate) enum QueueCommand {
     Purge {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its name
+        /// Name of the queue
         queue: String,
     },
 }

@@ -34,7 +34,7 @@ pub(crate) enum TaskCommand {
         server: ServerArgs,
         /// The job
         job: JobId,
-        /// Its name
+        /// Name of the task
         task: TaskId,
         /// Slots it takes on its node
         #[arg(long)]
@@ -76,7 +76,7 @@ pub(crate) enum TaskCommand {
         job: JobId,
         /// The task
         task: TaskId,
-        /// Its stderr instead of its stdout
+        /// Show stderr instead of stdout
         #[arg(long)]
         stderr: bool,
         /// Go on until the task ends

@@ -21,7 +21,7 @@ pub(crate) enum Source {
     Blob { bucket: String, key: String },
 }
 
-/// One input and its name, which may hold folders.
+/// An input and its name, which may hold folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Input {
     pub(crate) source: Source,

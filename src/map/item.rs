@@ -2,7 +2,7 @@
 
 use super::inputs::Source;
 
-/// One input and the names derived from it.
+/// An input and the names derived from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
     /// The task's id; ids are in the order of the inputs.

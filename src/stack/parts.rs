@@ -22,7 +22,7 @@ const DISPATCHER_BY: Duration = Duration::from_millis(8_900);
 /// By then the blob store has finished its requests; the rest is the broker's.
 const BLOBS_BY: Duration = Duration::from_millis(9_300);
 
-/// What has been started so far.
+/// The parts that have been started so far.
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) broker: Option<embedded_broker::Broker>,

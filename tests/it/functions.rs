@@ -31,7 +31,7 @@ fn told(command: &mut Command) -> String {
     out
 }
 
-/// What a command that must fail says on both streams.
+/// Runs a command that must fail; returns both its streams.
 fn failed(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap();
     let (out, err) = text(&output);

@@ -16,7 +16,7 @@ fn stack_on(fixture: &str) -> Stack {
     })
 }
 
-/// What a task came to.
+/// State, result and exit code of a task.
 fn outcome(rest: &Rest, job: &str, task: &str) -> Value {
     let task = rest.get(&format!("/jobs/{job}/tasks/{task}"));
     json!([task["state"], task["executionInfo"]["result"], task["executionInfo"]["exitCode"]])

@@ -22,7 +22,7 @@ fn told(command: &mut Command) -> String {
     out
 }
 
-/// What a command that must fail says.
+/// Runs a command that must fail; returns its stderr.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let (out, err) = text(&output);

@@ -52,7 +52,7 @@ impl Rest {
         }
     }
 
-    /// One request; `path` as it goes over the wire, without api-version.
+    /// Sends a request; `path` goes over the wire as it is, with the api-version added.
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         self.try_send(method, path, body).unwrap_or_else(|error| panic!("{method} {path}: {error:?}"))
     }

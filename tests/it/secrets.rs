@@ -61,7 +61,7 @@ fn secrets_below(data: &Path) -> Vec<String> {
     found
 }
 
-/// That the processes show none of the secrets, and that the parts of Piecework among them are closed to their user.
+/// Asserts that the processes show none of the secrets, and that those of Piecework are closed to their user.
 fn assert_closed(processes: &[String], secrets: &[String]) {
     for process in processes {
         let (line, environment) = (command_line(process), environment(process));

@@ -27,7 +27,7 @@ const SIGNED: [&str; 11] = [
 ];
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who asks where.
+/// Address, name and key of an account.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub url: String,
@@ -45,7 +45,7 @@ pub struct Wire {
     pub body: Vec<u8>,
 }
 
-/// What came back.
+/// A response as received.
 #[derive(Debug)]
 pub struct Got {
     pub status: u16,

@@ -20,12 +20,12 @@ pub const PIECEWORK: &str = env!("CARGO_BIN_EXE_piecework");
 
 /// A stack must be able to run a task after this long.
 const READY: Duration = Duration::from_secs(90);
-/// It must have ended after this long.
+/// A stack must have ended after this long.
 const END: Duration = Duration::from_secs(60);
 
 static NEXT_VHOST: AtomicU32 = AtomicU32::new(1);
 
-/// What the ready file says.
+/// Contents of the ready file.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
     pub url: String,
@@ -56,24 +56,24 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts one in a new folder and waits until it can run a task.
+    /// Starts a stack in a new folder and waits until it can run a task.
     pub fn start() -> Stack {
         Stack::start_with(&[])
     }
 
-    /// Starts one by another program than the binary itself, which then runs it with the arguments that follow.
+    /// Starts a stack by a program that runs the binary with the arguments that follow.
     pub fn start_by(program: fn() -> Command) -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (child, ready) = launch_by(program(), folder.path(), None, None, &[]);
         Stack { child: Some(child), ready, folder, broker: None, flags: vec![] }
     }
 
-    /// Starts one with more flags.
+    /// Starts a stack with more flags.
     pub fn start_with(flags: &[&str]) -> Stack {
         Stack::start_in(tempfile::tempdir().expect("a temporary folder"), flags)
     }
 
-    /// Starts one on a data folder that is filled first.
+    /// Starts a stack on a data folder that `fill` fills first.
     pub fn start_after(fill: impl FnOnce(&Path)) -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fill(&folder.path().join("data"));
@@ -119,7 +119,6 @@ impl Stack {
         }
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running stack").id()
     }
@@ -144,7 +143,7 @@ impl Stack {
         self.folder.path().join("ready.json")
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("up.log")).expect("a log")
     }
@@ -263,7 +262,7 @@ pub fn wait_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Opti
     }
 }
 
-/// What a command printed, for asserting.
+/// Stdout and stderr of a command, for messages of failed assertions.
 pub fn text(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

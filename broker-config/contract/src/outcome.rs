@@ -101,7 +101,7 @@ impl Outcome {
 pub struct Fault {
     /// Azure Batch's code, such as `BlobNotFound`, `CommandProgramNotFound`, `FileUploadMiscError`.
     pub code: String,
-    /// One sentence.
+    /// A sentence for people.
     pub message: String,
     /// Names and values: the file, the URL without its query, the status.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -110,7 +110,7 @@ impl TaskSpec {
     }
 }
 
-/// One input: exactly one of the three sources is set.
+/// An input of a task; exactly one of the three sources is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceFile {
@@ -120,7 +120,7 @@ pub struct ResourceFile {
     /// A container (`s3://bucket/prefix`, or the endpoint's own URL) whose blobs are all fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_container_url: Option<String>,
-    /// One file by HTTP or HTTPS.
+    /// URL of one file, fetched by HTTP or HTTPS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_url: Option<String>,
     /// Selects the blobs of a container with this prefix.

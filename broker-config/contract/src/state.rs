@@ -79,7 +79,7 @@ states!(
         Completed = "completed",
         /// Creates no jobs until it is enabled.
         Disabled = "disabled",
-        /// Its job is being ended.
+        /// The schedule is ending, and the job that it created last ends with it.
         Terminating = "terminating",
         /// Being removed with its jobs.
         Deleting = "deleting",

@@ -30,7 +30,7 @@ impl Kind {
     }
 }
 
-/// One metric, as the documentation and the page's HELP line have it.
+/// A metric, as the documentation and the HELP line of the page describe it.
 #[derive(Debug, Clone, Copy)]
 pub struct Descriptor {
     /// As Prometheus names it: base unit at the end, `_total` for counters.
@@ -45,7 +45,7 @@ pub struct Descriptor {
     pub parts: &'static str,
     /// The upper bounds of a histogram's buckets; empty for other kinds.
     pub buckets: &'static [f64],
-    /// One or two sentences for an operator.
+    /// Help text for operators, one or two sentences.
     pub meaning: &'static str,
 }
 

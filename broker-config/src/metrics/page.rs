@@ -14,7 +14,7 @@ use super::{
     table::{ALL, BUILD},
 };
 
-/// What a page is, for its `Content-Type`.
+/// `Content-Type` of a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Between two moves of observations into their buckets, so that they take no memory when nobody reads the page.

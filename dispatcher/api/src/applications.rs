@@ -148,7 +148,7 @@ pub async fn summaries(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     page(api, call, "applications", summary).await
 }
 
-/// One application, as Azure shows it.
+/// Handles `GET /applications/{id}`, which shows an application with its versions.
 pub async fn get_summary(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = find(api, &id(call)?).await?;
     Ok(Answer::json(summary(&row)).changed(row.version, row.modified_at))
@@ -159,7 +159,7 @@ pub async fn views(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     page(api, call, "piecework/applications", view).await
 }
 
-/// One application with its packages.
+/// Handles the `GET` of Piecework's own resource, which shows the packages too.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = find(api, &id(call)?).await?;
     Ok(answer(200, view(&row)).changed(row.version, row.modified_at))

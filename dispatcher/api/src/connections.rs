@@ -42,7 +42,7 @@ struct Entry {
     leave: Arc<Notify>,
 }
 
-/// One connection's entry, until it is dropped.
+/// Entry of an open connection; dropping it removes the connection from the list.
 pub struct Place {
     open: Arc<Mutex<Open>>,
     address: IpAddr,

@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 16;
 /// Characters of a row's key in the header.
 const KEY_CHARS_MAX: usize = 128;
 
-/// What people can do about a row of a table.
+/// Advice to people about an unreadable row of a table.
 pub fn advice(table: &str) -> &'static str {
     match table {
         "tasks" | "task_texts" => {

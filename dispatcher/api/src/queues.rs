@@ -191,7 +191,7 @@ pub async fn all(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     Ok(list(call, "piecework/queues", views.into_iter(), last.map(|pool| pool.id.as_str())))
 }
 
-/// One queue.
+/// Handles the `GET` of one queue.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let queue = find(api, call).await?;
     Ok(answer(look(api, queue).await?))

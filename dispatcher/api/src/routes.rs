@@ -18,13 +18,13 @@ pub enum Served {
     NotYet(&'static str),
 }
 
-/// One operation.
+/// An operation of the API.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Azure's name of the operation, or Piecework's own.
     pub name: &'static str,
     pub method: Method,
-    /// Its path; `{x}` is a segment, `{x*}` the rest.
+    /// Path; `{x}` stands for one segment, `{x*}` for all that remain.
     pub path: &'static str,
     /// Query parameters beyond api-version and timeout.
     pub query: &'static [&'static str],

@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct TlsFiles {
     /// The certificate and its chain, in PEM.
     pub cert: PathBuf,
-    /// Its private key, in PEM.
+    /// Private key of the certificate, in PEM.
     pub key: PathBuf,
 }
 

@@ -62,7 +62,7 @@ pub enum Command {
         low_priority: Option<u32>,
         /// The resize ends with an error after this long.
         timeout: Option<Period>,
-        /// What happens to tasks on nodes that are removed.
+        /// Fate of the tasks that run on removed nodes.
         option: DeallocationOption,
         /// The request's condition.
         condition: Condition,
@@ -90,7 +90,7 @@ pub enum Command {
     RemoveNodes {
         pool: PoolId,
         nodes: Vec<NodeId>,
-        /// What happens to running tasks.
+        /// Fate of the running tasks.
         option: DeallocationOption,
         /// Time limit of the resize that the removal is.
         timeout: Option<Period>,
@@ -102,16 +102,15 @@ pub enum Command {
         pool: PoolId,
         node: NodeId,
         enabled: bool,
-        /// What happens to running tasks when scheduling is disabled.
+        /// Fate of the running tasks when scheduling is disabled.
         option: DeallocationOption,
     },
     /// Reboots, reimages, deallocates or starts a node.
     ActOnNode {
         pool: PoolId,
         node: NodeId,
-        /// What it shall do.
         kind: NodeActionKind,
-        /// What happens to running tasks.
+        /// Fate of the running tasks.
         option: DeallocationOption,
     },
     CreateJob(Box<NewJob>),
@@ -189,6 +188,6 @@ pub enum Done {
         /// Whether they were before.
         is_repeated: bool,
     },
-    /// One result for each task, in the order of the request.
+    /// Results of the tasks, in the order of the request.
     Tasks(Vec<Result<(u64, Timestamp), Refusal>>),
 }

@@ -151,7 +151,7 @@ impl World {
         self.pools.get(pool).map_or(0, |entry| entry.functions_number)
     }
 
-    /// What agents of a pool run.
+    /// The pool's functions and their number, as its agents receive them.
     pub(super) fn functions_of(&self, pool: &PoolId) -> PoolFunctions {
         self.pools.get(pool).map_or_else(PoolFunctions::default, |entry| PoolFunctions {
             number: entry.functions_number,

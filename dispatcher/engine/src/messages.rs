@@ -95,8 +95,8 @@ pub enum Output {
 /// The result of an event delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// Its events are stored: acknowledge it.
+    /// The delivery's events are stored: acknowledge it.
     Done(Tag),
-    /// The store can never accept its events: dead-letter it.
+    /// The store can never accept the delivery's events: dead-letter it.
     Dead(Tag),
 }

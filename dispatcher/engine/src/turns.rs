@@ -61,7 +61,7 @@ struct Part {
 }
 
 impl Part {
-    /// One part for each event.
+    /// Splits the delivery into one part for each event, so that one bad event does not spoil the others.
     fn split(self) -> Vec<Owed> {
         let Part { mut batch, tag, is_last } = self;
         let events = std::mem::take(&mut batch.events);

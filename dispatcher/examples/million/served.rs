@@ -88,7 +88,7 @@ impl Served {
         Ok(Served { account, socket: RefCell::new(BufReader::new(socket)), stop: Some(stop), thread: Some(thread) })
     }
 
-    /// One signed request that must be answered with 200.
+    /// Sends a signed request that must be answered with 200.
     pub fn ask(&self, method: &str, target: &str, body: &str) -> Got {
         let host = self.account.url.trim_start_matches("http://").to_owned();
         let mut wire = Wire::new(method, target, body).with("host", host).with("ocp-date", httpdate::fmt_http_date(SystemTime::now()));

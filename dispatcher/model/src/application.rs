@@ -44,7 +44,7 @@ pub struct ApplicationRow {
     pub modified_at: Timestamp,
 }
 
-/// One version of an application's package.
+/// A version of an application's package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageRow {
     pub version: PackageVersion,

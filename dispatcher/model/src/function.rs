@@ -26,7 +26,7 @@ pub struct FunctionRow {
     pub modified_at: Timestamp,
 }
 
-/// One version of a function; it never changes.
+/// A version of a function; it never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionVersion {
     /// Counts the function's versions from 1.
@@ -52,7 +52,7 @@ impl FunctionRow {
         self.versions.iter().find(|version| version.number == self.active)
     }
 
-    /// What agents need to know of it.
+    /// The part of the function that agents receive; nothing while it has no version to run.
     pub fn for_agents(&self) -> Option<Function> {
         let active = self.active()?;
         Some(Function { name: self.id.clone(), version: active.number, uid: active.uid, spec: active.spec.clone() })

@@ -61,7 +61,7 @@ pub struct NewManager {
     pub is_exclusive: bool,
 }
 
-/// What happens to the running tasks of a job that is disabled.
+/// Fate of the running tasks of a job that is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableOption {
     /// They are ended and queued again.

@@ -27,11 +27,11 @@ pub struct Rules {
 pub enum Preparation {
     /// The node was asked to run it.
     Ordered,
-    /// It exited with code zero.
+    /// The job task exited with code zero.
     Succeeded,
-    /// It exited with another code, or could not run.
+    /// The job task exited with another code, or could not run.
     Failed,
-    /// It was stopped, or the node lost what it had set up; it has to run again.
+    /// The job task was stopped, or the node lost what it had set up; it has to run again.
     Void,
 }
 

@@ -55,21 +55,21 @@ pub enum NodeActionKind {
 pub enum NodeAction {
     /// The agent ends and is started again.
     Reboot {
-        /// What happens to running tasks.
+        /// Fate of the running tasks.
         option: DeallocationOption,
         /// Epoch of the agent that was asked; a newer one finishes the action.
         since: Epoch,
     },
     /// Like a reboot, with empty folders.
     Reimage {
-        /// What happens to running tasks.
+        /// Fate of the running tasks.
         option: DeallocationOption,
         /// Epoch of the agent that was asked; a newer one finishes the action.
         since: Epoch,
     },
     /// The node finishes or ends its tasks, then its provider stops it.
     Deallocate {
-        /// What happens to running tasks.
+        /// Fate of the running tasks.
         option: DeallocationOption,
     },
     /// The node is deallocated: stopped and kept.
@@ -90,7 +90,7 @@ impl NodeAction {
         }
     }
 
-    /// What happens to the node's running tasks; `None` where the action touches none.
+    /// Fate of the node's running tasks; `None` where the action touches none.
     pub fn option(self) -> Option<DeallocationOption> {
         match self {
             NodeAction::Reboot { option, .. } | NodeAction::Reimage { option, .. } | NodeAction::Deallocate { option } => Some(option),

@@ -44,10 +44,10 @@ pub struct Timetable {
     pub interval: Option<Period>,
 }
 
-/// What to do about a job that is due.
+/// Decision about a job that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobDue {
-    /// It is too early, or the previous job still runs.
+    /// Wait: it is too early, or the previous job still runs.
     Wait,
     Make,
     /// Too late: continue with the next one.
@@ -77,7 +77,7 @@ impl Timetable {
         Some(due).filter(|due| self.not_after.is_none_or(|after| *due <= after))
     }
 
-    /// What to do now about the job that was due at `due`.
+    /// Decides about the job that was due at `due`.
     pub fn verdict(&self, due: Timestamp, is_busy: bool, now: Timestamp) -> JobDue {
         if now < due {
             return JobDue::Wait;

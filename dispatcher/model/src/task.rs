@@ -7,7 +7,7 @@ use crate::{
     task_document::{TaskDocument, as_text},
 };
 
-/// One of a task's two output streams.
+/// An output stream of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamName {
     /// `stdout.txt`.
@@ -27,7 +27,7 @@ pub struct NewTask {
     pub spec: TaskSpec,
     /// Ids of tasks that must succeed first; numbers of `taskIdRanges` are written as plain decimals.
     pub depends_on: Vec<String>,
-    /// What happens after it ended, by exit code and failure.
+    /// Actions after the task's end, by exit code and failure.
     pub exit_conditions: Option<ExitConditions>,
 }
 
@@ -46,7 +46,7 @@ impl NewTask {
     }
 }
 
-/// What happens after a task ended, as Azure defines it.
+/// Actions after a task's end, as Azure defines them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExitConditions {
@@ -89,16 +89,14 @@ pub struct ExitCodeRange {
     pub exit_options: ExitOptions,
 }
 
-/// What happens to the job and to dependent tasks.
+/// Actions on the job and on dependent tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExitOptions {
     pub job_action: Option<JobAction>,
-    /// What happens to tasks that depend on this one.
     pub dependency_action: Option<DependencyAction>,
 }
 
-/// What happens to the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobAction {
@@ -108,7 +106,7 @@ pub enum JobAction {
     Terminate,
 }
 
-/// What happens to tasks that depend on the ended one.
+/// Action on the tasks that depend on the ended one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyAction {
@@ -129,9 +127,9 @@ pub struct Failure {
 /// Why a task is queued again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequeueCause {
-    /// It exited with a non-zero code and has retries left; counts as a retry.
+    /// The task exited with a non-zero code and has retries left; counts as a retry.
     Retry,
-    /// Its node was lost or failed; counts neither as retry nor as requeue.
+    /// The task's node was lost or failed; counts neither as retry nor as requeue.
     Recovery,
     /// A client drained its node or disabled its job; counts as a requeue.
     Requested,

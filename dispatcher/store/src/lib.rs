@@ -51,7 +51,7 @@ pub enum StoreError {
     /// Another process held a lock on the file for longer than a connection waits.
     #[error("another process has locked the store's file")]
     Locked {
-        /// What the database says.
+        /// The database's own error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

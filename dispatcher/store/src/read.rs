@@ -83,7 +83,6 @@ pub struct ScanFrom {
 /// A slice of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned {
-    /// What cannot be read.
     pub unreadable: Vec<Unreadable>,
     /// Where to go on; nothing at the end.
     pub next: Option<ScanFrom>,
@@ -92,23 +91,20 @@ pub struct Scanned {
 /// Reads committed rows; never waits for writers.
 #[async_trait]
 pub trait Read: Send + Sync {
-    /// One pool.
+    /// A pool with its document; nothing when there is none of that id, as in the next ones.
     async fn pool(&self, pool: &PoolId) -> Result<Option<PoolRow>, StoreError>;
     /// A page of pools.
     async fn pools(&self, page: Page) -> Result<Vec<PoolRow>, StoreError>;
-    /// One node. Where `active` is newer than the row, it is shown instead.
+    /// A node. Where `active` is newer than the row, it is shown instead.
     async fn node(&self, pool: &PoolId, node: &NodeId, active: &[NodeActivity]) -> Result<Option<NodeRow>, StoreError>;
     /// A page of a pool's nodes. Where `active` is newer than a row, it is shown and filtered by instead.
     async fn nodes(&self, pool: &PoolId, page: Page, active: &[NodeActivity]) -> Result<Vec<NodeRow>, StoreError>;
-    /// One job.
     async fn job(&self, job: &JobId) -> Result<Option<JobRow>, StoreError>;
     /// A page of jobs.
     async fn jobs(&self, page: Page) -> Result<Vec<JobRow>, StoreError>;
     /// A page of the nodes that a job was prepared on, by node and pool; nothing when there is no such job.
     async fn jobs_on_nodes(&self, job: &JobId, page: Page) -> Result<Option<Vec<JobOnNodeRow>>, StoreError>;
-    /// One application.
     async fn application(&self, application: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError>;
-    /// One function of a pool.
     async fn function(&self, pool: &PoolId, function: &FunctionId) -> Result<Option<FunctionRow>, StoreError>;
     /// A page of a pool's functions.
     async fn functions(&self, pool: &PoolId, page: Page) -> Result<Vec<FunctionRow>, StoreError>;
@@ -125,27 +121,25 @@ pub trait Read: Send + Sync {
     /// What a trigger has seen after one key, up to another one or the end, in the order of the keys' bytes.
     async fn seen_between(&self, trigger: u64, after: Option<SeenKey>, last: Option<String>, count: usize)
     -> Result<Vec<Seen>, StoreError>;
-    /// One job schedule.
     async fn schedule(&self, schedule: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError>;
     /// A page of job schedules.
     async fn schedules(&self, page: Page) -> Result<Vec<ScheduleRow>, StoreError>;
-    /// One task.
     async fn task(&self, job: &JobId, task: &TaskId) -> Result<Option<TaskRow>, StoreError>;
-    /// Those of these numbers that tasks have, however damaged their rows are.
+    /// Returns which of these numbers belong to tasks, even where their rows are damaged.
     async fn tasks_there(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError>;
-    /// These tasks with their jobs' names, in this order; those that are gone or cannot be read are left out.
+    /// Tasks by number, with the names of their jobs, in this order; tasks that are gone or cannot be read are left out.
     async fn tasks_by_number(&self, uids: Vec<TaskUid>) -> Result<Vec<(JobId, TaskRow)>, StoreError>;
     /// A page of a job's tasks; nothing when there is no such job.
     async fn tasks(&self, job: &JobId, page: Page, detail: Detail) -> Result<Option<TaskPage>, StoreError>;
     /// The same of names and states alone.
     async fn task_names(&self, job: &JobId, page: Page) -> Result<Option<TaskPage<TaskName>>, StoreError>;
-    /// What tasks have used, in their order; nothing is zero.
+    /// Usage of tasks, in their order; zero for tasks without any.
     async fn sums_of_tasks(&self, tasks: Vec<TaskUid>) -> Result<Vec<Sums>, StoreError>;
-    /// What the tasks of jobs have used, deleted ones included, in the jobs' order.
+    /// Usage of all tasks of each job, deleted ones included, in the jobs' order.
     async fn sums_of_jobs(&self, jobs: Vec<JobUid>) -> Result<Vec<Sums>, StoreError>;
     /// Milliseconds times cores of pools' dedicated nodes, in the pools' order.
     async fn dedicated_core_ms(&self, pools: Vec<PoolId>) -> Result<Vec<u64>, StoreError>;
-    /// What the jobs that are left of schedules have used, in the schedules' order.
+    /// Usage of the jobs that each schedule created and that still exist, in the schedules' order.
     async fn sums_of_schedules(&self, schedules: Vec<ScheduleId>) -> Result<Vec<Sums>, StoreError>;
     /// Looks at so many rows of all tables, whether they can be read.
     async fn scan(&self, from: ScanFrom, rows: usize) -> Result<Scanned, StoreError>;

@@ -38,7 +38,7 @@ pub struct PoolRecord {
     pub target_dedicated: u32,
     pub target_low_priority: u32,
     pub settings: PoolSettings,
-    /// What a resize does to tasks on removed nodes.
+    /// Fate of the tasks on nodes that a resize removes.
     pub deallocation: DeallocationOption,
     /// Errors of the last resize.
     pub resize_errors: Vec<Fault>,
@@ -92,7 +92,7 @@ pub struct NodeRecord {
     pub booted_at: Option<Timestamp>,
     /// Dedicated, not low-priority.
     pub is_dedicated: bool,
-    /// Its number in the pool, for packing.
+    /// Number of the node in its pool; packing pools fill low numbers first.
     pub rank: u32,
     /// Tasks run so far.
     pub tasks_run: u64,
@@ -168,7 +168,7 @@ pub struct NewTaskRecord<'a> {
     pub depends_on: &'a [String],
     /// False for a task that needs more slots than the pool's nodes have.
     pub fits: bool,
-    /// Its first fence.
+    /// Fence of the first attempt.
     pub fence: Fence,
     /// Counts changes; shown as the ETag.
     pub version: u64,
@@ -231,9 +231,9 @@ pub struct TaskHead {
 /// The output streams that an ended task shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
-    /// Those that are reported with its end.
+    /// The streams that came with the end.
     Told,
-    /// Those of the run that is being ended; reported once it is over.
+    /// The run is still being ended; its streams are reported once it is over.
     Awaited,
     /// No run is ending: those of an earlier run, if there was one.
     Earlier,

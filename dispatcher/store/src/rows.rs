@@ -137,7 +137,7 @@ pub struct TaskRow {
     pub attempt: u32,
     /// The node of the present or last run.
     pub node: Option<NodeId>,
-    /// That node's pool, when the job has moved to another one since.
+    /// Pool of that node; set when the job has moved to another pool since.
     pub pool: Option<PoolId>,
     /// Start of the last run.
     pub started_at: Option<Timestamp>,

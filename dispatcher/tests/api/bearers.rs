@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{signing::Got, test_dispatcher::TestDispatcher};
 
 const AUDIENCE: &str = "https://batch.core.windows.net/";
-/// What stands before the private key in the wrapping of RSA keys of 2048 bits.
+/// Bytes before the private key in the PKCS #8 wrapping of RSA keys of 2048 bits.
 const WRAPPING: usize = 26;
 
 fn rsa() -> EncodingKey {

@@ -46,7 +46,7 @@ pub fn join(epoch: Option<Epoch>) -> RequestKind {
 }
 
 impl FakeAgent {
-    /// A new node of the pool.
+    /// Joins as a new node of the pool.
     pub fn join(dispatcher: &TestDispatcher) -> FakeAgent {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (link, caller, reply) = runtime.block_on(async {
@@ -63,14 +63,14 @@ impl FakeAgent {
         self.runtime.block_on(request(&self.caller, key, what))
     }
 
-    /// The agent starts anew.
+    /// Joins as a newly started agent.
     pub fn restart(&mut self) -> &Joined {
         let Reply::Joined(joined) = self.ask("asks", join(None)) else { panic!("a node that may join") };
         self.joined = joined;
         &self.joined
     }
 
-    /// What the dispatcher wants of the running agent.
+    /// The order that the dispatcher gives the running agent.
     pub fn order(&self) -> NodeOrder {
         let Reply::Joined(joined) = self.ask("asks", join(Some(self.joined.epoch))) else { panic!("a node that may join again") };
         joined.order
@@ -80,7 +80,7 @@ impl FakeAgent {
         self.happen(AgentEvent::Node(report));
     }
 
-    /// Something happens on the node.
+    /// Publishes an event of the node and waits for the confirm.
     pub fn happen(&self, event: AgentEvent) {
         let (pool, node) = ("Pool".parse().unwrap(), "n1".parse().unwrap());
         let key = topology::node_key(&pool, &node);
@@ -100,7 +100,7 @@ impl FakeAgent {
         })
     }
 
-    /// A sign of life, and what the dispatcher says to it.
+    /// Sends a heartbeat and returns the reply.
     pub fn heartbeat(&self, job_tasks: Vec<JobTaskKey>) -> HeartbeatReply {
         let (pool, node, epoch) = ("Pool".parse().unwrap(), "n1".parse().unwrap(), self.joined.epoch);
         let heartbeat = Heartbeat {
@@ -124,14 +124,14 @@ impl FakeAgent {
         self.tell(NodeReport { state, start_task: None, fault: None, is_drained, at: Timestamp::now(), number: 0 });
     }
 
-    /// The provider's side could not do what it decided.
+    /// Reports that the provider failed to make a node.
     pub fn fail(&self, code: &str) {
         let fault = Some(Fault { code: code.to_owned(), message: "no machine is free".to_owned(), details: vec![] });
         let (pool, reason) = ("Pool".parse().unwrap(), "a node is missing".to_owned());
         assert_eq!(self.ask("scale", RequestKind::Decision { pool, target: 2, reason, fault }), Reply::Done);
     }
 
-    /// The node as the provider's side sees it.
+    /// The node as the autoscaler sees it.
     pub fn snapshot(&self) -> NodeSnapshot {
         let Reply::Snapshot { pools, .. } = self.ask("scale", RequestKind::Snapshot) else { panic!("a snapshot") };
         pools[0].nodes[0].clone()

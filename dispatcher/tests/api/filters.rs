@@ -6,7 +6,7 @@ use crate::test_dispatcher::TestDispatcher;
 
 const OPERATORS: [&str; 6] = ["eq", "ne", "gt", "ge", "lt", "le"];
 
-/// What may be asked of a property.
+/// Comparisons that a filter may make with a property.
 enum Asks {
     /// Every comparison, and startswith.
     Text,

@@ -79,12 +79,12 @@ async fn live(folder: &Path, access: Access, open: oneshot::Sender<Open>, stop: 
 }
 
 impl TestDispatcher {
-    /// Starts one and waits until it is healthy.
+    /// Starts a dispatcher and waits until it is healthy.
     pub fn start() -> TestDispatcher {
         TestDispatcher::start_with(Access::default())
     }
 
-    /// Starts one that lets people in otherwise.
+    /// Starts a dispatcher with other settings of access.
     pub fn start_with(access: Access) -> TestDispatcher {
         let scheme = if access.tls.is_some() { "https" } else { "http" };
         let folder = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ impl TestDispatcher {
         TestDispatcher { account, broker, blobs, stop: Some(stop), thread: Some(thread), folder }
     }
 
-    /// One request with some headers.
+    /// Sends a signed request with these headers.
     pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &Value) -> Got {
         let version = if target.contains('?') { format!("&{VERSION}") } else { format!("?{VERSION}") };
         let target = if target.contains("api-version") { target.to_owned() } else { format!("{target}{version}") };
@@ -112,26 +112,25 @@ impl TestDispatcher {
         wire.send_signed(&self.account)
     }
 
-    /// One request by a bearer token.
+    /// Sends a request with a bearer token in place of a signature.
     pub fn ask_as(&self, token: &str, method: &str, target: &str, body: &Value) -> Got {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let wire = Wire::new(method, &format!("{target}?{VERSION}"), body).with("authorization", format!("Bearer {token}"));
         wire.prepared(&self.account, SystemTime::now()).send(&self.account)
     }
 
-    /// A request that must be answered with this status.
+    /// Sends a request that must be answered with this status.
     pub fn send(&self, method: &str, target: &str, body: Value, status: u16) -> Got {
         let got = self.ask(method, target, &[], &body);
         assert_eq!(got.status, status, "{method} {target}: {}", String::from_utf8_lossy(&got.body));
         got
     }
 
-    /// Reads something.
     pub fn get(&self, target: &str) -> Value {
         self.send("GET", target, Value::Null, 200).json()
     }
 
-    /// A pool without nodes and a job on it.
+    /// Adds a pool without nodes, and a job on it.
     pub fn add_pool_and_job(&self) {
         let machine = json!({"imageReference": {"publisher": "p", "offer": "o", "sku": "s"}, "nodeAgentSKUId": "a"});
         self.send(

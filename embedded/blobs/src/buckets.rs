@@ -11,7 +11,7 @@ use crate::multipart;
 use crate::objects::bucket_id;
 use crate::writer::After;
 
-/// One bucket of a listing.
+/// A bucket of a listing.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     pub(crate) name: String,

@@ -19,7 +19,7 @@ pub(crate) struct Lifecycle {
     pub(crate) rules: Vec<Rule>,
 }
 
-/// One rule.
+/// A rule of a bucket's lifecycle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rule {
     pub(crate) id: String,

@@ -25,7 +25,7 @@ pub(crate) struct ListQuery {
     pub(crate) entries_max: usize,
 }
 
-/// One object of a listing.
+/// An object of a listing.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
     pub(crate) key: String,

@@ -18,7 +18,7 @@ pub(crate) struct Notifications {
     pub(crate) targets: Vec<Target>,
 }
 
-/// One entry: the events, the keys and the target.
+/// An entry of a bucket's notification settings: the events, the keys and the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
     pub(crate) id: String,

@@ -23,7 +23,7 @@ pub(crate) struct Row {
     pub(crate) attributes: Attributes,
 }
 
-/// One file of an object's bytes.
+/// A file with bytes of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) file: String,

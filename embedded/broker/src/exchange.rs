@@ -45,7 +45,7 @@ pub(crate) enum Target {
     Exchange(Name),
 }
 
-/// One binding; the exchange stores it under its key.
+/// A binding; the exchange stores it under its key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Binding {
     pub target: Target,

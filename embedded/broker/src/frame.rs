@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Heartbeat,
 }
 
-/// One frame, borrowed from the receive buffer.
+/// A frame, borrowed from the receive buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub kind: Kind,

@@ -47,7 +47,7 @@ impl Permissions {
     }
 }
 
-/// What an operation does with a resource.
+/// Permission that an operation needs on a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Right {
     Configure,

@@ -45,7 +45,6 @@ pub struct User {
     pub name: String,
     /// Words for whoever administers users; the server makes nothing of them.
     pub tags: Vec<String>,
-    /// What the user may do.
     pub permissions: Permissions,
 }
 

@@ -140,7 +140,7 @@ struct Wide {
     is_kept: bool,
 }
 
-/// What the agent does about tasks of several slots.
+/// State of the wide queue: the task that waits for slots, and the pause of the consumer.
 #[derive(Default)]
 struct WideQueue {
     waiting: Option<Wide>,

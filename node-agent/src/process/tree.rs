@@ -62,7 +62,7 @@ pub fn own_children() -> io::Result<Vec<Pid>> {
     }
 }
 
-/// These processes and all their descendants.
+/// Returns these processes and all their descendants.
 pub fn with_descendants(tops: &[Pid]) -> Vec<Pid> {
     let mut below: HashMap<i32, Vec<Pid>> = HashMap::new();
     for pid in each_process() {
@@ -79,7 +79,7 @@ pub fn with_descendants(tops: &[Pid]) -> Vec<Pid> {
     all
 }
 
-/// Those of these processes that live, and all their descendants.
+/// Returns the processes among these that are alive, and all their descendants.
 fn living(strays: &HashSet<(i32, u64)>) -> Vec<Pid> {
     let tops: Vec<Pid> = strays.iter().filter(|process| !has_ended(**process)).filter_map(|(pid, _)| Pid::from_raw(*pid)).collect();
     if tops.is_empty() { tops } else { with_descendants(&tops) }

@@ -38,7 +38,7 @@ enum Signed {
     Dated(&'static str),
 }
 
-/// One request that must be refused.
+/// A request that must be refused.
 struct Case {
     name: String,
     wire: Wire,

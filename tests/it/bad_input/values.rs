@@ -71,7 +71,7 @@ pub(super) fn kinds(table: &mut Table) {
     put(tasks, task, &["applicationPackageReferences", "authenticationTokenSettings", "userIdentity"], &several);
 }
 
-/// What looks like a duration and is none.
+/// Texts that look like durations and are none.
 pub(super) fn durations(table: &mut Table) {
     for wrong in
         ["", "P", "PT", "5", "5M", "PT5", "PT5X", "P5S", "PTM", "PT1H1H", "PT5M1H", "T5M", "-PT1S", "PT-1S", "1:2:3:4:5", "abc", "PT1e3S"]

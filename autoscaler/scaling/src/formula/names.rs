@@ -16,7 +16,7 @@ pub(super) enum Setting {
     Option,
 }
 
-/// What is seen of a pool, sample by sample.
+/// Measurements of a pool of which the dispatcher takes a sample every 30 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     ActiveTasks,

@@ -199,7 +199,7 @@ impl Outgoing {
     }
 }
 
-/// What a message keeps when it is published again.
+/// Properties that a message keeps when it is published again.
 fn carried(from: &BasicProperties) -> BasicProperties {
     let mut to = BasicProperties::default();
     if let Some(encoding) = from.content_encoding() {

@@ -27,7 +27,7 @@ const MESSAGE_CHARS_MAX: usize = 2_048;
 pub struct Reason {
     /// The error's code, in the header `piecework-reason`.
     pub code: String,
-    /// What happened, in the header `piecework-message`.
+    /// A sentence about the error, in the header `piecework-message`.
     pub message: String,
 }
 

@@ -24,7 +24,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// One consumer on a named queue.
+    /// A subscription of one consumer on a named queue.
     pub fn plain(queue: impl Into<String>, prefetch: u16) -> Subscription {
         Subscription {
             queue: QueueTarget::Named(queue.into()),
@@ -35,7 +35,7 @@ impl Subscription {
         }
     }
 
-    /// One consumer on a queue of its own, settled by the broker.
+    /// A subscription of one consumer on an exclusive queue; the broker counts deliveries as acknowledged.
     pub fn private(bindings: Vec<(&'static str, String)>, buffer: usize) -> Subscription {
         Subscription {
             queue: QueueTarget::Private { bindings },
@@ -47,7 +47,7 @@ impl Subscription {
     }
 }
 
-/// One AMQP consumer of a subscription.
+/// An AMQP consumer of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotConsumer {
     /// Returned with every delivery.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{channels::ConfirmChannel, error::AmqpError, limits::CONFIRM_TIMEOUT, outgoing::Outgoing};
 
-/// One result for each message.
+/// Results of the messages, in their order.
 pub(super) type Results = Vec<Result<(), AmqpError>>;
 
 /// Publishes at most [`super::IN_FLIGHT_MAX`] messages; the channel is spent afterwards if it is still dirty.

@@ -43,7 +43,7 @@ pub enum ControlKind {
     /// The agent removes the directories of deleted tasks.
     Forget {
         job: JobId,
-        /// One task, or all tasks of the job when absent.
+        /// The task whose folders go; `None` means all tasks of the job.
         task: Option<TaskId>,
         /// The last deleted task: later ones of the same name keep their directories.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,7 +61,7 @@ pub struct HeartbeatReply {
     pub v: u32,
     /// Identifies the start of the dispatcher; a new one means that it may have lost events, which agents send again.
     pub boot: u64,
-    /// One for each run that needs action.
+    /// Verdicts on the runs that the agent must act on; runs that go on have none.
     pub verdicts: Vec<(RunId, Verdict)>,
     pub order: NodeOrder,
     /// Job releases to run that the heartbeat did not name.

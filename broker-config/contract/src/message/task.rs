@@ -22,7 +22,7 @@ pub enum Start {
     Ask,
 }
 
-/// One attempt of a task, ready to run.
+/// An attempt of a task, ready to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskMessage {
     /// Format version.

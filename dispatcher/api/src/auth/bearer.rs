@@ -45,7 +45,7 @@ pub struct OidcSettings {
     pub default_role: Option<Role>,
 }
 
-/// What a caller may do.
+/// Roles of callers; a later one may do all that an earlier one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Read everything.

@@ -123,7 +123,7 @@ fn check_date(headers: &HeaderMap, now: SystemTime) -> Result<SystemTime, Refusa
     Err(failed(format!("The request's date '{text}' is more than 15 minutes away from the server's clock, '{clock}'.")))
 }
 
-/// One interpretation of the signing rules; clients differ in details.
+/// An interpretation of the signing rules. Clients differ in details, so several are tried.
 struct Variant<'a> {
     length: &'a [u8],
     lowers_names: bool,

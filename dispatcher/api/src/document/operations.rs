@@ -19,7 +19,7 @@ pub enum Extent {
 pub enum Gives {
     /// No body.
     Nothing,
-    /// One resource of this shape.
+    /// A resource of this shape.
     One(&'static str),
     /// A page of resources of this shape.
     Page(&'static str),
@@ -30,9 +30,8 @@ pub enum Gives {
 /// Description of one operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
-    /// Its name in the table of routes.
+    /// Name in the table of routes.
     pub name: &'static str,
-    /// What it does.
     pub summary: &'static str,
     /// Status of a success.
     pub status: u16,

@@ -158,7 +158,7 @@ pub async fn page(api: &ApiState, call: &Call, filter: Compiled) -> Result<Answe
     resource::list(api, call, filter, call.base.clone(), |page| api.read.jobs(page)).await
 }
 
-/// One job.
+/// Handles `GET /jobs/{id}`.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::get(api, call, async { Ok((call.base.clone(), api.job(&call.job()?).await?)) }).await
 }

@@ -172,7 +172,7 @@ impl ApiState {
         }
     }
 
-    /// What the rows of a pool's nodes do not show yet.
+    /// Activity of the pool's nodes that is newer than their rows, which are written once a second at most.
     pub async fn activity(&self, pool: &PoolId) -> Vec<NodeActivity> {
         self.engine.node_activity(vec![pool.clone()]).await.remove(pool).unwrap_or_default()
     }
@@ -186,7 +186,7 @@ impl ApiState {
     }
 }
 
-/// One node.
+/// Handles `GET /pools/{pool}/nodes/{node}`.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let found = async {
         let pool = api.pool(&call.pool()?).await?;

@@ -73,9 +73,9 @@ pub struct Resize {
     pub dedicated: Option<u32>,
     /// Low-priority nodes.
     pub low_priority: Option<u32>,
-    /// Its limit.
+    /// Time limit of the resize; absent means the pool's own.
     pub timeout: Option<Period>,
-    /// What happens to running tasks.
+    /// Fate of the tasks that run on removed nodes.
     pub option: DeallocationOption,
 }
 
@@ -93,9 +93,9 @@ pub fn resize(body: Object<'_>) -> Result<Resize, Refusal> {
 pub struct Removal {
     /// The nodes, without repetitions.
     pub nodes: Vec<NodeId>,
-    /// What happens to running tasks.
+    /// Fate of the tasks that run on removed nodes.
     pub option: DeallocationOption,
-    /// Its limit.
+    /// Time limit of the resize; absent means the pool's own.
     pub timeout: Option<Period>,
 }
 

@@ -120,7 +120,7 @@ pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::list(api, call, compile(call, PoolRow::SHAPE)?, call.base.clone(), |page| api.read.pools(page)).await
 }
 
-/// One pool.
+/// Handles `GET /pools/{id}`.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::get(api, call, async { Ok((call.base.clone(), api.pool(&call.pool()?).await?)) }).await
 }

@@ -115,7 +115,7 @@ pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::list(api, call, compile(call, ScheduleRow::SHAPE)?, call.base.clone(), |page| api.read.schedules(page)).await
 }
 
-/// One schedule.
+/// Handles `GET /jobschedules/{id}`.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     resource::get(api, call, async { Ok((call.base.clone(), find(api, &id(call)?).await?)) }).await
 }

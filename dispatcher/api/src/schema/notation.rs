@@ -25,7 +25,7 @@ pub enum Kind {
     Text(usize, usize),
     /// An autoscale formula, which its reader checks.
     Formula,
-    /// One of these, in any letter case.
+    /// One of these words, in any letter case.
     Word(Vec<&'static str>),
     /// True or false.
     Flag,
@@ -52,15 +52,15 @@ pub enum Kind {
 /// The effect of a given property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It acts as Azure documents.
+    /// The property acts as Azure documents it.
     Acts,
-    /// It acts and is one of Piecework's own, with a description.
+    /// The property is Piecework's own and acts as this description says.
     Ours(&'static str),
-    /// It is only shown.
+    /// The property is shown and cannot be set.
     Label,
-    /// It is checked, kept and shown without effect, for this reason.
+    /// The property is checked, kept and shown, and has no effect, for this reason.
     Ignored(&'static str),
-    /// It is refused when it has a meaningful value, with what to do instead.
+    /// A request that gives the property a meaningful value is refused with this hint.
     Refused(&'static str, Refusing),
 }
 
@@ -75,7 +75,7 @@ pub enum Refusing {
     Read,
 }
 
-/// One property of a shape.
+/// A property of a shape.
 #[derive(Debug, Clone)]
 pub struct Property {
     pub name: &'static str,

@@ -275,7 +275,7 @@ async fn shown<R: Resource<Place = Place>>(
     resource::page(api, call, select, paging, &place, (&found.rows, found.stopped_at.as_deref())).await
 }
 
-/// One task.
+/// Handles `GET /jobs/{job}/tasks/{task}`.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let found = async {
         let (job, row) = api.task(&call.job()?, &call.task()?).await?;

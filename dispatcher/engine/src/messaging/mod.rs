@@ -42,7 +42,7 @@ const REQUESTS_PREFETCH: u16 = 256;
 /// Batches of answers to submissions that wait to be sent; the engine bounds how many answers are in hand.
 const ANSWERS_MAX: usize = 128;
 
-/// What runs once the broker is used.
+/// Loops that run once the broker is connected, and the handles to them.
 pub struct Running {
     /// Every loop.
     pub loops: JoinSet<()>,

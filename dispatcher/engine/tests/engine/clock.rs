@@ -30,7 +30,7 @@ impl FakeClock {
         Clock::new(move || Now { time: start.plus_ms(clock.time.load(Relaxed)), moment: Moment(clock.moment.load(Relaxed)) })
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock; moments do not notice.
     pub(super) fn set(&self, by_ms: i64) {
         self.time.fetch_add(by_ms, Relaxed);
     }

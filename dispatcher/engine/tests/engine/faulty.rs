@@ -45,7 +45,7 @@ pub enum Point {
     Miscount,
 }
 
-/// What the store refuses, changed from outside while it runs.
+/// Faults of the store, changed by the test while the engine runs.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     points: Arc<Mutex<Vec<(Point, u64)>>>,

@@ -48,7 +48,7 @@ pub(super) fn load(connection: &Connection, noted: &mut Vec<Unreadable>) -> Resu
     Ok(applications)
 }
 
-/// One row of [`SELECT`].
+/// Reads a row of [`SELECT`].
 pub(super) fn row(row: &Row<'_>) -> Result<ApplicationRow, StoreError> {
     let cells = &Cells::new(row, "applications");
     Ok(ApplicationRow {

@@ -117,7 +117,7 @@ fn part_of(part: JobTaskPart, job_task: &'static str) -> Column {
 pub(super) struct Condition {
     /// SQL text; contains no text of a request.
     pub(super) sql: String,
-    /// One value for each `?`.
+    /// Values of the `?`, in their order.
     pub(super) values: Vec<Bound>,
 }
 

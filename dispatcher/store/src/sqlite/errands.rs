@@ -43,7 +43,7 @@ pub(super) fn after(connection: &Connection, place: Place, id: u64, count: usize
     Ok((found, last))
 }
 
-/// One is done.
+/// Deletes the row of an errand that is done.
 pub(super) fn delete(connection: &Connection, place: Place, id: u64) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM errands WHERE place = ?1 AND id = ?2")?.execute((code(place), id.cast_signed()))?;
     Ok(())

@@ -70,7 +70,7 @@ pub(super) fn named(connection: &Connection, function: &FunctionId, rows_max: us
     Ok(functions)
 }
 
-/// One row with these columns.
+/// Reads a row with these columns.
 pub(super) fn row(row: &Row<'_>) -> Result<FunctionRow, StoreError> {
     let cells = &Cells::new(row, "functions");
     Ok(FunctionRow {

@@ -76,7 +76,6 @@ pub(super) const TASK_HEAD: &str = "t.uid, t.job, t.id, t.version, t.state, t.st
 pub(super) const TASK_RUNS: &str = "t.attempt, t.started_at, t.ended_at, t.exit_code, t.success, x.failure, t.retries, t.retried_at,
     t.requeues, t.requeued_at, t.slots";
 
-/// One pool.
 pub(super) fn pool(connection: &Connection, id: &PoolId) -> Result<Option<PoolRow>, StoreError> {
     one(connection, POOLS, None, id.as_str(), pool_row)
 }
@@ -101,7 +100,7 @@ fn activity(nodes: &[NodeActivity]) -> Bound {
     Value::from_iter(nodes).to_string().into()
 }
 
-/// One node, with the activity that its row does not show yet.
+/// A node, with the activity that its row does not show yet.
 pub(super) fn node(connection: &Connection, pool: &PoolId, id: &NodeId, active: &[NodeActivity]) -> Result<Option<NodeRow>, StoreError> {
     let scope = [activity(active), pool.as_str().to_owned().into()];
     let mut nodes: Vec<NodeRow> = one(connection, NODES, scope, id.as_str(), node_row)?.into_iter().collect();
@@ -137,7 +136,6 @@ fn add_load(connection: &Connection, pool: &PoolId, nodes: &mut [NodeRow]) -> Re
     Ok(())
 }
 
-/// One job.
 pub(super) fn job(connection: &Connection, id: &JobId) -> Result<Option<JobRow>, StoreError> {
     one(connection, JOBS, None, id.as_str(), job_row)
 }
@@ -147,7 +145,6 @@ pub(super) fn jobs(connection: &Connection, wanted: Page) -> Result<Vec<JobRow>,
     page(connection, (JOBS, List::Jobs), None, wanted, job_row)
 }
 
-/// One application.
 pub(super) fn application(connection: &Connection, id: &ApplicationId) -> Result<Option<ApplicationRow>, StoreError> {
     one(connection, applications::SELECT, None, id.as_str(), applications::row)
 }
@@ -157,7 +154,6 @@ pub(super) fn applications(connection: &Connection, wanted: Page) -> Result<Vec<
     page(connection, (applications::SELECT, List::Applications), None, wanted, applications::row)
 }
 
-/// One function of a pool.
 pub(super) fn function(connection: &Connection, pool: &PoolId, id: &FunctionId) -> Result<Option<FunctionRow>, StoreError> {
     one(connection, functions::OF_POOL, Some(pool.as_str().to_owned().into()), id.as_str(), functions::row)
 }
@@ -177,7 +173,6 @@ pub(super) fn triggers(connection: &Connection, wanted: Page) -> Result<Vec<Trig
     page(connection, (triggers::SELECT, List::Triggers), None, wanted, triggers::row)
 }
 
-/// One job schedule.
 pub(super) fn schedule(connection: &Connection, id: &ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
     one(connection, schedules::SELECT, None, id.as_str(), schedules::row)
 }
@@ -194,7 +189,6 @@ pub(super) fn job_uid(connection: &Connection, id: &JobId) -> Result<Option<i64>
     rows.next()?.map(|row| Cells::new(row, "jobs").get("uid")).transpose()
 }
 
-/// One task.
 pub(super) fn task(connection: &Connection, job: &JobId, id: &TaskId) -> Result<Option<TaskRow>, StoreError> {
     let Some(uid) = job_uid(connection, job)? else { return Ok(None) };
     let select = format!(

@@ -78,7 +78,7 @@ pub(super) fn jobs(connection: &Connection, schedule: &ScheduleId, count: usize)
     Ok(found)
 }
 
-/// One row of [`SELECT`].
+/// Reads a row of [`SELECT`].
 pub(super) fn row(row: &Row<'_>) -> Result<ScheduleRow, StoreError> {
     let corrupt = |column| StoreError::Corrupt { table: "job_schedules", column };
     let cells = &Cells::new(row, "job_schedules");

@@ -82,14 +82,14 @@ macro_rules! head {
     };
 }
 
-/// One task's state by name.
+/// Finds a task by name.
 pub(super) fn by_name(connection: &Connection, job: JobUid, task: &TaskId) -> Result<Option<TaskHead>, StoreError> {
     let mut statement = connection.prepare_cached(head!("job = ?1 AND id = ?2"))?;
     let mut rows = statement.query((job.0.cast_signed(), task.as_str()))?;
     rows.next()?.map(|row| head(&Cells::new(row, "tasks"))).transpose()
 }
 
-/// One task's state by number.
+/// Finds a task by number.
 pub(super) fn by_uid(connection: &Connection, uid: TaskUid) -> Result<Option<TaskHead>, StoreError> {
     let mut statement = connection.prepare_cached(head!("uid = ?1"))?;
     let mut rows = statement.query([uid.0.cast_signed()])?;
@@ -136,7 +136,7 @@ pub(super) fn next_ready(connection: &Connection, job: JobUid, count: usize) -> 
     Ok(candidates)
 }
 
-/// One task as a candidate.
+/// Reads a task as a candidate for release, ready or not.
 pub(super) fn candidate_by_uid(connection: &Connection, uid: TaskUid) -> Result<Option<Candidate>, StoreError> {
     let mut statement = connection.prepare_cached(candidate!("", "t.uid = ?1"))?;
     let mut rows = statement.query([uid.0.cast_signed()])?;

@@ -274,7 +274,7 @@ impl Fixture {
         fixture
     }
 
-    /// One transaction.
+    /// Runs a change in a transaction of its own.
     pub fn write<T>(&mut self, change: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> T {
         self.store.begin().unwrap();
         let done = change(self.store.as_mut()).unwrap();

@@ -25,7 +25,7 @@ pub(crate) struct Target {
     pub is_redelivered: bool,
 }
 
-/// One operation.
+/// An operation of the journal.
 #[derive(Debug)]
 pub(crate) enum Op {
     Publish {

@@ -55,7 +55,7 @@ pub fn permissions(configure: &str, write: &str, read: &str) -> Permissions {
     Permissions { configure: configure.into(), write: write.into(), read: read.into(), topics: vec![] }
 }
 
-/// One request to RabbitMQ's management API.
+/// Sends a request to RabbitMQ's management API.
 async fn management(method: &str, path: &str, body: &str) {
     let url = std::env::var("PIECEWORK_TEST_AMQP_ADMIN_URL").expect("cases about users need the management API beside the broker");
     let address = url.trim_start_matches("http://guest:guest@").trim_end_matches('/');

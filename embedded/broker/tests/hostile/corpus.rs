@@ -24,7 +24,7 @@ pub enum Expect {
     Harmless,
 }
 
-/// One stream.
+/// A hostile stream and its expected result.
 pub struct Case {
     pub name: String,
     pub phase: Phase,

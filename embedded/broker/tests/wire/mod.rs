@@ -20,7 +20,7 @@ const REST_BYTES_MAX: u64 = 1 << 20;
 /// Time limit of one wait.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// One frame as received.
+/// A frame as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
