@@ -20,7 +20,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 /// Whether so little space is left that nothing is added and the embedded broker takes no messages.
 pub(crate) fn is_full(folder: &Path) -> bool {
     dispatcher::is_short(folder).unwrap_or_else(|error| {
-        tracing::warn!(folder = %folder.display(), %error, "cannot measure the free space of a disk");
+        tracing::warn!(folder = %folder.display(), %error, "cannot measure the free space of the disk; going on as if it had room");
         false
     })
 }

@@ -123,7 +123,7 @@ async fn remove(broker: Option<BrokerSettings>, folder: TempDir) {
         tokio::time::sleep(REMOVE_AGAIN).await;
     }
     if path.exists() {
-        tracing::warn!(path = %path.display(), "cannot remove the temporary folder");
+        tracing::warn!(path = %path.display(), "cannot remove the temporary folder of this run; remove it by hand");
     }
 }
 

@@ -51,7 +51,7 @@ impl Answer {
     pub fn with(mut self, name: HeaderName, value: &str) -> Answer {
         match HeaderValue::from_str(value) {
             Ok(value) => drop(self.headers.insert(name, value)),
-            Err(_) => tracing::warn!(%name, value, "answer header left out: its value is not allowed"),
+            Err(_) => tracing::warn!(%name, value, "a response header is left out, because HTTP does not allow its value"),
         }
         self
     }
@@ -260,7 +260,7 @@ pub fn read(document: &str) -> Parts<'_> {
         return Parts::new();
     }
     serde_json::from_str(document).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a stored document is not JSON; it is left out of the answer");
+        tracing::warn!(%error, "a stored document is not JSON; the response shows none of its properties");
         Parts::new()
     })
 }

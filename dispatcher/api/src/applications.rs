@@ -266,7 +266,7 @@ pub async fn delete_version(api: &ApiState, call: &Call) -> Result<Answer, Refus
 }
 
 fn failed(error: &BlobError) -> Refusal {
-    tracing::warn!(%error, "the blob store failed a package");
+    tracing::warn!(%error, "the blob store failed a request about an application package; the client is asked to try again");
     Refusal::new(Code::ServerBusy, "The blob store did not answer as expected.").hint("Try again; the dispatcher's log names the cause.")
 }
 
@@ -276,7 +276,7 @@ async fn keys(api: &ApiState, prefix: &str) -> Vec<String> {
     match tokio::time::timeout(BLOB_TIMEOUT, listing).await {
         Ok(Ok(page)) => page.blobs.into_iter().map(|blob| blob.key).collect(),
         Ok(Err(error)) => {
-            tracing::warn!(%error, prefix, "blobs of a removed package are left behind");
+            tracing::warn!(%error, prefix, "blobs of a removed package cannot be listed and stay in the bucket");
             Vec::new()
         }
         Err(_) => {
@@ -297,7 +297,7 @@ async fn remove_blobs(api: &ApiState, keys: &[String]) {
     };
     match tokio::time::timeout(BLOB_TIMEOUT, removing).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "blobs of a removed package are left behind"),
+        Ok(Err(error)) => tracing::warn!(%error, "blobs of a removed package cannot be listed and stay in the bucket"),
         Err(_) => tracing::warn!("blobs of a removed package are left behind: the blob store is slow"),
     }
 }

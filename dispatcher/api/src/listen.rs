@@ -57,14 +57,14 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<tls::Curre
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a connection's task failed");
+                    tracing::error!(%error, "serving an API connection failed inside the dispatcher; its client has to connect again");
                 }
                 continue;
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, "cannot accept a connection at the API's address; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -97,7 +97,7 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<tls::Curre
     closing.send_replace(true);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(GOODBYE, all).await.is_err() {
-        tracing::warn!("requests were cut off after {GOODBYE:?}");
+        tracing::warn!("requests that were still running {GOODBYE:?} after the stop of the API are cut off");
         connections.shutdown().await;
     }
 }

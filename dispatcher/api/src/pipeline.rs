@@ -60,7 +60,7 @@ async fn enter(api: Arc<ApiState>, request: Request<Body>) -> Response {
     let shown = base.clone().unwrap_or_default();
     let work = AssertUnwindSafe(api.handle(id, base, &parts, body, &operation)).catch_unwind();
     let answer = work.await.unwrap_or_else(|_| {
-        tracing::error!(request = %id, method = %parts.method, path = parts.uri.path(), "a handler panicked");
+        tracing::error!(request = %id, method = %parts.method, path = parts.uri.path(), "the handler of a request panicked; the client gets an error 500");
         Err((Refusal::new(Code::InternalError, "Server encountered an internal error. Please try again after some time."), None))
     });
     let answer = answer.unwrap_or_else(|(refusal, allowed)| {
@@ -158,7 +158,7 @@ impl ApiState {
         };
         let acted = acted
             .unwrap_or_else(|_| {
-                tracing::warn!(request = %id, operation = route.name, "gave up after {:?}", call.patience);
+                tracing::warn!(request = %id, operation = route.name, "an operation took longer than {:?}; the client gets an error", call.patience);
                 Err(Refusal::new(Code::OperationTimedOut, "The operation could not be completed within the permitted time."))
             })
             .map_err(plain);

@@ -30,7 +30,7 @@ const ROAD_BYTES_MAX: u64 = 1024 * 1024;
 const BLOB_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn blob_failed(error: &BlobError) -> Refusal {
-    tracing::warn!(%error, "a blob could not be read");
+    tracing::warn!(%error, "a blob with a task's file could not be read; the client gets an error");
     match error {
         BlobError::NotFound { .. } => Refusal::new(Code::TaskFilesUnavailable, "The file's bytes are not in the blob store any more."),
         _ => Refusal::new(Code::InternalError, "The blob store failed.").with("Reason", error).hint("See GET /piecework/health."),

@@ -35,7 +35,7 @@ impl World {
     /// themselves.
     pub(super) fn abandon(&mut self, reason: &str) {
         if let Err(error) = self.store.rollback() {
-            tracing::warn!(%error, "rollback failed");
+            tracing::warn!(%error, "the store could not roll back a transaction");
         }
         for (reply, _) in self.answers.drain(..) {
             // The receiver is gone when the API handler has timed out; its client was told so.

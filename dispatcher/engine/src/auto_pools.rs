@@ -170,7 +170,7 @@ impl World {
         let is_there = |pool: &PoolId| self.pools.get(pool).is_some_and(|entry| entry.record.state == PoolState::Active);
         let Some(pool) = pool.filter(is_there) else { return Ok(()) };
         if let Err(refusal) = self.refusable(|world| world.delete_pool(&pool, &Condition::default(), now))? {
-            tracing::warn!(%pool, %refusal, "an automatic pool outlives its job");
+            tracing::warn!(%pool, %refusal, "an automatic pool stays although its job has ended; delete it by hand");
         }
         Ok(())
     }

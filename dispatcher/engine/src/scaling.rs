@@ -136,7 +136,7 @@ impl World {
         let size = match Formula::parse(&text) {
             Ok(formula) => self.evaluate(pool, &formula, now),
             Err(error) => {
-                tracing::error!(%pool, %error, "a stored formula cannot be read any more");
+                tracing::error!(%pool, %error, "a pool's stored autoscale formula cannot be parsed; the pool keeps its size until it gets another formula");
                 None
             }
         };

@@ -269,7 +269,12 @@ impl World {
         self.next_job = self.next_job.max(loaded.next_job);
         self.version = self.version.max(loaded.next_version).max(now.0.unsigned_abs() * 1000);
         for what in loaded.unreadable {
-            tracing::error!(table = what.table, row = what.row, column = what.column, "a row cannot be read; it is left out");
+            tracing::error!(
+                table = what.table,
+                row = what.row,
+                column = what.column,
+                "a row cannot be read; the dispatcher works without it"
+            );
             self.name_unreadable(what);
         }
         self.unreadable = loaded.unreadable_tasks;

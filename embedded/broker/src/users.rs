@@ -161,7 +161,10 @@ impl Table {
         }
         for record in kept.users {
             if *record.name == *table.own.name {
-                tracing::warn!(user = record.name, "a user of this broker is now the one of its settings; the kept one does not count");
+                tracing::warn!(
+                    user = record.name,
+                    "a stored user of the embedded broker has the name of the user in its settings; the stored one is ignored"
+                );
                 continue;
             }
             let name = record.name.clone();

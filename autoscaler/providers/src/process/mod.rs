@@ -402,7 +402,7 @@ async fn end(node: &NodeId, Agent { mut process, stdin }: Agent, orders: watch::
         tracing::debug!(%node, %error, "the agent has ended already");
     }
     if let Err(error) = process.wait().await {
-        tracing::warn!(%node, %error, "cannot wait for the end of an agent");
+        tracing::warn!(%node, %error, "cannot wait for the end of a killed agent; going on without");
     }
 }
 

@@ -145,7 +145,11 @@ impl Oidc {
                 match self.fetch().await {
                     Ok(found) => (keys.by_id, keys.fetched) = (found, Some(Instant::now())),
                     Err(error) => {
-                        tracing::warn!(issuer = self.settings.issuer, error, "the issuer's keys cannot be fetched");
+                        tracing::warn!(
+                            issuer = self.settings.issuer,
+                            error,
+                            "the keys of the token issuer cannot be fetched; the keys known so far are used until a later try succeeds"
+                        );
                         if keys.fetched.is_none() {
                             return Err(TokenFault::Issuer(error));
                         }
@@ -167,7 +171,9 @@ impl Oidc {
         let set: JwkSet = self.document(&discovery.jwks_uri).await?;
         let usable = set.keys.iter().filter_map(|jwk| {
             let algorithm = algorithm_of(&jwk.algorithm)?;
-            let key = DecodingKey::from_jwk(jwk).map_err(|error| tracing::warn!(%error, "a key of the issuer is left out")).ok()?;
+            let key = DecodingKey::from_jwk(jwk)
+                .map_err(|error| tracing::warn!(%error, "a key of the token issuer cannot be used; tokens signed with it are refused"))
+                .ok()?;
             Some((jwk.common.key_id.clone().unwrap_or_default(), (algorithm, Arc::new(key))))
         });
         Ok(usable.take(KEYS_MAX).collect())

@@ -24,7 +24,7 @@ pub struct Place {
 
 /// Error for an answer that does not match its question.
 pub fn unexpected(reply: &FileReply) -> Refusal {
-    tracing::error!(?reply, "an agent answered another question");
+    tracing::error!(?reply, "a node agent's reply to a file request does not match the request; the client gets an error 500");
     Refusal::new(Code::InternalError, "The node answered something else than what it was asked.")
 }
 

@@ -50,7 +50,7 @@ impl Queues {
 }
 
 fn failed(error: AmqpError) -> Refusal {
-    tracing::warn!(%error, "the broker did not answer a question about a queue");
+    tracing::warn!(%error, "the broker failed a request about a queue; the client is asked to try again");
     Refusal::new(Code::ServerBusy, "The broker did not answer as expected.")
         .with("Reason", error)
         .hint("Try again; /piecework/health names what is wrong.")

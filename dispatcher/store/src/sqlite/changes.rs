@@ -53,7 +53,7 @@ pub(super) fn reactivate(connection: &Connection, uid: TaskUid, fence: Fence, at
     let mut statement = connection.prepare_cached(REACTIVATE)?;
     let mut rows = statement.query((number, fence.0.cast_signed(), version.cast_signed(), at.0))?;
     let Some(row) = rows.next()? else {
-        tracing::warn!(uid = uid.0, "only a failed task can be reactivated");
+        tracing::warn!(uid = uid.0, "a task that was to be reactivated has not failed; it stays as it is");
         return Ok(false);
     };
     let is_ready = Cells::new(row, "tasks").flag("ready")?;

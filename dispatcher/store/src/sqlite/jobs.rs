@@ -166,7 +166,7 @@ fn rename(connection: &Connection, uid: JobUid) -> Result<(), StoreError> {
         name = format!("{name}-{:032x}", rand::rng().random::<u128>());
     }
     connection.prepare_cached("UPDATE jobs SET id = ?2 WHERE uid = ?1")?.execute((uid.0.cast_signed(), &name))?;
-    tracing::error!(uid = uid.0, name, "the name of a job cannot be read; it has a new one");
+    tracing::error!(uid = uid.0, name, "the name of a job cannot be read; the job gets a new one");
     Ok(())
 }
 

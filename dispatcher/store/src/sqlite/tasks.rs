@@ -271,7 +271,7 @@ pub(super) fn end(connection: &Connection, uid: TaskUid, ending: &Ending, versio
     // SQLite has completed an UPDATE with RETURNING only when its last row was read.
     while rows.next()?.is_some() {}
     let Some(ran_before) = ended else {
-        tracing::warn!(uid = uid.0, "an end came for a task that is completed or gone");
+        tracing::warn!(uid = uid.0, "ignored the end of a task that is already completed or deleted");
         return Ok(());
     };
     let (failure, stdout, stderr) =
