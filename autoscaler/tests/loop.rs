@@ -1,4 +1,4 @@
-//! The whole loop against a real broker, with a scripted dispatcher.
+//! The whole loop against a real broker, with a fake dispatcher.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! A stack behind TLS with an authority of its own, and tasks that come in by their tokens.
+//! A stack behind TLS with a private certificate authority, and tasks that call the API by their tokens.
 
 use std::{
     fs,

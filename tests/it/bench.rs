@@ -1,4 +1,4 @@
-//! What `bench` makes on servers and brokers of other people goes with it.
+//! `bench` removes all that it created on servers and brokers of other people.
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Ctrl-C while a command still starts, or looks at what there is to do: what it made goes with it.
+//! Ctrl-C while a command starts or plans its work: what the command created is removed.
 
 use std::{
     fs,

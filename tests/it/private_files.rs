@@ -1,4 +1,4 @@
-//! What a stack keeps is for its user alone, and its log tells no secret.
+//! Files of a stack are readable by its user alone, and its log has no secret.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 

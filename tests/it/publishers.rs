@@ -1,4 +1,4 @@
-//! `piecework publisher`: what the URL that it prints opens, and what it does not.
+//! `piecework publisher`: permissions that its printed URL has, and those that it lacks.
 
 use std::{process::Command, time::Duration};
 

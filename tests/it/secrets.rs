@@ -1,4 +1,4 @@
-//! No secret shows in what other processes of the same user can read of ours: command lines and environments.
+//! Command lines and environments of our processes show no secret to other processes of the same user.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Connections that say nothing, by the thousand and against every server of a stack, hold up no client and no task.
+//! Thousands of silent connections to every server of a stack delay no client and no task.
 
 use std::{
     net::{SocketAddr, TcpStream},

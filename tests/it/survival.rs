@@ -1,4 +1,4 @@
-//! What happens when things die: the whole stack, an agent, the parent.
+//! Kills of the whole stack, of an agent, and of the parent process.
 
 use std::{collections::HashMap, fs, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Promises of every node provider, run on each of them; and those of the `process` provider alone.
+//! The suite of every node provider, run on each of them, and tests of the `process` provider alone.
 
 use std::{ffi::OsString, fs, future::Future, path::Path, time::Duration};
 

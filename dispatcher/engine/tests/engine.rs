@@ -1,4 +1,4 @@
-//! The engine with its real store, and agents played by hand: what leaves, what is stored, what survives.
+//! The engine on its real store, with agents played by the tests: published messages, stored rows, restarts.
 
 #[path = "engine/auto_pools.rs"]
 mod auto_pools;

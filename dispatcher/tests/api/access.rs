@@ -1,4 +1,4 @@
-//! Who is let in by the account's keys, and over which wire: repeats, rotation, TLS.
+//! Account keys: repeated requests, key rotation, and access over TLS.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Applications and their packages: uploaded beside the API, listed as Azure lists them, named by pools and tasks.
+//! Applications and their packages: uploads, lists in Azure's form, references from pools and tasks.
 
 use std::time::SystemTime;
 

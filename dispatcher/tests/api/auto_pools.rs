@@ -1,4 +1,4 @@
-//! Jobs and schedules that bring their pool along: what is shown of it, what is refused, and what can change.
+//! Automatic pools of jobs and schedules: their properties in responses, refusals, and possible changes.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Bearer tokens: an issuer with real keys in this process, the roles it gives, and tokens that must not open.
+//! Bearer tokens: an issuer with real keys inside the test process, its roles, and tokens that must be refused.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,4 @@
-//! Adding, reading, changing and removing, with the headers and statuses that clients rely upon.
+//! Adding, reading, changing and removing resources, with the headers and statuses that clients rely on.
 
 use std::time::{Duration, Instant};
 

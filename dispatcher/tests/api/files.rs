@@ -1,4 +1,4 @@
-//! Files of tasks and nodes, with an agent played by hand: streams that outlive their node, ranges, large files.
+//! Files of tasks and nodes, served by a fake agent: streams that outlive their node, ranges, large files.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Which property of which list may be filtered, and by which operators; the table of Azure Batch's documentation.
+//! Filters: the properties and operators of each list, from the table in Azure Batch's documentation.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Preparation and release of jobs: what is accepted, shown, refused, and how they went on a node played by hand.
+//! Job preparation and release tasks: accepted and refused bodies, and their status on a fake node.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The life of a job at the API: disabled, moved, enabled, ended by its manager or its last task.
+//! The life of a job at the API: disabled, moved, enabled, ended by its manager or by its last task.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Lists: pages and their links, filters, selections, and lists that are truthfully empty.
+//! Lists: pages and their links, filters, selections, and lists that are always empty.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Orders to nodes, with an agent and a provider played by hand: states at once, codes, and what the agent is told.
+//! Node actions with a fake agent and provider: states change at once, and the agent gets the order.
 
 use std::time::{Duration, Instant};
 

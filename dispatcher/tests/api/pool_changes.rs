@@ -1,4 +1,4 @@
-//! Changing pools: a patch of what is named, and new values for all that can always change.
+//! Changing pools: PATCH changes the given properties, POST replaces all that can be replaced.
 
 use serde_json::{Value, json};
 

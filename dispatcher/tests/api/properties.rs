@@ -1,4 +1,4 @@
-//! Whatever comes in, over every route: no answer says that the server failed, and every refusal has Azure's body.
+//! Random requests on every route: no response is a server error, and every refusal has Azure's error body.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Publishers where the dispatcher does not administer the broker's users: it says what its administrator must run.
+//! Publishers on a broker whose users the dispatcher does not manage: the response has the commands for its administrator.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Queues of the broker through the API: counted, looked into, emptied, and what is refused.
+//! Queues of the broker at the API: counts, peeks, purges and refusals.
 
 use broker_config::topology;
 use clients::amqp::{Link, Outgoing};

@@ -1,4 +1,4 @@
-//! Pools that follow a formula: what is refused, what an evaluation changes, and what it shows.
+//! Autoscaled pools: refused formulas, the effect of an evaluation, and its results in responses.
 
 use serde_json::{Value, json};
 

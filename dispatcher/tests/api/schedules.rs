@@ -1,4 +1,4 @@
-//! Job schedules: what is made when, what may change in which state, and what goes with a schedule.
+//! Job schedules: the times of their jobs, the changes that each state allows, and deletion with their jobs.
 
 use std::time::{Duration, Instant};
 

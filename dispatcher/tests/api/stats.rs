@@ -1,4 +1,4 @@
-//! Statistics at the API: shown where they are asked for, in Azure's fields.
+//! Statistics in responses, on request only, in Azure's fields.
 
 use serde_json::{Value, json};
 

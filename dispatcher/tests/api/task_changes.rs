@@ -1,4 +1,4 @@
-//! Changes of tasks at the API: constraints, another go, and collections with something wrong in them.
+//! Changes of tasks at the API: constraints, reactivation, and collections with invalid items.
 
 use serde_json::{Value, json};
 

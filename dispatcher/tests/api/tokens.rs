@@ -1,4 +1,4 @@
-//! Tokens of tasks and of nodes: who is told them, and for how long they open something.
+//! Tokens of tasks and nodes: their readers, their permissions, and their expiry.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Properties that nobody reads are named in the answer, and refused when the client asks for it.
+//! Unknown properties are named in the response, and refused when the client asks for that.
 
 use serde_json::{Value, json};
 

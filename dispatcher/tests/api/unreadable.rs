@@ -1,4 +1,4 @@
-//! The look for rows that cannot be read, as `piecework doctor` asks for it.
+//! The scan for unreadable rows, as `piecework doctor` requests it.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What answers leave out for a version of the API that lacks it.
+//! Responses omit properties that the request's API version lacks.
 
 use serde_json::{Value, json};
 

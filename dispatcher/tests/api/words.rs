@@ -1,4 +1,4 @@
-//! Requests that no client sends: whatever comes over the socket, what comes back is Azure Batch's error body.
+//! Malformed HTTP over a raw socket: every response has Azure Batch's error body.
 
 use std::{
     io::{Read, Write},

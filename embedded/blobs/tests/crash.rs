@@ -1,4 +1,4 @@
-//! Data that survives when the server is killed or stopped: a child process is killed in the middle of uploads.
+//! Data that survives a kill or a stop of the server: a child process is killed during uploads.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};

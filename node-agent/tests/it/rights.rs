@@ -1,4 +1,4 @@
-//! What a node's own user of the broker must be able to do, and what it then cannot; `docs/security.md` lists both.
+//! Permissions of a node's own broker user: everything that the agent needs, and nothing beyond `docs/security.md`.
 
 use embedded_broker::{Permissions, TopicPermission, User};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, options::*, types::FieldTable};

@@ -1,4 +1,4 @@
-//! Everything that must be refused at the API: a table of requests with the status and code they get.
+//! Requests that the API must refuse: a table with the status and code of each.
 //!
 //! `check` runs it against a running API and asserts that nothing has changed afterwards.
 

@@ -1,4 +1,4 @@
-//! Who asks, how, and with what bytes: signatures, verbs, paths, headers, queries, bodies.
+//! Faults of requests as such: signatures, methods, paths, headers, queries, bodies.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The same fault in every place where it can be made: ids, values of another kind, durations.
+//! The same fault in every property where it can be made: ids, values of another type, durations.
 
 use serde_json::{Value, json};
 

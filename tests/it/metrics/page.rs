@@ -1,4 +1,4 @@
-//! Reads Prometheus' text format and takes nothing that its parser or its linter would complain of.
+//! A strict reader of Prometheus' text format, which fails on all that its parser or linter would reject.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Pools that are made for jobs: when they come, when they go, and that no restart in between loses one.
+//! Automatic pools: they come and go with their jobs, and a restart in between loses none.
 
 use std::{collections::HashMap, path::Path};
 

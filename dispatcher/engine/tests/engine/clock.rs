@@ -1,4 +1,4 @@
-//! The engine by a clock that is set, and that runs on while nobody ticks.
+//! The engine under a clock that is set back and forth, and under ticks that come late.
 
 use std::sync::{
     Arc,

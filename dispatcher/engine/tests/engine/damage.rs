@@ -1,4 +1,4 @@
-//! Rows that cannot be read: the task ends and says why, whatever else is damaged is left out and named, no other notices.
+//! Unreadable rows: a damaged task ends and says why, other damaged rows are left out and named, and nothing else changes.
 
 use model::schedule::{NewSchedule, Timetable};
 use store::read::{Detail, ScanFrom};

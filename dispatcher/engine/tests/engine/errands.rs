@@ -1,4 +1,4 @@
-//! What must happen outside after a commit: it is a row until it is done, across failures and restarts.
+//! Errands: work outside the store stays a row until it is done, across failures and restarts.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A store that refuses now and then, as a full disk or a locked file makes the real one do.
+//! A store that refuses at chosen points, as the real one does on a full disk or under another process's lock.
 
 use std::sync::{
     Arc, Mutex,

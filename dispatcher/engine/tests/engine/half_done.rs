@@ -1,4 +1,4 @@
-//! Refused commands leave nothing behind, each of them; and one that would ends its transaction.
+//! Refused commands leave nothing behind; a command that is refused after a change ends its whole transaction.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What becomes of running tasks when their job is disabled, moved, managed or told to run a task again.
+//! Running tasks whose job is disabled, moved or managed, and tasks that are run again.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What nodes did last, as readers get it: without a write.
+//! Readers see the latest activity of nodes although reading writes nothing.
 
 use contract::{outcome::Outcome, state::NodeState};
 use store::read::Read;

@@ -1,4 +1,4 @@
-//! A store that refuses transactions: every delivery is settled in the end, every task ends once, nothing stays deaf.
+//! A store that refuses transactions: every delivery is settled in the end, every task ends once, and the engine recovers.
 
 use std::{
     collections::{BTreeMap, HashSet},

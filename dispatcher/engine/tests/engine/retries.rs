@@ -1,4 +1,4 @@
-//! Retries: the first at once, the second after a rest that a restart does not end.
+//! Retries: the first comes at once, the second after a pause that a restart does not shorten.
 
 use std::{
     collections::HashMap,

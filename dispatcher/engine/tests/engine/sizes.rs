@@ -1,4 +1,4 @@
-//! Resizes that meet faults of the provider: what is kept while they go on, and what is left when they end.
+//! Resizes during faults of the provider: the state while they go on and after their end.
 
 use std::collections::HashMap;
 

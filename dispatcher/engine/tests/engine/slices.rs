@@ -1,4 +1,4 @@
-//! Work on many rows: it goes in slices, or looks only at what changes.
+//! Commands about many rows work in slices, and ticks read only rows that change.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Whose word counts: a run's own node and start, heard by its events or by its heartbeats.
+//! Only the node and the agent start that own a run may report on it, by events or by heartbeats.
 
 use contract::{
     ids::Epoch,

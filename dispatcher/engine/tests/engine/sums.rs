@@ -1,4 +1,4 @@
-//! What runs have used is counted once for each run, in the transaction that stores its end.
+//! The usage of a run is counted once, in the transaction that stores its end.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! A node that is kept for a task of several slots: told with the answers to its heartbeats, until the task runs.
+//! A node kept for a task of several slots learns so from the replies to its heartbeats until the task runs.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The seventeen checks by which stores were compared before this one was written, each under its name.
+//! The seventeen checks with which stores were compared before this one was written, each under its name.
 //! Other files test more; this one has one plain case for each check.
 
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! Other people's clients as judges: pika, amqplib and Celery run their own suites against the broker.
+//! Runs the test suites of other AMQP clients against the broker: pika, amqplib and Celery.
 //! PIECEWORK_TEST_AMQP_URL names another broker to judge, such as RabbitMQ.
 
 use std::{

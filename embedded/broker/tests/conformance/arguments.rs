@@ -1,4 +1,4 @@
-//! Arguments of queues and consumers: what is taken, what its type is refused, and what a redeclare is refusal_text.
+//! Arguments of queues and consumers: accepted values, refused types, and refused redeclarations.
 
 use lapin::{
     BasicProperties, Channel,

@@ -1,4 +1,4 @@
-//! Connections and channels: login, closes, and that one channel's end is not another's.
+//! Connections and channels: login, closes, and channels that end without the others.
 
 use lapin::{Connection, ConnectionProperties, options::*, types::FieldTable};
 

@@ -1,4 +1,4 @@
-//! What a close says: its code, and the class and method that it is about.
+//! Close frames: their reply code, class and method.
 
 use crate::{test_broker::*, wire::*};
 

@@ -1,4 +1,4 @@
-//! Dead letters: when, where to, and what `x-death` tells.
+//! Dead letters: their causes, their routes, and their `x-death` header.
 
 use lapin::{
     BasicProperties,

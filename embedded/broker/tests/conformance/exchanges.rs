@@ -1,4 +1,4 @@
-//! Exchanges: the four kinds, bindings between them, and what may not be done.
+//! Exchanges: the four kinds, bindings between them, and refused operations.
 
 use lapin::{
     BasicProperties, Channel, ExchangeKind,

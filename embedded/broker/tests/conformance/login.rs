@@ -1,4 +1,4 @@
-//! From the first bytes to an open vhost, and how a connection ends.
+//! The handshake from the first bytes to an open vhost, and the end of a connection.
 
 use lapin::{Connection, ConnectionProperties, types::FieldTable};
 

@@ -1,4 +1,4 @@
-//! Queues: declare, bind, purge, delete, and what may not be done.
+//! Queues: declare, bind, purge, delete, and refused operations.
 
 use futures::StreamExt;
 use lapin::{options::*, types::FieldTable};

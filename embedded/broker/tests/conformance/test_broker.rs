@@ -1,4 +1,4 @@
-//! What every case stands on: a broker, a connection, names, and short forms of what cases do all the time.
+//! The broker under test, with connections, unique names, and shorthand for frequent steps.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

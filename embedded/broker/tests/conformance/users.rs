@@ -1,4 +1,4 @@
-//! Users: what each operation needs, on which resource, and how a refusal reads.
+//! Users: the permission that each operation needs on each resource, and the texts of refusals.
 
 use embedded_broker::{Permissions, TopicPermission};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind, options::*, types::FieldTable};

@@ -1,4 +1,4 @@
-//! The largest allocation of the server's threads: all but the one that plays.
+//! Measures the largest allocation by the server's threads; the test's own thread does not count.
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts and passes on")]
 
 use std::{

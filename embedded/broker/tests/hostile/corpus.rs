@@ -1,4 +1,4 @@
-//! The corpus: hostile streams by the phase where they begin, each with a name and what must come of it.
+//! The corpus of hostile streams: the phase where each begins, its name, and its expected result.
 
 use crate::wire::{HEADER, Method, content_header, entry, frame, long_string, start_ok, tune_ok};
 

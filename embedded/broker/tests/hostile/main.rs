@@ -1,4 +1,4 @@
-//! Hostile byte streams over real sockets: a corpus with what must come of each, and random ones for as long as wanted.
+//! Hostile byte streams over real sockets: a corpus with expected results, and random streams for as long as wanted.
 //! Through all of it one honest client goes on working, and before login no allocation is larger than 1 MiB.
 
 mod allocation;

@@ -1,4 +1,4 @@
-//! Plays one case, and an honest client beside all of them.
+//! Runs one case, with a well-behaved client beside it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Random streams, and honest ones with a few bytes changed. The seed is printed, so a failure can be played again.
+//! Random streams, and valid ones with a few bytes changed. The seed is printed, so that a failure can be repeated.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

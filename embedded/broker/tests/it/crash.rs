@@ -1,4 +1,4 @@
-//! What a start finds after a stop, a kill -9, or half a write.
+//! Starts after a stop, a kill -9, or a partial write.
 
 use std::{
     fs::OpenOptions,

@@ -1,4 +1,4 @@
-//! Bytes that no honest client sends. The server answers, closes, or waits; it never falls over and never hoards.
+//! Malformed input: the server responds, closes or waits, and neither crashes nor hoards memory.
 
 use std::net::SocketAddr;
 

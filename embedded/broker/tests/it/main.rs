@@ -1,4 +1,4 @@
-//! What no other broker's suite tells: crashes and restarts, hostile clients, bounds.
+//! Tests beyond the shared suite: crashes and restarts, hostile clients, bounds.
 
 mod arguments;
 mod bounds;

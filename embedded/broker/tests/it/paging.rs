@@ -1,4 +1,4 @@
-//! Queues larger than memory: content that is on disk comes back whole, in order, and as often as it must.
+//! Queues larger than memory: messages on disk come back whole and in order.
 
 use embedded_broker::{Broker, Settings};
 use futures::{StreamExt, future::join_all};

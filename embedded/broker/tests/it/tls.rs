@@ -1,4 +1,4 @@
-//! AMQPS: other people's client over TLS, and whoever does not play along.
+//! AMQPS: a third-party client over TLS, and clients that break the handshake.
 
 use std::time::Duration;
 

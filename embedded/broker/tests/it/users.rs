@@ -1,4 +1,4 @@
-//! Users of the embedded broker beyond what RabbitMQ does the same: changes in force at once, what is kept, and limits.
+//! Users of the embedded broker beyond RabbitMQ's behaviour: immediate changes, persistence, limits.
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 

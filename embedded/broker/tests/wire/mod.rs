@@ -1,4 +1,4 @@
-//! A client that speaks bytes: for what a well-behaved library cannot say, and for what it hides.
+//! A client on the level of frames, for input that a client library cannot send and output that it hides.
 //! Shared by the conformance suite and the hostile one.
 
 use std::time::Duration;
