@@ -97,6 +97,7 @@ pub struct ExitOptions {
     pub dependency_action: Option<DependencyAction>,
 }
 
+/// Action on the job of the ended task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobAction {

@@ -28,13 +28,12 @@ use std::{
 };
 
 use broker_config::topology;
-use clients::amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, Publisher, Tag};
+use clients::amqp::{Acker, AmqpError, Caller, Consumer, Delivery, Link, Publisher};
 use contract::{
     function::PoolFunctions,
-    ids::{AttemptKey, JobId, RunId, RunKey},
+    ids::{AttemptKey, RunId},
     message::{Answer, Joined, NodeOrder, StartTaskEnd, TaskMessage},
     outcome::JobTaskEnd,
-    time::Timestamp,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -43,12 +42,12 @@ use tokio::{
 };
 
 use crate::{
-    agent::live_runs::LiveRuns,
+    agent::live_runs::{Held, Live, LiveRuns, Source},
     capacity::Capacity,
     consumer_pause::ConsumerPause,
     context::NodeContext,
     error::AgentError,
-    execution::{Ended, RunControl},
+    execution::Ended,
     functions::Functions,
     guardian::Guard,
     heartbeat::{HEARTBEAT_MIN_MS, HeartbeatThread},
@@ -84,41 +83,6 @@ impl Consuming {
     fn new(consumer: Consumer, slots: u32) -> Consuming {
         Consuming { acker: consumer.acker(), pause: ConsumerPause::new(consumer.slots(), slots), consumer }
     }
-}
-
-/// The consumer that brought a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Slot(u32),
-    Wide,
-}
-
-/// A delivery that is not settled yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Held {
-    source: Source,
-    tag: Tag,
-}
-
-impl Held {
-    fn hand(&self) -> Option<(u32, Tag)> {
-        match self.source {
-            Source::Slot(slot) => Some((slot, self.tag)),
-            Source::Wide => None,
-        }
-    }
-}
-
-/// A run under way.
-struct Live {
-    key: RunKey,
-    job: JobId,
-    held: Option<Held>,
-    units: u32,
-    started_at: Timestamp,
-    run_control: RunControl,
-    /// Lets the run begin, or hands it the result of its job's failed preparation.
-    begin: Option<oneshot::Sender<Option<Box<JobTaskEnd>>>>,
 }
 
 /// A delivery, or a kept task, with an open question to the dispatcher.
