@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import pathlib
+import urllib.error
 import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as xml
@@ -44,7 +45,11 @@ class Blobs:
             return answer.read()
 
     def make_bucket(self, bucket):
-        self.request("PUT", bucket)
+        try:
+            self.request("PUT", bucket)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:  # it is there from the last time
+                raise
 
     def put(self, bucket, key, path):
         self.request("PUT", bucket, key, body=pathlib.Path(path).read_bytes())

@@ -31,6 +31,8 @@ use crate::{
     secrets, settings, umask,
 };
 
+/// A start that waits longer says for what.
+const SAY_AFTER: Duration = Duration::from_secs(3);
 /// Longest wait until the stack is healthy, from when its store is open.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the parts of an interrupted start to end.
@@ -262,9 +264,18 @@ async fn ready_address(seen: &mut watch::Receiver<Progress>) -> anyhow::Result<S
         let changed = match progress {
             Progress::Ready(address) => return Ok(address),
             Progress::OpensStore => seen.changed().await,
-            Progress::Connects => tokio::time::timeout(READY_MAX, seen.changed())
-                .await
-                .map_err(|_| anyhow!("the dispatcher was not healthy after {READY_MAX:?}"))?,
+            Progress::Connects => {
+                let connected = tokio::time::timeout(SAY_AFTER, seen.changed()).await;
+                match connected {
+                    Ok(changed) => changed,
+                    Err(_) => {
+                        tracing::warn!("still waiting for the broker and the blob store to answer");
+                        tokio::time::timeout(READY_MAX, seen.changed())
+                            .await
+                            .map_err(|_| anyhow!("the broker or the blob store did not answer in {READY_MAX:?}; are their URLs right?"))?
+                    }
+                }
+            }
         };
         if changed.is_err() {
             // The dispatcher has ended; the reason of its end is the better error.

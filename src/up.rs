@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use broker_config::settings::Secret;
 use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,7 @@ use crate::{
     exit_codes::Failure,
     output::Output,
     settings::{ServiceArgs, parse_s3},
+    shared_key::SharedKey,
     stack::{Stack, StackSettings},
     umask,
 };
@@ -62,7 +64,7 @@ pub(crate) async fn run(args: UpArgs, out: &dyn Output) -> anyhow::Result<u8> {
         listen: Some(args.listen),
         metrics_listen: args.metrics_listen,
         account: args.account,
-        key: args.access.first_key()?.or(args.key),
+        key: checked_key(args.access.first_key()?.or(args.key))?,
         broker: args.services.given_broker()?,
         broker_admin: args.broker_admin.given()?,
         blobs: args.services.given_s3()?.as_deref().map(parse_s3).transpose()?,
@@ -108,6 +110,16 @@ fn announce(stack: &Stack, out: &dyn Output) -> anyhow::Result<()> {
     let printed = json!({ "url": ready.url, "account": ready.account, "ready_file": stack.ready_files[0] });
     out.ready(&format!("piecework is ready at {}", ready.url), &printed)?;
     Ok(())
+}
+
+/// Refuses a key that no part could use, before the data folder keeps it.
+fn checked_key(key: Option<String>) -> anyhow::Result<Option<String>> {
+    match key {
+        Some(key) if SharedKey::parse("", &Secret::new(key.clone())).is_none() => {
+            Err(Failure::usage("the account key is not base64; `openssl rand -base64 64` prints one that is").into())
+        }
+        key => Ok(key),
+    }
 }
 
 fn parse_store(text: &str) -> anyhow::Result<PathBuf> {

@@ -158,7 +158,12 @@ pub(crate) async fn create_pool(client: &Client, pool: &PoolId, shape: &PoolShap
     });
     client.post("/pools", Some(&body)).await?;
     if let Some(policy) = &shape.policy {
-        client.put(&path(&["piecework", "pools", pool.as_str(), "policy"]), policy).await?;
+        let put = client.put(&path(&["piecework", "pools", pool.as_str(), "policy"]), policy).await;
+        if let Err(refused) = put {
+            // A pool that was asked for with its policy is not made without it.
+            client.delete(&path(&["pools", pool.as_str()])).await?;
+            return Err(refused);
+        }
     }
     Ok(())
 }

@@ -9,13 +9,12 @@ public class Publish {
     static final long PATIENCE_MS = 120_000;
 
     final Channel channel;
-    final String queue;
+    final String queue = "amq.rabbitmq.reply-to";
     final BlockingQueue<Delivery> answers = new LinkedBlockingQueue<>();
 
     Publish(Channel channel) throws Exception {
         this.channel = channel;
         channel.confirmSelect();
-        queue = channel.queueDeclare("", false, true, true, null).getQueue();
         channel.basicConsume(queue, true, (tag, answer) -> answers.add(answer), tag -> {});
     }
 
@@ -42,6 +41,7 @@ public class Publish {
     }
 
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length != 3) fail("usage: Publish.java BROKER_URL POOL FUNCTION");
         String pool = arguments[1], function = arguments[2];
         ConnectionFactory factory = new ConnectionFactory();
         factory.setUri(arguments[0]);

@@ -12,11 +12,13 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-const patience = 120 * time.Second
+const (
+	patience = 120 * time.Second
+	queue    = "amq.rabbitmq.reply-to"
+)
 
 type client struct {
 	channel *amqp.Channel
-	queue   string
 	answers <-chan amqp.Delivery
 	asked   int
 }
@@ -31,7 +33,7 @@ func (c *client) ask(exchange, pool string, body any, message amqp.Publishing) (
 	}
 	c.asked++
 	message.CorrelationId = fmt.Sprint(c.asked)
-	message.ContentType, message.DeliveryMode, message.ReplyTo = "application/json", amqp.Persistent, c.queue
+	message.ContentType, message.DeliveryMode, message.ReplyTo = "application/json", amqp.Persistent, queue
 	confirm, err := c.channel.PublishWithDeferredConfirmWithContext(ctx, exchange, pool, true, false, message)
 	if err != nil {
 		return amqp.Delivery{}, err
@@ -67,15 +69,11 @@ func run(url, pool, function string) error {
 	if err = channel.Confirm(false); err != nil {
 		return err
 	}
-	queue, err := channel.QueueDeclare("", false, false, true, false, nil)
+	answers, err := channel.Consume(queue, "", true, false, false, false, nil)
 	if err != nil {
 		return err
 	}
-	answers, err := channel.Consume(queue.Name, "", true, true, false, false, nil)
-	if err != nil {
-		return err
-	}
-	c := &client{channel: channel, queue: queue.Name, answers: answers}
+	c := &client{channel: channel, answers: answers}
 
 	task := map[string]string{"commandLine": "/bin/sh -c 'echo hello from go'"}
 	ended, err := c.ask("piecework.submit", pool, task, amqp.Publishing{Headers: amqp.Table{"piecework-wait": "completed"}})

@@ -7,7 +7,7 @@ const PATIENCE_MS = 120_000
 async function main(url, pool, name) {
   const connection = await amqp.connect(url)
   const channel = await connection.createConfirmChannel()
-  const { queue } = await channel.assertQueue('', { exclusive: true })
+  const queue = 'amq.rabbitmq.reply-to'
   const waiting = new Map()
   await channel.consume(queue, answer => waiting.get(answer?.properties.correlationId)?.(answer), { noAck: true })
 
@@ -40,4 +40,5 @@ async function main(url, pool, name) {
   await connection.close()
 }
 
+if (process.argv.length !== 5) { console.error('usage: node publish.js BROKER_URL POOL FUNCTION'); process.exit(2) }
 main(...process.argv.slice(2)).catch(error => { console.error(error.message); process.exit(1) })

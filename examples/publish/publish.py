@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import uuid
 
 import pika
@@ -9,9 +10,14 @@ import pika
 PATIENCE_SECONDS = 120
 
 
-def ask(channel, answers, exchange, pool, body, **properties):
+ANSWERS = "amq.rabbitmq.reply-to"
+
+
+def ask(channel, exchange, pool, body, **properties):
     """Publishes a message and returns what comes back for it."""
     correlation_id = str(uuid.uuid4())
+    came = []
+    consumer = channel.basic_consume(ANSWERS, lambda _, __, answer, body: came.append((answer, body.decode())), auto_ack=True)
     channel.basic_publish(
         exchange,
         pool,
@@ -21,26 +27,25 @@ def ask(channel, answers, exchange, pool, body, **properties):
             delivery_mode=2,
             message_id=str(uuid.uuid4()),
             correlation_id=correlation_id,
-            reply_to=answers,
+            reply_to=ANSWERS,
             **properties,
         ),
         mandatory=True,
     )
-    for _, answer, body in channel.consume(answers, auto_ack=True, inactivity_timeout=PATIENCE_SECONDS):
-        if answer is None:
-            sys.exit("no answer in time")
-        if answer.correlation_id == correlation_id:
-            return answer, body.decode()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not came and time.monotonic() < until:
+        channel.connection.process_data_events(time_limit=1)
+    channel.basic_cancel(consumer)
+    return came[0] if came else sys.exit("no answer in time")
 
 
 def main(url, pool, function):
     connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
     channel.confirm_delivery()
-    answers = channel.queue_declare("", exclusive=True).method.queue
 
     task = {"commandLine": "/bin/sh -c 'echo hello from python'"}
-    answer, body = ask(channel, answers, "piecework.submit", pool, task, headers={"piecework-wait": "completed"})
+    answer, body = ask(channel, "piecework.submit", pool, task, headers={"piecework-wait": "completed"})
     told = json.loads(body)
     if answer.type == "refused":
         sys.exit(f"{told['code']}: {told['message']['value']}")
@@ -48,7 +53,7 @@ def main(url, pool, function):
     if told["exitCode"] != 0:
         sys.exit(f"the task ended with {told['exitCode']}")
 
-    answer, body = ask(channel, answers, "piecework.invoke", pool, {"name": "python"}, type=function)
+    answer, body = ask(channel, "piecework.invoke", pool, {"name": "python"}, type=function)
     if answer.headers["piecework-status"] != "ok":
         sys.exit(f"{answer.headers['piecework-error']}: {answer.headers['piecework-message']}")
     print(body)
@@ -56,4 +61,6 @@ def main(url, pool, function):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -5,20 +5,21 @@ require "securerandom"
 require "timeout"
 
 PATIENCE_SECONDS = 120
+ANSWERS = "amq.rabbitmq.reply-to"
 
+abort "usage: publish.rb BROKER_URL POOL FUNCTION" unless ARGV.size == 3
 url, pool, function = ARGV
 connection = Bunny.new(url).start
 channel = connection.create_channel
 channel.confirm_select
-queue = channel.queue("", exclusive: true)
 answers = Queue.new
-queue.subscribe { |_, properties, body| answers << [properties, body] }
+channel.basic_consume(ANSWERS, "", true) { |_, properties, body| answers << [properties, body] }
 
 # Publishes a message and returns what comes back for it.
 ask = lambda do |exchange, body, **properties|
   id = SecureRandom.uuid
   channel.basic_publish(JSON.generate(body), exchange, pool, content_type: "application/json", persistent: true,
-                        mandatory: true, message_id: id, correlation_id: id, reply_to: queue.name, **properties)
+                        mandatory: true, message_id: id, correlation_id: id, reply_to: ANSWERS, **properties)
   abort "the broker did not take the message" unless channel.wait_for_confirms
   Timeout.timeout(PATIENCE_SECONDS, nil, "no answer in time") do
     loop do

@@ -6,16 +6,16 @@ use futures::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
     message::Delivery,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use serde_json::{Value, json};
 
+const ANSWERS: &str = "amq.rabbitmq.reply-to";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Client {
     channel: Channel,
-    queue: ShortString,
     answers: Consumer,
     asked: u32,
 }
@@ -29,7 +29,7 @@ impl Client {
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
             .with_correlation_id(id.clone())
-            .with_reply_to(self.queue.clone());
+            .with_reply_to(ANSWERS.into());
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let body = body.to_string();
         let confirm = self.channel.basic_publish(exchange.into(), pool.into(), mandatory, body.as_bytes(), properties).await?.await?;
@@ -52,11 +52,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare("".into(), exclusive, FieldTable::default()).await?.name().clone();
     let no_ack = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let answers = channel.basic_consume(queue.clone(), "".into(), no_ack, FieldTable::default()).await?;
-    let mut client = Client { channel, queue, answers, asked: 0 };
+    let answers = channel.basic_consume(ANSWERS.into(), "".into(), no_ack, FieldTable::default()).await?;
+    let mut client = Client { channel, answers, asked: 0 };
 
     let mut headers = FieldTable::default();
     headers.insert("piecework-wait".into(), AMQPValue::LongString("completed".into()));

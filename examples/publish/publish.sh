@@ -1,8 +1,11 @@
 #!/bin/sh
 # Submits a task, waits for its end, then invokes a function: publish.sh BROKER_URL POOL FUNCTION
 set -eu
+[ $# = 3 ] || { echo "usage: publish.sh BROKER_URL POOL FUNCTION" >&2; exit 2; }
 url=$1 pool=$2 function=$3
-answers="answers-$(cat /proc/sys/kernel/random/uuid)"
+# A publisher may declare queues of this name alone; others may, too.
+user=$(printf '%s' "$url" | sed 's#^[^/]*//\([^:@/]*\)[:@].*#\1#')
+answers="piecework.answers.$user.$(cat /proc/sys/kernel/random/uuid)"
 amqp-declare-queue --url="$url" --queue="$answers" > /dev/null
 trap 'amqp-delete-queue --url="$url" --queue="$answers" > /dev/null' EXIT
 answer() { timeout 120 amqp-consume --url="$url" --queue="$answers" --count=1 cat; }

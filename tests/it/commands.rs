@@ -4,11 +4,15 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::stack::{PIECEWORK, Stack, processes_naming, text};
+use crate::stack::{PIECEWORK, Stack, processes_naming, text, wait_for};
+
+/// Fails a test that waits forever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn json(command: &mut Command) -> Value {
     let output = command.arg("--json").output().unwrap();
@@ -26,6 +30,28 @@ fn run_streams_the_output_and_returns_the_exit_code() {
     assert!(err.contains("err\n"), "{err}");
     let pools = json(stack.command().args(["pool", "list"]));
     assert!(pools.to_string().contains("default"), "{pools}");
+    stack.stop();
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_before_the_data_folder_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let output =
+        Command::new(PIECEWORK).args(["up", "--listen", "127.0.0.1:0", "--key", "no base64", "--data"]).arg(&data).output().unwrap();
+    let (_, err) = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("not base64") && !err.contains("no base64"), "{err}");
+    assert!(!data.join("secrets.json").exists(), "the next start would fail as well");
+}
+
+#[test]
+fn a_pool_whose_policy_is_refused_is_not_there_afterwards() {
+    let stack = Stack::start();
+    let output = stack.command().args(["pool", "create", "odd", "--min", "3", "--max", "1"]).output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    let gone = || !json(stack.command().args(["pool", "list"])).to_string().contains("odd");
+    wait_for(PATIENCE, || gone().then_some(())).expect("the pool is removed again");
     stack.stop();
 }
 

@@ -140,11 +140,20 @@ fn next_response(function: &FunctionId, event: &Event, limit: Duration) -> Resul
         .header("Lambda-Runtime-Aws-Request-Id", &event.id)
         .header("Lambda-Runtime-Deadline-Ms", epoch_ms_in(limit).to_string())
         .header("Lambda-Runtime-Invoked-Function-Arn", format!("arn:aws:lambda:local:000000000000:function:{function}"))
-        .header("Content-Type", event.content_type.as_deref().unwrap_or("application/json"));
+        .header("Content-Type", content_type_of(event));
     if let Some(trace) = event.trace_id() {
         builder = builder.header("Lambda-Runtime-Trace-Id", trace);
     }
     builder.body(Full::new(Bytes::copy_from_slice(&event.body)))
+}
+
+const JSON: &str = "application/json";
+
+/// Clients of the Runtime API hand an event of any other type than exactly this one to the handler as bytes.
+fn content_type_of(event: &Event) -> &str {
+    let given = event.content_type.as_deref().unwrap_or(JSON);
+    let kind = given.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(JSON) { JSON } else { given }
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -277,4 +286,22 @@ fn done() -> Response<Full<Bytes>> {
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes>> {
     json(Response::builder().status(status), format!(r#"{{"errorType":"{kind}","errorMessage":"{message}"}}"#))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_goes_to_programs_under_its_bare_name_and_other_types_as_they_are() {
+        let of = |given: Option<&str>| {
+            let content_type = given.map(str::to_owned);
+            let event = Event { id: "i".into(), message_id: None, body: vec![], content_type, traceparent: None };
+            content_type_of(&event).to_owned()
+        };
+        for json in [None, Some("application/json; odata=minimalmetadata"), Some("Application/JSON;charset=utf-8"), Some(JSON)] {
+            assert_eq!(of(json), JSON);
+        }
+        assert_eq!(of(Some("application/msgpack")), "application/msgpack");
+    }
 }
