@@ -13,8 +13,8 @@ use contract::{
 use futures::{StreamExt, stream};
 use serde_json::json;
 
-use super::Figures;
 use crate::{
+    bench::figures::Figures,
     client::{Client, path},
     exit_codes::{FAILED, Failure},
     percentiles::Percentiles,

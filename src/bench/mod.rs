@@ -2,6 +2,7 @@
 //!
 //! Throughput counts from the first request until the last end is visible; latency is that of one task at a time.
 
+mod figures;
 mod invocations;
 
 use std::{
@@ -13,7 +14,7 @@ use clap::Args;
 use contract::{ids::PoolId, spec::NOTHING, time::Timestamp};
 use serde_json::{Value, json};
 
-use self::invocations::Invoker;
+use self::{figures::Figures, invocations::Invoker};
 use crate::{
     client::{Client, path},
     exit_codes::{FAILED, Failure, INTERRUPTED, OK, USAGE},
@@ -172,12 +173,6 @@ async fn invoke(session: &Session, args: &BenchArgs, made: &Made) -> anyhow::Res
     }
     invoker.close().await;
     Ok(rows)
-}
-
-struct Figures {
-    per_second: f64,
-    submitted_per_second: f64,
-    waits: Percentiles,
 }
 
 fn row(what: &str, tasks: u32, slots: u32, figures: Option<&Figures>, waits: &Percentiles) -> Value {
