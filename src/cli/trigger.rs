@@ -18,6 +18,7 @@ const COLUMNS: &[Column] = &[
     ("STATE", "/state"),
     ("BUCKET", "/bucket/name"),
     ("EXCHANGE", "/exchange/name"),
+    ("SCHEDULE", "/schedule/expression"),
     ("FUNCTION", "/function/id"),
     ("FIRED", "/eventsFired"),
     ("FAILED", "/eventsFailed"),
@@ -28,7 +29,7 @@ const COLUMNS: &[Column] = &[
 pub(crate) enum TriggerCommand {
     /// Add a trigger
     ///
-    /// It watches a bucket or follows an exchange, and starts a function or a task of a pool.
+    /// It watches a bucket, follows an exchange or has a schedule, and starts a function or a task of a pool.
     Add(Box<AddArgs>),
     /// List triggers
     List {
@@ -41,7 +42,7 @@ pub(crate) enum TriggerCommand {
     Pause(Named),
     /// End a pause
     Resume(Named),
-    /// List the bucket of a trigger now
+    /// List the bucket of a trigger now, or let its schedule be due now
     Run(Named),
     /// Delete a trigger with the events that wait
     Delete(Named),
@@ -56,7 +57,7 @@ pub(crate) struct Named {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["bucket", "exchange"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["bucket", "exchange", "cron"])))]
 #[command(group(ArgGroup::new("target").required(true).args(["function", "task"])))]
 pub(crate) struct AddArgs {
     #[command(flatten)]
@@ -96,6 +97,12 @@ pub(crate) struct AddArgs {
     /// A placeholder and where in a JSON body its value is, such as file=$.data.path; may be given several times
     #[arg(long = "value", value_name = "NAME=PATH", requires = "exchange")]
     values: Vec<String>,
+    /// Start when this is due: minute, hour, day, month, day of the week
+    #[arg(long, value_name = "EXPRESSION")]
+    cron: Option<String>,
+    /// The time zone of the expression, such as Europe/Berlin; UTC when left out
+    #[arg(long, requires = "cron")]
+    zone: Option<String>,
     #[arg(long)]
     pool: PoolId,
     /// Invoke this function
@@ -141,7 +148,7 @@ pub(crate) async fn run(command: TriggerCommand, out: &dyn Output) -> anyhow::Re
         TriggerCommand::Show(named) => out.one(&named.server.open()?.client.get(&at(&named), &[]).await?)?,
         TriggerCommand::Pause(named) => named.act("pause", "paused", out).await?,
         TriggerCommand::Resume(named) => named.act("resume", "resumed", out).await?,
-        TriggerCommand::Run(named) => named.act("run", "lists its bucket", out).await?,
+        TriggerCommand::Run(named) => named.act("run", "runs", out).await?,
         TriggerCommand::Delete(named) => {
             named.server.open()?.client.delete(&at(&named)).await?;
             out.done(&format!("trigger {} deleted", named.trigger))?;
@@ -181,6 +188,9 @@ fn body(args: &AddArgs) -> anyhow::Result<Value> {
         let values = (!values.is_empty()).then_some(Value::Object(values));
         let exchange = given(vec![("name", Some(name.as_str().into())), ("pattern", text(&args.pattern)), ("values", values)]);
         body.insert("exchange".to_owned(), exchange);
+    }
+    if let Some(expression) = &args.cron {
+        body.insert("schedule".to_owned(), given(vec![("expression", Some(expression.as_str().into())), ("timeZone", text(&args.zone))]));
     }
     if let Some(function) = &args.function {
         body.insert("function".to_owned(), json!({"poolId": args.pool, "id": function}));

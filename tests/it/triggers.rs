@@ -380,6 +380,25 @@ fn triggers_that_could_not_work_are_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_schedule_is_due_on_time_and_on_request() {
+    let world = World::new();
+    let function = json!({"poolId": "work", "id": "note"});
+    world.add(&json!({"id": "minute", "schedule": {"expression": "* * * * *"}, "function": function}));
+    let shown = world.show("minute");
+    assert!(shown["nextRunTime"].is_string(), "{shown}");
+    world.until("minute", "a minute has passed", |shown| shown["eventsFired"].as_u64() >= Some(1));
+    world.add(&json!({"id": "never", "schedule": {"expression": "0 0 29 2 *", "timeZone": "America/New_York"}, "function": function}));
+    world.act("never", "run");
+    world.until("never", "it ran", |shown| shown["eventsFired"] == 1);
+    let found = wait_for(PATIENCE, || world.events().into_iter().find(|event| event["source"] == "/piecework/triggers/never"));
+    assert_eq!(found.unwrap_or_else(|| panic!("{:?}", world.events()))["type"], "piecework.schedule.due");
+    let wrong = json!({"id": "wrong", "schedule": {"expression": "0 0 30 2 *"}, "function": function});
+    let refused = world.rest.send("POST", "/piecework/triggers", Some(&wrong));
+    assert!(refused.status == 400 && refused.text().contains("never due"), "{}", refused.text());
+    world.stack.stop();
+}
+
+#[test]
 fn an_object_that_is_written_over_and_over_pauses_its_trigger() {
     let world = World::new();
     world.add(&json!({"id": "loop", "bucket": {"name": "watched"}, "function": {"poolId": "work", "id": "note"}}));

@@ -90,7 +90,7 @@ impl World {
                 let text = match &row.spec.source {
                     _ if row.is_paused => "The trigger is paused.",
                     Source::Exchange(_) => "The trigger follows an exchange: there is nothing to look for beside its messages.",
-                    Source::Bucket(_) => "",
+                    Source::Bucket(_) | Source::Schedule(_) => "",
                 };
                 if !text.is_empty() {
                     return Err(Refusal::new(Code::OperationInvalidForCurrentState, text).with("TriggerId", id).into());
@@ -164,6 +164,7 @@ impl World {
             progress.last_event = Some(now);
             progress.last_lag_ms = step.event_at.map(|at| now.since(at));
         }
+        progress.last_due = step.due.or(progress.last_due);
         progress.last_listing = step.listed_at.or(progress.last_listing);
         if let Some(message) = step.error {
             progress.last_error = Some(Fault { time: now, message });

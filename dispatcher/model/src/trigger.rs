@@ -72,6 +72,8 @@ pub enum Source {
     Bucket(BucketSource),
     /// Messages of an exchange.
     Exchange(ExchangeSource),
+    /// Times.
+    Schedule(ScheduleSource),
 }
 
 /// A watched bucket.
@@ -122,6 +124,16 @@ pub struct ExchangeSource {
     /// Names of placeholders, and where in a message's JSON body their values are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
+}
+
+/// Times at which something is due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleSource {
+    /// A cron expression of five fields.
+    pub expression: String,
+    /// The name of a time zone.
+    pub time_zone: String,
 }
 
 /// What an event starts.
@@ -185,6 +197,9 @@ pub struct Progress {
     /// The last thing that went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<Fault>,
+    /// The last due time of a schedule that was acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_due: Option<Timestamp>,
     /// When somebody last asked it to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Timestamp>,
@@ -234,7 +249,7 @@ pub enum TriggerChange {
     },
     Pause,
     Resume,
-    /// Its bucket is listed now.
+    /// Its bucket is listed now, or its schedule is due now.
     Run,
 }
 
@@ -297,6 +312,8 @@ pub struct Advance {
     pub event_at: Option<Timestamp>,
     /// When a listing began that is now done.
     pub listed_at: Option<Timestamp>,
+    /// The due time of a schedule that this acts on.
+    pub due: Option<Timestamp>,
     /// What went wrong.
     pub error: Option<String>,
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use api::triggers::{cron::Cron, event, start};
 use clients::amqp::{Consumer, Subscription};
 use contract::time::Timestamp;
 use engine::messaging::Queues;
-use model::trigger::{Source, TriggerRow};
+use model::trigger::{Advance, ScheduleSource, Source, TriggerRow};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -28,6 +29,11 @@ const PREFETCH: u16 = 128;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Before it is tried again at most.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A schedule looks at the wall clock at least this often.
+const CLOCK_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at rows of a schedule that may be forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What ends a worker's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +60,20 @@ pub(super) struct Worker {
     rule: watch::Receiver<TriggerRow>,
     stop: watch::Receiver<bool>,
     progress: Progress,
+    /// The last due time of a schedule that was acted on here, and the last request to run.
+    due: Option<Timestamp>,
+    asked: Option<Timestamp>,
+    /// When rows of a schedule are looked at next, whether they are to be forgotten.
+    sweep_at: Instant,
 }
 
 impl Worker {
     pub(super) fn new(parts: Parts, rule: watch::Receiver<TriggerRow>, stop: watch::Receiver<bool>) -> Worker {
         let (id, uid) = (rule.borrow().id.clone(), rule.borrow().uid);
         let progress = Progress::new(parts.engine.clone(), (id, uid), stop.clone());
-        Worker { parts, rule, stop, progress }
+        // A request from before the start was carried out then, or is carried out when somebody asks again.
+        let asked = rule.borrow().progress.asked;
+        Worker { parts, rule, stop, progress, due: None, asked, sweep_at: Instant::now() }
     }
 
     /// Works until the trigger is deleted or the dispatcher stops.
@@ -70,6 +83,12 @@ impl Worker {
             let row = self.rule.borrow_and_update().clone();
             if row.is_paused {
                 if self.wait(Duration::MAX).await == Turn::End {
+                    return;
+                }
+                continue;
+            }
+            if let Source::Schedule(schedule) = &row.spec.source {
+                if self.tick(&row, schedule).await == Turn::End {
                     return;
                 }
                 continue;
@@ -107,6 +126,44 @@ impl Worker {
             () = pause => Turn::Over,
             () = stopped(&mut self.stop) => Turn::End,
         }
+    }
+
+    /// Acts on what is due by a schedule, or waits until something is. What was missed is made up for once.
+    async fn tick(&mut self, row: &TriggerRow, schedule: &ScheduleSource) -> Turn {
+        let cron = match Cron::parse(&schedule.expression, &schedule.time_zone) {
+            Ok(cron) => cron,
+            Err(reason) => return if self.progress.fault(reason).await.is_err() { Turn::End } else { self.wait(PAUSE_MAX).await },
+        };
+        let now = Timestamp::now();
+        let since = self.due.or(row.progress.last_due).unwrap_or(row.created_at);
+        let asked = row.progress.asked.filter(|asked| self.asked.is_none_or(|last| last < *asked));
+        let due = cron.last(since, now);
+        let Some(at) = due.or(asked) else {
+            if Instant::now() >= self.sweep_at {
+                // Rows of due times go as those of messages do.
+                let mut rows = Listing::new(row);
+                self.sweep_at = Instant::now() + SWEEP_INTERVAL;
+                return if rows.sweep(&self.parts, row, &mut self.progress).await.is_err() { Turn::End } else { Turn::Over };
+            }
+            // The wall clock may be set meanwhile.
+            let wait = cron.next(now).map_or(CLOCK_MAX, |next| Duration::from_millis(next.since(now).unsigned_abs()).min(CLOCK_MAX));
+            return self.wait(wait).await;
+        };
+        let starts = match start::starts(row, vec![event::due(row.id.as_str(), at)]) {
+            Ok(starts) => starts,
+            Err(refusal) => {
+                let halted = self.progress.halt(format!("The template cannot be filled: {refusal}.")).await;
+                return if halted.is_err() { Turn::End } else { self.wait(PAUSE_MAX).await };
+            }
+        };
+        if self.progress.store(Advance { starts, due, event_at: Some(at), ..Advance::default() }).await.is_err() {
+            return Turn::End;
+        }
+        match due {
+            Some(_) => self.due = due,
+            None => self.asked = asked,
+        }
+        Turn::Over
     }
 
     async fn open(&self, row: &TriggerRow) -> Result<Consumer, String> {
@@ -175,7 +232,7 @@ impl Worker {
     async fn look(&mut self, listing: &mut Listing, row: &TriggerRow) -> Result<(), Ended> {
         match &row.spec.source {
             Source::Bucket(bucket) => listing.page(&self.parts, row, bucket, &mut self.progress).await,
-            Source::Exchange(_) => listing.sweep(&self.parts, row, &mut self.progress).await,
+            Source::Exchange(_) | Source::Schedule(_) => listing.sweep(&self.parts, row, &mut self.progress).await,
         }
     }
 }

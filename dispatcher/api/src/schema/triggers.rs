@@ -6,6 +6,7 @@ Trigger: add=TriggerAddParameter patch=TriggerPatchParameter get=TriggerView
   id id : add! get
   bucket TriggerBucket : add get
   exchange TriggerExchange : add get
+  schedule TriggerSchedule : add get
   function TriggerFunction : add patch get
   task TriggerTask : add patch get
   batchSize int(1..100) : add patch get
@@ -23,6 +24,7 @@ Trigger: add=TriggerAddParameter patch=TriggerPatchParameter get=TriggerView
   lastEventTime time : get
   lastLagMilliseconds long : get
   lastListingTime time : get
+  nextRunTime time : get
   lastError TriggerError : get
 
 TriggerBucket:
@@ -40,6 +42,10 @@ TriggerExchange:
   name! text(1..255)
   pattern text(255)
   values texts(1024)
+
+TriggerSchedule:
+  expression! text(1..256)
+  timeZone text(1..64)
 
 TriggerFunction:
   poolId! id

@@ -7,8 +7,8 @@ use contract::time::Timestamp;
 use model::{
     refusal::{Code, Refusal},
     trigger::{
-        BATCH_TIME_DEFAULT, BucketSource, ExchangeSource, FunctionTarget, LISTING_DEFAULT, NewTrigger, Source, Target, TaskTarget,
-        TriggerChange, TriggerRow, TriggerSpec,
+        BATCH_TIME_DEFAULT, BucketSource, ExchangeSource, FunctionTarget, LISTING_DEFAULT, NewTrigger, ScheduleSource, Source, Target,
+        TaskTarget, TriggerChange, TriggerRow, TriggerSpec,
     },
 };
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::{
     body::Object,
     submissions::read::{self, Message},
     triggers::{
+        cron::Cron,
         event::{self, Event, Payload},
         message,
         path::Path,
@@ -62,8 +63,9 @@ pub fn change(body: Object<'_>, row: &TriggerRow) -> Result<TriggerChange, Refus
 }
 
 fn source(body: &Object<'_>) -> Result<Source, Refusal> {
-    match (body.object("bucket"), body.object("exchange")) {
-        (Some(bucket), None) => {
+    let (bucket, exchange, schedule) = (body.object("bucket"), body.object("exchange"), body.object("schedule"));
+    match (bucket, exchange, schedule) {
+        (Some(bucket), None, None) => {
             let name = bucket.required_text("name");
             if name == bucket.places().own_bucket {
                 return Err(bucket.invalid("name", "That bucket is Piecework's own."));
@@ -88,14 +90,20 @@ fn source(body: &Object<'_>) -> Result<Source, Refusal> {
                 include_existing: bucket.flag("includeExisting").unwrap_or(false),
             }))
         }
-        (None, Some(exchange)) => {
+        (None, Some(exchange), None) => {
             let name = exchange.required_text("name");
             check_exchange(&exchange, "name", &name)?;
             let values = values(&exchange)?;
             Ok(Source::Exchange(ExchangeSource { name, pattern: exchange.owned("pattern").unwrap_or_else(|| "#".to_owned()), values }))
         }
-        (None, None) => Err(body.missing("bucket").hint("A trigger watches a bucket or follows an exchange.")),
-        (Some(_), Some(_)) => Err(body.invalid("exchange", "A trigger has one source: a bucket or an exchange.")),
+        (None, None, Some(schedule)) => {
+            let expression = schedule.required_text("expression");
+            let time_zone = schedule.owned("timeZone").unwrap_or_else(|| "UTC".to_owned());
+            Cron::parse(&expression, &time_zone).map_err(|reason| schedule.invalid("expression", reason))?;
+            Ok(Source::Schedule(ScheduleSource { expression, time_zone }))
+        }
+        (None, None, None) => Err(body.missing("bucket").hint("A trigger watches a bucket, follows an exchange, or has a schedule.")),
+        _ => Err(body.invalid("exchange", "A trigger has one source: a bucket, an exchange or a schedule.")),
     }
 }
 
@@ -159,6 +167,7 @@ fn sample(source: &Source, places: Places<'_>) -> Event {
             let payload = Payload::Plain { body: Vec::new(), content_type: None, traceparent: None };
             Event { seen: None, at: None, values, payload }
         }
+        Source::Schedule(_) => event::due("sample", time),
     }
 }
 
@@ -199,7 +208,7 @@ fn check(body: &Object<'_>, spec: &TriggerSpec) -> Result<(), Refusal> {
     let tried = read::read(&message, places).map_err(|refusal| refusal.with("PartOf", "task.template"))?;
     match &spec.source {
         Source::Bucket(bucket) => check_outputs(bucket, &tried.tasks, places),
-        Source::Exchange(_) => Ok(()),
+        Source::Exchange(_) | Source::Schedule(_) => Ok(()),
     }
 }
 

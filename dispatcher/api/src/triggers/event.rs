@@ -13,6 +13,9 @@ const KEY_BYTES_MAX: usize = 1024;
 /// The name of the event of an object that was found by a listing.
 pub const LISTED: &str = "ObjectCreated:Put";
 
+/// The type of the CloudEvent of a schedule that is due.
+const DUE: &str = "piecework.schedule.due";
+
 /// An event that a trigger acts on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -114,6 +117,19 @@ impl Object {
     pub fn event(self, trigger: &str, endpoint: &str) -> Event {
         let (values, record) = (self.values(trigger, endpoint), self.record(trigger));
         Event { seen: Some(self.seen()), at: self.at, values, payload: Payload::Record(record) }
+    }
+}
+
+/// The event of a schedule that is due.
+pub fn due(trigger: &str, at: Timestamp) -> Event {
+    let (time, source) = (at.iso(), format!("/piecework/triggers/{trigger}"));
+    let pairs = [("trigger", trigger), ("id", &time), ("type", DUE), ("source", &source), ("time", &time)];
+    let payload = json!({"specversion": "1.0", "id": time, "source": source, "type": DUE, "time": time});
+    Event {
+        seen: Some(SeenKey { key: time.clone(), content: content("due") }),
+        at: Some(at),
+        values: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        payload: Payload::CloudEvent(payload),
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```
 
 mod body;
+pub mod cron;
 pub mod event;
 pub mod message;
 mod path;
@@ -14,7 +15,7 @@ mod template;
 use std::time::Duration;
 
 use clients::blobs::BlobError;
-use contract::ids::TriggerId;
+use contract::{ids::TriggerId, time::Timestamp};
 use engine::command::Command;
 use model::{
     condition::etag,
@@ -29,6 +30,7 @@ use crate::{
     error::{not_found, store_failed},
     lists::{Paging, ROWS_MAX},
     state::ApiState,
+    triggers::cron::Cron,
 };
 
 /// How long the blob store may take for one question.
@@ -59,10 +61,20 @@ fn view(row: &TriggerRow, waiting: Option<u32>) -> Vec<u8> {
     if let Some(fault) = &progress.last_error {
         fields.insert("lastError".to_owned(), json!({"time": time(fault.time), "message": fault.message}));
     }
+    if let Some(next) = next(row) {
+        fields.insert("nextRunTime".to_owned(), time(next));
+    }
     if let Some(waiting) = waiting {
         fields.insert("messagesWaiting".to_owned(), waiting.into());
     }
     Value::Object(fields).to_string().into_bytes()
+}
+
+/// When the schedule of a trigger is due next.
+fn next(row: &TriggerRow) -> Option<Timestamp> {
+    let Source::Schedule(schedule) = &row.spec.source else { return None };
+    let cron = Cron::parse(&schedule.expression, &schedule.time_zone).ok().filter(|_| !row.is_paused)?;
+    cron.next(Timestamp::now().max(row.progress.last_due.unwrap_or_default()))
 }
 
 fn answer(status: u16, row: &TriggerRow, waiting: Option<u32>) -> Answer {
@@ -78,6 +90,7 @@ async fn find(api: &ApiState, id: &TriggerId) -> Result<TriggerRow, Refusal> {
 /// Refuses a source that is not there.
 async fn check_source(api: &ApiState, trigger: &NewTrigger) -> Result<(), Refusal> {
     let exchange = match &trigger.spec.source {
+        Source::Schedule(_) => return Ok(()),
         Source::Exchange(source) => &source.name,
         Source::Bucket(source) => {
             match tokio::time::timeout(BLOB_TIMEOUT, api.blobs.list(&source.name, "", None, 1)).await {
