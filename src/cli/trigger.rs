@@ -29,7 +29,7 @@ const COLUMNS: &[Column] = &[
 pub(crate) enum TriggerCommand {
     /// Add a trigger
     ///
-    /// It watches a bucket, follows an exchange or has a schedule, and starts a function or a task of a pool.
+    /// It watches a bucket, follows an exchange, has a schedule or is a webhook, and starts a function or a task of a pool.
     Add(Box<AddArgs>),
     /// List triggers
     List {
@@ -57,7 +57,7 @@ pub(crate) struct Named {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["bucket", "exchange", "cron"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["bucket", "exchange", "cron", "webhook"])))]
 #[command(group(ArgGroup::new("target").required(true).args(["function", "task"])))]
 pub(crate) struct AddArgs {
     #[command(flatten)]
@@ -103,6 +103,9 @@ pub(crate) struct AddArgs {
     /// The time zone of the expression, such as Europe/Berlin; UTC when left out
     #[arg(long, requires = "cron")]
     zone: Option<String>,
+    /// Start with requests that are signed; the secret is shown this once
+    #[arg(long)]
+    webhook: bool,
     #[arg(long)]
     pool: PoolId,
     /// Invoke this function
@@ -141,6 +144,11 @@ pub(crate) async fn run(command: TriggerCommand, out: &dyn Output) -> anyhow::Re
             out.done(&format!("trigger {} added", args.trigger))?;
             if let Some(warning) = answer.pointer("/lastError/message").and_then(Value::as_str) {
                 out.done(warning)?;
+            }
+            if let Some(secret) = answer.pointer("/webhook/secret").and_then(Value::as_str) {
+                out.done(&format!("requests go to {}", answer["webhook"]["url"].as_str().unwrap_or_default()))?;
+                out.ready(secret, &answer)?;
+                return Ok(OK);
             }
             out.summary(&answer)?;
         }
@@ -191,6 +199,9 @@ fn body(args: &AddArgs) -> anyhow::Result<Value> {
     }
     if let Some(expression) = &args.cron {
         body.insert("schedule".to_owned(), given(vec![("expression", Some(expression.as_str().into())), ("timeZone", text(&args.zone))]));
+    }
+    if args.webhook {
+        body.insert("webhook".to_owned(), json!({}));
     }
     if let Some(function) = &args.function {
         body.insert("function".to_owned(), json!({"poolId": args.pool, "id": function}));

@@ -7,12 +7,14 @@ use aws_sdk_s3::{
     config::{BehaviorVersion, Credentials, Region},
     primitives::ByteStream,
 };
+use hmac::{Hmac, KeyInit, Mac};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::FieldTable,
 };
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -376,6 +378,47 @@ fn triggers_that_could_not_work_are_refused_with_what_to_do() {
     refused(json!({"id": "T", "bucket": watched, "function": function}), 409, "TriggerExists");
     let changed = world.rest.send("PATCH", "/piecework/triggers/t", Some(&json!({"function": function, "batchSize": 5})));
     assert!(changed.status == 200 && changed.json()["batchSize"] == 5 && changed.json().get("task").is_none(), "{}", changed.text());
+    world.stack.stop();
+}
+
+#[test]
+fn a_webhook_is_taken_with_its_signature_alone() {
+    let world = World::new();
+    let function = json!({"poolId": "work", "id": "note"});
+    let body = json!({"id": "Hook", "webhook": {"values": {"ref": "$.ref"}}, "function": function});
+    let added = world.rest.post("/piecework/triggers", &body, 201).json();
+    let (secret, url) = (added["webhook"]["secret"].as_str().unwrap(), added["webhook"]["url"].as_str().unwrap());
+    assert!(secret.len() > 40 && world.show("hook")["webhook"].get("secret").is_none(), "{added}");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let send = |url: &str, name: &'static str, signature: String, body: &str| {
+        let request = client.post(url).header(name, signature).header("content-type", "application/json").body(body.to_owned());
+        let answer = world.runtime.block_on(async { request.send().await.unwrap() });
+        answer.status().as_u16()
+    };
+    let signed = |secret: &str, text: &str| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let body = r#"{"ref":"main"}"#;
+    let hub = |secret: &str| format!("sha256={}", signed(secret, body));
+    assert_eq!(send(url, "x-hub-signature-256", hub(secret), body), 202);
+    assert_eq!(send(url, "x-hub-signature-256", hub(secret), body), 202, "the same again");
+    assert_eq!(send(url, "x-hub-signature-256", hub("wrong"), body), 403);
+    assert_eq!(send(url, "x-hub-signature-256", hub(secret), r#"{"ref":"evil"}"#), 403);
+    assert_eq!(send(&url.replace("Hook", "other"), "x-hub-signature-256", hub(secret), body), 403);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let timed = |time: u64| format!("t={time},v1={}", signed(secret, &format!("{time}.{body}")));
+    assert_eq!(send(url, "piecework-signature", timed(now), body), 202);
+    assert_eq!(send(url, "piecework-signature", timed(now - 3600), body), 403);
+    let unreadable = signed(secret, "[]");
+    assert_eq!(send(url, "x-hub-signature-256", format!("sha256={unreadable}"), "[]"), 400);
+    let shown = world.until("hook", "two requests were acted on", |shown| shown["eventsFired"] == 2);
+    assert_eq!(shown["eventsRepeated"], 1, "{shown}");
+    let found = wait_for(PATIENCE, || Some(world.events()).filter(|events| events.len() >= 2));
+    assert_eq!(found.unwrap_or_else(|| panic!("{:?}", world.events()))[0], json!({"ref": "main"}));
+    world.act("hook", "pause");
+    assert_eq!(send(url, "piecework-signature", timed(now + 1), body), 409);
     world.stack.stop();
 }
 

@@ -120,6 +120,7 @@ pub async fn dispatch(operation: Operation, api: &ApiState, call: &Call) -> Resu
         Operation::TriggerPause => triggers::pause(api, call).await,
         Operation::TriggerResume => triggers::resume(api, call).await,
         Operation::TriggerRun => triggers::run(api, call).await,
+        Operation::TriggerHook => triggers::hook(api, call).await,
         Operation::TriggerDelete => triggers::delete(api, call).await,
         Operation::QueueList => queues::all(api, call).await,
         Operation::QueueGet => queues::get(api, call).await,

@@ -112,6 +112,7 @@ pub enum Operation {
     TriggerPause,
     TriggerResume,
     TriggerRun,
+    TriggerHook,
     TriggerDelete,
     QueueList,
     QueueGet,

@@ -42,10 +42,12 @@ impl Route {
 
     /// Whether it needs no authentication.
     pub fn is_open(&self) -> bool {
-        matches!(self.path, "/piecework/health" | "/piecework/openapi.json" | "/metrics")
+        matches!(self.path, "/piecework/health" | "/piecework/openapi.json" | "/metrics" | HOOKS)
     }
 }
 
+/// The path of requests that triggers check by their own secrets.
+const HOOKS: &str = "/piecework/hooks/{trigger}";
 const F_M: &[&str] = &["$filter", "maxresults", "$skiptoken"];
 const F_S_M: &[&str] = &["$filter", "$select", "maxresults", "$skiptoken"];
 const F_S_E_M: &[&str] = &["$filter", "$select", "$expand", "maxresults", "$skiptoken"];
@@ -179,6 +181,7 @@ table! {
     "piecework.pause_trigger" POST "/piecework/triggers/{trigger}/pause" NONE All Yes(Operation::TriggerPause);
     "piecework.resume_trigger" POST "/piecework/triggers/{trigger}/resume" NONE All Yes(Operation::TriggerResume);
     "piecework.run_trigger" POST "/piecework/triggers/{trigger}/run" NONE All Yes(Operation::TriggerRun);
+    "piecework.take_hook" POST "/piecework/hooks/{trigger}" NONE Nothing Yes(Operation::TriggerHook);
     "piecework.delete_trigger" DELETE "/piecework/triggers/{trigger}" NONE All Yes(Operation::TriggerDelete);
     "piecework.list_applications" GET "/piecework/applications" M Nothing Yes(Operation::AppsList);
     "piecework.get_application" GET "/piecework/applications/{application}" NONE Nothing Yes(Operation::AppGet);

@@ -90,6 +90,7 @@ impl World {
                 let text = match &row.spec.source {
                     _ if row.is_paused => "The trigger is paused.",
                     Source::Exchange(_) => "The trigger follows an exchange: there is nothing to look for beside its messages.",
+                    Source::Webhook(_) => "The trigger waits for requests: there is nothing to look for.",
                     Source::Bucket(_) | Source::Schedule(_) => "",
                 };
                 if !text.is_empty() {

@@ -74,6 +74,8 @@ pub enum Source {
     Exchange(ExchangeSource),
     /// Times.
     Schedule(ScheduleSource),
+    /// Signed requests.
+    Webhook(WebhookSource),
 }
 
 /// A watched bucket.
@@ -134,6 +136,27 @@ pub struct ScheduleSource {
     pub expression: String,
     /// The name of a time zone.
     pub time_zone: String,
+}
+
+/// Requests that are signed with a secret of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookSource {
+    pub secret: HookSecret,
+    /// Names of placeholders, and where in a request's JSON body their values are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
+}
+
+/// The secret of a webhook, which logs do not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HookSecret(pub String);
+
+impl std::fmt::Debug for HookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(a secret)")
+    }
 }
 
 /// What an event starts.

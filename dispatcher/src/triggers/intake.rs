@@ -78,7 +78,7 @@ fn read(row: &TriggerRow, delivery: &Delivery, endpoint: &str) -> Result<Vec<Eve
             let meant = objects.into_iter().filter(|object| object.bucket == bucket.name && bucket.takes(&object.key, object.bytes));
             Ok(meant.map(|object| object.event(id, endpoint)).collect())
         }
-        Source::Schedule(_) => Ok(Vec::new()),
+        Source::Schedule(_) | Source::Webhook(_) => Ok(Vec::new()),
         Source::Exchange(exchange) => {
             let names = delivery.headers.inner().keys().map(|name| name.as_str().to_owned());
             let headers = names.filter_map(|name| delivery.header_as_text(&name).map(|value| (name, value))).collect();
@@ -90,7 +90,7 @@ fn read(row: &TriggerRow, delivery: &Delivery, endpoint: &str) -> Result<Vec<Eve
                 kind: delivery.kind.as_deref(),
                 headers,
             };
-            message::events(&message, id, exchange)
+            message::events(&message, id, &exchange.values)
         }
     }
 }

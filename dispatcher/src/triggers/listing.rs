@@ -77,7 +77,7 @@ impl Listing {
                     (_, None, _) => return None,
                 }
             }
-            Source::Exchange(_) | Source::Schedule(_) => Duration::ZERO,
+            Source::Exchange(_) | Source::Schedule(_) | Source::Webhook(_) => Duration::ZERO,
         };
         let at = soon.checked_add(wait)?;
         Some(self.not_before.map_or(at, |not_before| not_before.max(at)))

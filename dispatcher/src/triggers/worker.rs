@@ -87,11 +87,16 @@ impl Worker {
                 }
                 continue;
             }
-            if let Source::Schedule(schedule) = &row.spec.source {
-                if self.tick(&row, schedule).await == Turn::End {
-                    return;
-                }
-                continue;
+            let quiet = match &row.spec.source {
+                Source::Schedule(schedule) => Some(self.tick(&row, schedule).await),
+                // The API acts on requests itself.
+                Source::Webhook(_) => Some(self.rest(&row).await),
+                Source::Bucket(_) | Source::Exchange(_) => None,
+            };
+            match quiet {
+                Some(Turn::End) => return,
+                Some(Turn::Over) => continue,
+                None => {}
             }
             let turn = match self.open(&row).await {
                 Ok(consumer) => {
@@ -140,10 +145,7 @@ impl Worker {
         let due = cron.last(since, now);
         let Some(at) = due.or(asked) else {
             if Instant::now() >= self.sweep_at {
-                // Rows of due times go as those of messages do.
-                let mut rows = Listing::new(row);
-                self.sweep_at = Instant::now() + SWEEP_INTERVAL;
-                return if rows.sweep(&self.parts, row, &mut self.progress).await.is_err() { Turn::End } else { Turn::Over };
+                return self.rest(row).await;
             }
             // The wall clock may be set meanwhile.
             let wait = cron.next(now).map_or(CLOCK_MAX, |next| Duration::from_millis(next.since(now).unsigned_abs()).min(CLOCK_MAX));
@@ -164,6 +166,16 @@ impl Worker {
             None => self.asked = asked,
         }
         Turn::Over
+    }
+
+    /// Forgets what is old, and waits.
+    async fn rest(&mut self, row: &TriggerRow) -> Turn {
+        if Instant::now() >= self.sweep_at {
+            self.sweep_at = Instant::now() + SWEEP_INTERVAL;
+            let swept = Listing::new(row).sweep(&self.parts, row, &mut self.progress).await;
+            return if swept.is_err() { Turn::End } else { Turn::Over };
+        }
+        self.wait(SWEEP_INTERVAL).await
     }
 
     async fn open(&self, row: &TriggerRow) -> Result<Consumer, String> {
@@ -232,7 +244,7 @@ impl Worker {
     async fn look(&mut self, listing: &mut Listing, row: &TriggerRow) -> Result<(), Ended> {
         match &row.spec.source {
             Source::Bucket(bucket) => listing.page(&self.parts, row, bucket, &mut self.progress).await,
-            Source::Exchange(_) | Source::Schedule(_) => listing.sweep(&self.parts, row, &mut self.progress).await,
+            Source::Exchange(_) | Source::Schedule(_) | Source::Webhook(_) => listing.sweep(&self.parts, row, &mut self.progress).await,
         }
     }
 }

@@ -181,6 +181,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("piecework.pause_trigger", 200, "", One("TriggerView"), Whole, "Leaves the events of a trigger where they wait"),
     row("piecework.resume_trigger", 200, "", One("TriggerView"), Whole, "Ends a pause"),
     row("piecework.run_trigger", 200, "", One("TriggerView"), Whole, "Lists the bucket of a trigger now, or lets its schedule be due now"),
+    row("piecework.take_hook", 202, "", One("TriggerHooked"), Whole, "Takes a request for a trigger, signed with its secret; the body is whatever its sender sends"),
     row("piecework.delete_trigger", 204, "", Nothing, Whole, "Deletes a trigger with the events that wait"),
     row("piecework.list_applications", 200, "", Page("ApplicationView"), Whole, "Lists applications with their packages"),
     row("piecework.get_application", 200, "", One("ApplicationView"), Whole, "Gets an application with its packages"),

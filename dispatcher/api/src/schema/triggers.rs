@@ -7,6 +7,7 @@ Trigger: add=TriggerAddParameter patch=TriggerPatchParameter get=TriggerView
   bucket TriggerBucket : add get
   exchange TriggerExchange : add get
   schedule TriggerSchedule : add get
+  webhook TriggerWebhook : add get
   function TriggerFunction : add patch get
   task TriggerTask : add patch get
   batchSize int(1..100) : add patch get
@@ -46,6 +47,14 @@ TriggerExchange:
 TriggerSchedule:
   expression! text(1..256)
   timeZone text(1..64)
+
+TriggerWebhook:
+  secret text(16..256)
+  url text
+  values texts(1024)
+
+TriggerHooked:
+  messageId text
 
 TriggerFunction:
   poolId! id

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clients::blobs::Places;
 use contract::time::Timestamp;
 use model::{
     refusal::{Code, Refusal},
     trigger::{
-        BATCH_TIME_DEFAULT, BucketSource, ExchangeSource, FunctionTarget, LISTING_DEFAULT, NewTrigger, ScheduleSource, Source, Target,
-        TaskTarget, TriggerChange, TriggerRow, TriggerSpec,
+        BATCH_TIME_DEFAULT, BucketSource, ExchangeSource, FunctionTarget, HookSecret, LISTING_DEFAULT, NewTrigger, ScheduleSource, Source,
+        Target, TaskTarget, TriggerChange, TriggerRow, TriggerSpec, WebhookSource,
     },
 };
+use rand::RngExt;
 use serde_json::Value;
 
 use crate::{
@@ -31,6 +33,8 @@ const BLOBS: &str = broker_config::topology::BLOBS;
 const OPEN: [&str; 2] = [BLOBS, broker_config::topology::EVENTS];
 /// How names of our own exchanges begin.
 const OURS: &str = "piecework.";
+/// Random bytes of a webhook's secret.
+const SECRET_BYTES: usize = 32;
 /// Values that a trigger takes from a body at most.
 const VALUES_MAX: usize = 50;
 /// Bytes of a submission that values of one event are expected to take at most.
@@ -63,9 +67,9 @@ pub fn change(body: Object<'_>, row: &TriggerRow) -> Result<TriggerChange, Refus
 }
 
 fn source(body: &Object<'_>) -> Result<Source, Refusal> {
-    let (bucket, exchange, schedule) = (body.object("bucket"), body.object("exchange"), body.object("schedule"));
-    match (bucket, exchange, schedule) {
-        (Some(bucket), None, None) => {
+    let names = ["bucket", "exchange", "schedule", "webhook"].map(|name| body.object(name));
+    match names {
+        [Some(bucket), None, None, None] => {
             let name = bucket.required_text("name");
             if name == bucket.places().own_bucket {
                 return Err(bucket.invalid("name", "That bucket is Piecework's own."));
@@ -90,20 +94,29 @@ fn source(body: &Object<'_>) -> Result<Source, Refusal> {
                 include_existing: bucket.flag("includeExisting").unwrap_or(false),
             }))
         }
-        (None, Some(exchange), None) => {
+        [None, Some(exchange), None, None] => {
             let name = exchange.required_text("name");
             check_exchange(&exchange, "name", &name)?;
             let values = values(&exchange)?;
             Ok(Source::Exchange(ExchangeSource { name, pattern: exchange.owned("pattern").unwrap_or_else(|| "#".to_owned()), values }))
         }
-        (None, None, Some(schedule)) => {
+        [None, None, Some(schedule), None] => {
             let expression = schedule.required_text("expression");
             let time_zone = schedule.owned("timeZone").unwrap_or_else(|| "UTC".to_owned());
             Cron::parse(&expression, &time_zone).map_err(|reason| schedule.invalid("expression", reason))?;
             Ok(Source::Schedule(ScheduleSource { expression, time_zone }))
         }
-        (None, None, None) => Err(body.missing("bucket").hint("A trigger watches a bucket, follows an exchange, or has a schedule.")),
-        _ => Err(body.invalid("exchange", "A trigger has one source: a bucket, an exchange or a schedule.")),
+        [None, None, None, Some(webhook)] => {
+            let random = || URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; SECRET_BYTES]>());
+            Ok(Source::Webhook(WebhookSource {
+                secret: HookSecret(webhook.owned("secret").unwrap_or_else(random)),
+                values: values(&webhook)?,
+            }))
+        }
+        [None, None, None, None] => {
+            Err(body.missing("bucket").hint("A trigger watches a bucket, follows an exchange, has a schedule, or is a webhook."))
+        }
+        _ => Err(body.invalid("bucket", "A trigger has one source: a bucket, an exchange, a schedule or a webhook.")),
     }
 }
 
@@ -161,8 +174,8 @@ fn sample(source: &Source, places: Places<'_>) -> Event {
                 event::Object { bucket: bucket.name.clone(), key, bytes: Some(1), etag: "0".into(), at: Some(time), ..Default::default() };
             object.event("sample", places.endpoint)
         }
-        Source::Exchange(exchange) => {
-            let names = message::VALUES.iter().map(|name| (*name).to_owned()).chain(exchange.values.keys().cloned());
+        Source::Exchange(ExchangeSource { values, .. }) | Source::Webhook(WebhookSource { values, .. }) => {
+            let names = message::VALUES.iter().map(|name| (*name).to_owned()).chain(values.keys().cloned());
             let values = names.map(|name| (name, "sample".to_owned())).collect();
             let payload = Payload::Plain { body: Vec::new(), content_type: None, traceparent: None };
             Event { seen: None, at: None, values, payload }
@@ -208,7 +221,7 @@ fn check(body: &Object<'_>, spec: &TriggerSpec) -> Result<(), Refusal> {
     let tried = read::read(&message, places).map_err(|refusal| refusal.with("PartOf", "task.template"))?;
     match &spec.source {
         Source::Bucket(bucket) => check_outputs(bucket, &tried.tasks, places),
-        Source::Exchange(_) | Source::Schedule(_) => Ok(()),
+        Source::Exchange(_) | Source::Schedule(_) | Source::Webhook(_) => Ok(()),
     }
 }
 

@@ -117,7 +117,7 @@ impl Cron {
         let mut at = Instant::from_second(start * minute).ok()?;
         for _ in 0..DAYS_MAX {
             let today = self.zone.to_datetime(at).date();
-            let tomorrow = self.zone.to_zoned(today.tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight())).ok()?.timestamp();
+            let tomorrow = self.zone.to_timestamp(today.tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight())).ok()?;
             if self.takes_day(today.to_datetime(jiff::civil::Time::midnight())) || self.is_due(at) {
                 for _ in 0..MINUTES_MAX {
                     if self.is_due(at) {

@@ -1,7 +1,9 @@
 //! Reads messages of an exchange: CloudEvents in either mode, and any others.
 
+use std::collections::BTreeMap;
+
 use contract::time::Timestamp;
-use model::trigger::{ExchangeSource, SeenKey};
+use model::trigger::SeenKey;
 use serde_json::{Map, Value, json};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -33,7 +35,7 @@ pub struct Message<'a> {
 }
 
 /// The events of a message: several for a batch of CloudEvents. An error says what is wrong with it.
-pub fn events(message: &Message<'_>, trigger: &str, source: &ExchangeSource) -> Result<Vec<Event>, String> {
+pub fn events(message: &Message<'_>, trigger: &str, values: &BTreeMap<String, String>) -> Result<Vec<Event>, String> {
     if message.body.len() > MESSAGE_BYTES_MAX {
         return Err(format!("The message has {} bytes, more than {MESSAGE_BYTES_MAX}.", message.body.len()));
     }
@@ -50,7 +52,7 @@ pub fn events(message: &Message<'_>, trigger: &str, source: &ExchangeSource) -> 
             None => vec![plain(message)],
         },
     };
-    found.into_iter().map(|event| with_values(event, message, trigger, source)).collect()
+    found.into_iter().map(|event| with_values(event, message, trigger, values)).collect()
 }
 
 fn seen(parts: &[&str]) -> SeenKey {
@@ -120,16 +122,16 @@ fn plain(message: &Message<'_>) -> Event {
 }
 
 /// Adds the values that the trigger takes from the body.
-fn with_values(mut event: Event, message: &Message<'_>, trigger: &str, source: &ExchangeSource) -> Result<Event, String> {
+fn with_values(mut event: Event, message: &Message<'_>, trigger: &str, values: &BTreeMap<String, String>) -> Result<Event, String> {
     event.values.insert("trigger".to_owned(), trigger.to_owned());
-    if source.values.is_empty() {
+    if values.is_empty() {
         return Ok(event);
     }
     let body = match &event.payload {
         Payload::CloudEvent(event) => event.clone(),
         _ => serde_json::from_slice(message.body).map_err(|error| format!("The body is not JSON: {error}."))?,
     };
-    for (name, path) in &source.values {
+    for (name, path) in values {
         let found = Path::parse(path)?.find(&body).ok_or_else(|| format!("The body has nothing at {path}, the value of {{{name}}}."))?;
         event.values.insert(name.clone(), found.as_str().map_or_else(|| found.to_string(), str::to_owned));
     }
@@ -157,9 +159,8 @@ mod tests {
         Message { routing_key: "a.b", body, content_type, message_id: Some("m"), kind: None, headers }
     }
 
-    fn source(values: &[(&str, &str)]) -> ExchangeSource {
-        let values = values.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
-        ExchangeSource { name: "x".to_owned(), pattern: "#".to_owned(), values }
+    fn source(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+        values.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect()
     }
 
     const EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"2026-11-23T19:00:00Z","data":{"n":[7]}}"#;

@@ -7,10 +7,13 @@
 mod body;
 pub mod cron;
 pub mod event;
+mod hooks;
 pub mod message;
 mod path;
 pub mod start;
 mod template;
+
+pub use hooks::take as hook;
 
 use std::time::Duration;
 
@@ -53,6 +56,9 @@ fn view(row: &TriggerRow, waiting: Option<u32>) -> Vec<u8> {
         "eventsFired": progress.fired, "eventsRepeated": progress.repeated, "eventsFailed": progress.failed, "eventsListed": progress.listed,
     }));
     fields.extend(object(serde_json::to_value(&row.spec).unwrap_or_default()));
+    if let Some(Value::Object(webhook)) = fields.get_mut("webhook") {
+        webhook.remove("secret");
+    }
     let times = [("lastEventTime", progress.last_event), ("lastListingTime", progress.last_listing)];
     fields.extend(times.into_iter().filter_map(|(name, at)| Some((name.to_owned(), time(at?)))));
     if let Some(lag_ms) = progress.last_lag_ms {
@@ -90,7 +96,7 @@ async fn find(api: &ApiState, id: &TriggerId) -> Result<TriggerRow, Refusal> {
 /// Refuses a source that is not there.
 async fn check_source(api: &ApiState, trigger: &NewTrigger) -> Result<(), Refusal> {
     let exchange = match &trigger.spec.source {
-        Source::Schedule(_) => return Ok(()),
+        Source::Schedule(_) | Source::Webhook(_) => return Ok(()),
         Source::Exchange(source) => &source.name,
         Source::Bucket(source) => {
             match tokio::time::timeout(BLOB_TIMEOUT, api.blobs.list(&source.name, "", None, 1)).await {
@@ -155,7 +161,17 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
         api.change(Command::DeleteTrigger(id, any)).await?;
         return Err(refusal);
     }
-    Ok(answer(201, &find(api, &row.id).await?, None))
+    let row = find(api, &row.id).await?;
+    let answered = answer(201, &row, None);
+    let Source::Webhook(hook) = &row.spec.source else { return Ok(answered) };
+    // The only answer that shows the secret.
+    let mut shown = object(serde_json::from_slice(&view(&row, None)).unwrap_or_default());
+    if let Some(Value::Object(webhook)) = shown.get_mut("webhook") {
+        webhook.insert("secret".to_owned(), hook.secret.0.as_str().into());
+        webhook.insert("url".to_owned(), format!("{}/piecework/hooks/{}", call.base, row.id).into());
+    }
+    let answer = Answer::json(Value::Object(shown).to_string().into_bytes()).with(http::header::CONTENT_TYPE, "application/json");
+    Ok(Answer { status: answered.status, ..answer }.changed(row.version, row.modified_at))
 }
 
 /// A page of triggers.

@@ -28,12 +28,13 @@ impl Queues {
         self.link.has_exchange(name).await.map_err(failed)
     }
 
-    /// Declares a trigger's queue, and binds it to where its events come from. A schedule needs none.
+    /// Declares a trigger's queue, and binds it to where its events come from. Schedules and webhooks
+    /// need none.
     pub async fn follow(&self, trigger: &TriggerRow) -> Result<(), AmqpError> {
         let (exchange, pattern) = match &trigger.spec.source {
             Source::Bucket(bucket) => (&bucket.exchange, &bucket.pattern),
             Source::Exchange(source) => (&source.name, &source.pattern),
-            Source::Schedule(_) => return Ok(()),
+            Source::Schedule(_) | Source::Webhook(_) => return Ok(()),
         };
         self.link.declare(&topology::trigger(trigger.queue())).await?;
         self.link.bind(&trigger.queue(), exchange, pattern).await
