@@ -141,3 +141,29 @@ async fn a_closed_link_says_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn questions_for_missing_queues_never_use_up_the_channels_of_a_connection() {
+    // A connection has 2,047 numbers of channels, and the broker ends the channel of each such question.
+    const QUESTIONS: usize = 2_300;
+    in_time(async {
+        let broker = TestBroker::start().await;
+        let link = broker.link().await;
+        let there = name("there");
+        link.declare(&queue(&there)).await.unwrap();
+        for number in 0..QUESTIONS {
+            // One of them may fall upon the moment in which the connection is replaced.
+            let found = match link.depth(&format!("{there}.missing.{number}")).await {
+                Err(AmqpError::Disconnected) => continue,
+                found => found.unwrap(),
+            };
+            assert!(found.is_none(), "{number}");
+        }
+        for _ in 0..3 {
+            assert!(link.depth(&there).await.unwrap().is_some());
+        }
+        link.close().await;
+        broker.stop().await;
+    })
+    .await;
+}
