@@ -17,6 +17,7 @@ mod drain;
 mod effect;
 mod event;
 mod faults;
+pub mod gangs;
 mod job_tasks;
 mod keep;
 mod node_actions;

@@ -15,7 +15,7 @@ mod doctored;
 mod job_tasks;
 mod keeps;
 mod plan;
-mod random;
+pub mod random;
 mod rows;
 mod runs;
 mod users;
