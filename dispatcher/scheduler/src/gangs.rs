@@ -209,9 +209,8 @@ impl Gangs {
             _ => now,
         };
         self.turn = Some((gang.key, turn_at));
-        let goes_first = |(priority, released_at): (&i32, &Moment)| {
-            *priority > gang.priority || (*priority == gang.priority && *released_at < turn_at)
-        };
+        let goes_first =
+            |(priority, released_at): (&i32, &Moment)| *priority > gang.priority || (*priority == gang.priority && *released_at < turn_at);
         if pool.singles.iter().any(goes_first) && !self.has(Mistake::SinglesHaveNoTurn) {
             return;
         }

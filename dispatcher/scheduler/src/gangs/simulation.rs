@@ -126,7 +126,7 @@ impl World {
         let nodes = names.map(|name| (name, node())).collect();
         let mut coming = tasks;
         coming.sort_by_key(|task| task.at);
-            World {
+        World {
             random,
             now: 0,
             slots,
@@ -207,7 +207,8 @@ impl World {
     /// No gathering goes before a more important gang, or lasts for longer than it may.
     fn note_gathering(&mut self, was: Option<AttemptKey>, gangs: &[Gang], pool: Pool<'_>) -> Result<(), String> {
         let Some((gang, since)) = self.rules.gathering().map(|(gang, since)| (*gang, since.0)) else {
-            self.marks.given_up += u32::from(was.is_some_and(|key| gangs.iter().any(|gang| gang.key == key && self.now - gang.since.0 > GATHER_MS)));
+            self.marks.given_up +=
+                u32::from(was.is_some_and(|key| gangs.iter().any(|gang| gang.key == key && self.now - gang.since.0 >= GATHER_MS)));
             return Ok(());
         };
         let hosts = pool.hosts.len() as u32;
@@ -348,9 +349,7 @@ impl World {
         let nodes = &self.nodes;
         let is_lost = |uid: &TaskUid, members: &[NodeId]| {
             members.iter().any(|name| {
-                nodes.get(name).is_none_or(|node| {
-                    !node.runs.contains_key(uid) || node.died_at.is_some_and(|at| self.now >= at + LEASE_MS)
-                })
+                nodes.get(name).is_none_or(|node| !node.runs.contains_key(uid) || node.died_at.is_some_and(|at| self.now >= at + LEASE_MS))
             })
         };
         let lost: Vec<TaskUid> = self.running.iter().filter(|(uid, (_, members))| is_lost(uid, members)).map(|(uid, _)| *uid).collect();
@@ -435,7 +434,8 @@ impl World {
     fn run(&mut self) -> Result<(), String> {
         while !self.is_over() {
             self.step()?;
-            if self.now > self.troubles_until && !self.is_calm && self.nodes.values().any(|node| node.is_drained || node.died_at.is_some()) {
+            if self.now > self.troubles_until && !self.is_calm && self.nodes.values().any(|node| node.is_drained || node.died_at.is_some())
+            {
                 for node in self.nodes.values_mut().filter(|node| node.is_drained || node.died_at.is_some()) {
                     node.is_drained = false;
                     if node.died_at.take().is_some() {
@@ -516,7 +516,9 @@ fn troubled(mut random: Random, mistake: Option<Mistake>) -> World {
             ..single(uid, random.between(0, 200_000), random.between(500, 20_000))
         })
         .collect();
-    tasks.extend((0..random.between(0, 200) as u64).map(|index| single(1_000 + index, random.between(0, 200_000), random.between(500, 20_000))));
+    tasks.extend(
+        (0..random.between(0, 200) as u64).map(|index| single(1_000 + index, random.between(0, 200_000), random.between(500, 20_000))),
+    );
     let mut world = World::new(random, nodes, slots, tasks, mistake);
     (world.is_calm, world.troubles_until) = (false, 240_000);
     world
@@ -601,9 +603,8 @@ fn first_come(tasks: &[Task], nodes: usize) -> BTreeMap<TaskUid, i64> {
 fn a_hundred_gangs_keep_the_slots_busy_and_wait_no_longer_than_first_come() {
     for seed in 0..8 {
         let mut random = Random::new(seed);
-        let tasks: Vec<Task> = (1..=100)
-            .map(|uid| Task { instances: 4, ..single(uid, uid as i64 * 200, random.between(10_000, 120_000)) })
-            .collect();
+        let tasks: Vec<Task> =
+            (1..=100).map(|uid| Task { instances: 4, ..single(uid, uid as i64 * 200, random.between(10_000, 120_000)) }).collect();
         let oracle = first_come(&tasks, 16);
         let mut world = World::new(random, 16, 1, tasks, None);
         world.run().unwrap();
