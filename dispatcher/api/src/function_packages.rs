@@ -66,10 +66,10 @@ fn failed(error: &BlobError) -> Refusal {
     Refusal::new(Code::ServerBusy, "The blob store did not answer as expected.").hint("Try again; the dispatcher's log names the cause.")
 }
 
-/// The length of a package that was checked.
-async fn length(api: &ApiState, hash: &str) -> Result<Option<u64>, Refusal> {
+/// The length of a blob in Piecework's own bucket: a package that was checked has the key `key`.
+async fn length(api: &ApiState, key: &str) -> Result<Option<u64>, Refusal> {
     let bucket = &api.blobs.settings().own_bucket;
-    match tokio::time::timeout(BLOB_TIMEOUT, api.blobs.head(bucket, &key(hash))).await {
+    match tokio::time::timeout(BLOB_TIMEOUT, api.blobs.head(bucket, key)).await {
         Ok(Ok(info)) => Ok(Some(info.length)),
         Ok(Err(BlobError::NotFound { .. })) => Ok(None),
         Ok(Err(error)) => Err(failed(&error)),
@@ -109,17 +109,24 @@ async fn take(api: &ApiState, hash: &str) -> Result<Option<String>, BlobError> {
 pub async fn check(api: &ApiState, call: &Call, body: &Object<'_>) -> Result<(), Refusal> {
     let Some(text) = body.text("package") else { return Ok(()) };
     let hash = hash(text).ok_or_else(|| body.invalid("package", "It is the SHA-256 of the zip, 64 hexadecimal digits."))?;
-    if length(api, &hash).await?.is_some() {
+    if length(api, &key(&hash)).await?.is_some() {
         return Ok(());
     }
-    match tokio::time::timeout(call.patience.saturating_sub(ANSWER_MARGIN), take(api, &hash)).await {
+    // Whoever named a wrong hash is told so, however little patience the request has.
+    let nothing = || {
+        let hint = "PUT /piecework/functionpackages/{sha256} says where to upload the zip.";
+        body.invalid("package", "Nothing has been uploaded under this hash.").hint(hint)
+    };
+    if length(api, &upload_key(&hash)).await?.is_none() {
+        return Err(nothing());
+    }
+    let patience = call.patience.saturating_sub(ANSWER_MARGIN).max(call.patience / 2);
+    match tokio::time::timeout(patience, take(api, &hash)).await {
         Ok(Ok(Some(found))) if found == hash => Ok(()),
         Ok(Ok(Some(found))) => Err(body
             .invalid("package", format!("What was uploaded under this hash has another one, {found}; it is removed."))
             .hint("Upload it again; PUT /piecework/functionpackages/{sha256} says where.")),
-        Ok(Ok(None)) => Err(body
-            .invalid("package", "Nothing has been uploaded under this hash.")
-            .hint("PUT /piecework/functionpackages/{sha256} says where to upload the zip.")),
+        Ok(Ok(None)) => Err(nothing()),
         Ok(Err(error)) => Err(failed(&error)),
         Err(_) => Err(Refusal::new(Code::OperationTimedOut, "The package could not be checked in time.")
             .hint("Deploy it again; a smaller package takes less time.")),
@@ -132,7 +139,7 @@ pub async fn begin(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
         let refusal = Refusal::new(Code::InvalidUri, "The requested URI does not represent any resource on the server.");
         refusal.with("Reason", "A package is named by the SHA-256 of its zip, 64 hexadecimal digits.")
     })?;
-    let bytes = length(api, &hash).await?;
+    let bytes = length(api, &key(&hash)).await?;
     let mut view = PackageView { sha256: &hash, state: "active", bytes, upload_url: None, upload_url_expiry: None };
     if bytes.is_none() {
         let url = api.blobs.presign_put(&api.blobs.settings().own_bucket, &upload_key(&hash), UPLOAD_TIME).await;

@@ -202,7 +202,7 @@ pub async fn invoke_alone(api: &ApiState, call: &Call) -> Result<Answer, Refusal
 
 async fn wait_for(api: &ApiState, call: &Call, row: FunctionRow) -> Result<Answer, Refusal> {
     // The pipeline's own patience would end first and say less.
-    let wait = call.patience.saturating_sub(ANSWER_MARGIN);
+    let wait = call.patience.saturating_sub(ANSWER_MARGIN).max(call.patience / 2);
     let delivery = api.invocations.invoke(invocation(row, call), wait).await?;
     let content_type = delivery.content_type().unwrap_or("application/octet-stream").to_owned();
     let said: Vec<_> = ANSWERED.iter().filter_map(|name| Some((*name, delivery.header_as_text(name)?))).collect();
