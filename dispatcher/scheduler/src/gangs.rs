@@ -11,10 +11,8 @@
 //! starves. Then every node that may run it keeps the next slots that become free, and the first nodes that ask get it,
 //! so that a gang waits for any nodes and not for certain ones. A gathering ends after [`GATHER_MS`] or after as long as
 //! the gang had waited before, and never later than [`GATHER_MAX_MS`]; none follows for as long as it lasted. Runs that
-//! outlasted it are remembered: while they leave too few slots on a node, it does not count.
-//!
-//! Nothing of this is stored. After a restart the same gang is the first in line, and the nodes that keep slots for it
-//! ask again.
+//! outlasted it are remembered: while they leave too few slots on a node, it does not count. Nothing of this is stored:
+//! after a restart the same gang is the first in line, and the nodes that keep slots for it ask again.
 
 #[cfg(test)]
 mod simulation;

@@ -35,7 +35,8 @@ async fn noop_tasks_end_without_a_process_and_are_acknowledged() {
 
 #[tokio::test]
 async fn a_question_is_answered_by_run_drop_or_wait() {
-    let mut harness = Harness::with_agent(2).await;
+    // One slot: a delivery comes when the one before it is acknowledged.
+    let mut harness = Harness::with_agent(1).await;
     let spec = task(1, "/bin/sh -c 'exit 4'").spec.unwrap();
     harness.change_script(|script| {
         script.answers.extend([Answer::Wait { ms: 1 }, Answer::Run { spec: Some(Box::new(spec)), preparation: None }])
