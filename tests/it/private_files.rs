@@ -4,9 +4,14 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use crate::stack::{PIECEWORK, Stack, text};
 
-/// Everything below a folder that others have any permission for; below `workitems` the files are the tasks' own.
+/// Everything below a folder that others have any permission for; below `workitems`, and in the trash where they go from
+/// there, the files are the tasks' own.
 fn open_to_others(folder: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
+    let Ok(entries) = fs::read_dir(folder) else {
+        assert!(!folder.exists(), "{} cannot be read", folder.display());
+        return;
+    };
+    for entry in entries {
         let entry = entry.unwrap();
         // What goes away meanwhile is nobody's to read.
         let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
@@ -14,7 +19,7 @@ fn open_to_others(folder: &Path, found: &mut Vec<String>) {
         if !metadata.is_symlink() && mode & 0o077 != 0 {
             found.push(format!("{} {mode:o}", entry.path().display()));
         }
-        if metadata.is_dir() && entry.file_name() != "workitems" {
+        if metadata.is_dir() && entry.file_name() != "workitems" && entry.file_name() != "trash" {
             open_to_others(&entry.path(), found);
         }
     }
