@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
     primitives::ByteStream,
     types::{Event, NotificationConfiguration, TopicConfiguration},
 };
@@ -15,20 +13,9 @@ use broker_config::{
 use clients::amqp::{Link, Subscription};
 use serde_json::Value;
 
-use crate::stack::{S3, Stack};
+use crate::stack::Stack;
 
 const EVENT_MAX: Duration = Duration::from_secs(30);
-
-fn client(s3: &S3) -> Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(&s3.endpoint)
-        .region(Region::new(s3.region.clone()))
-        .credentials_provider(Credentials::new(&s3.access_key, &s3.secret_key, None, None, "test"))
-        .force_path_style(true)
-        .build();
-    Client::from_conf(config)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_bound_to_the_blob_exchange_gets_puts_and_deletes() {
@@ -39,7 +26,7 @@ async fn a_queue_bound_to_the_blob_exchange_gets_puts_and_deletes() {
     link.declare(&Topology { exchanges: vec![], queues: vec![follower] }).await.unwrap();
     let mut consumer = link.subscribe(Subscription::plain("follower", 10)).await.unwrap();
 
-    let s3 = client(&stack.ready.s3);
+    let s3 = stack.ready.s3.client();
     for bucket in ["followed", "other"] {
         s3.create_bucket().bucket(bucket).send().await.unwrap();
         let topic = TopicConfiguration::builder().id("all").topic_arn("arn:piecework:blobs");

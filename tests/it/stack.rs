@@ -12,6 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -44,6 +48,19 @@ pub struct S3 {
     pub region: String,
     pub access_key: String,
     pub secret_key: String,
+}
+
+impl S3 {
+    pub fn client(&self) -> Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint)
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(Credentials::new(&self.access_key, &self.secret_key, None, None, "test"))
+            .force_path_style(true)
+            .build();
+        Client::from_conf(config)
+    }
 }
 
 /// A running stack; dropping it ends it.

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client, primitives::ByteStream};
 use hmac::{Hmac, KeyInit, Mac};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties, ExchangeKind,
@@ -33,24 +29,12 @@ struct World {
     s3: Client,
 }
 
-fn client(stack: &Stack) -> Client {
-    let s3 = &stack.ready.s3;
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(&s3.endpoint)
-        .region(Region::new(s3.region.clone()))
-        .credentials_provider(Credentials::new(&s3.access_key, &s3.secret_key, None, None, "test"))
-        .force_path_style(true)
-        .build();
-    Client::from_conf(config)
-}
-
 impl World {
     /// A stack with a bucket and a pool, and a function that writes each event into a file.
     fn new() -> World {
         let stack = Stack::start();
         let (rest, runtime) = (Rest::new(&stack.ready), Runtime::new().unwrap());
-        let s3 = client(&stack);
+        let s3 = stack.ready.s3.client();
         runtime.block_on(s3.create_bucket().bucket("watched").send()).unwrap();
         rest.add_pool("work", 1, 2);
         let world = World { stack, rest, runtime, s3 };
@@ -176,7 +160,7 @@ fn objects_start_a_function_once_each_however_often_their_events_come() {
     world.until("ingest", "events came again", |shown| shown["eventsFired"] == 8 && shown["eventsRepeated"] == 4);
     assert!(world.until_keys(8).values().all(|times| *times == 1), "{:?}", world.keys());
     world.stack.kill_and_restart();
-    (world.rest, world.s3) = (Rest::new(&world.stack.ready), client(&world.stack));
+    (world.rest, world.s3) = (Rest::new(&world.stack.ready), world.stack.ready.s3.client());
     world.publish("piecework.blobs", messages(1));
     let shown = world.until("ingest", "events came again after a restart", |shown| shown["eventsRepeated"] == 6);
     assert!(shown["lastEventTime"].is_string() && shown["lastLagMilliseconds"].as_i64() >= Some(0), "{shown}");

@@ -41,6 +41,12 @@ impl Answer {
         answer.with(header::CONTENT_TYPE, "application/json;odata=minimalmetadata")
     }
 
+    /// JSON of Piecework's own resources, which knows no OData metadata.
+    pub fn own_json(status: u16, text: Vec<u8>) -> Answer {
+        let answer = Answer { body: Body::from(text), ..Answer::empty(status) };
+        answer.with(header::CONTENT_TYPE, "application/json")
+    }
+
     /// 200 with bytes.
     pub fn bytes(body: Body, length: u64, content_type: &str) -> Answer {
         let answer = Answer { body, ..Answer::empty(200) };

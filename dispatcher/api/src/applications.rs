@@ -117,11 +117,6 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("views have a JSON form")
 }
 
-fn answer(status: u16, text: Vec<u8>) -> Answer {
-    let answer = Answer::json(text).with(http::header::CONTENT_TYPE, "application/json");
-    Answer { status: Answer::empty(status).status, ..answer }
-}
-
 fn id(call: &Call) -> Result<ApplicationId, Refusal> {
     call.application()
 }
@@ -162,7 +157,7 @@ pub async fn views(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 /// Handles the `GET` of Piecework's own resource, which shows the packages too.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = find(api, &id(call)?).await?;
-    Ok(answer(200, view(&row)).changed(row.version, row.modified_at))
+    Ok(Answer::own_json(200, view(&row)).changed(row.version, row.modified_at))
 }
 
 /// Reads a change. With `is_whole` (PUT), properties that are not given go back to their defaults.
@@ -182,7 +177,7 @@ async fn put_or_patch(api: &ApiState, call: &Call, is_whole: bool) -> Result<Ans
     let is_there = api.read.application(&application).await.map_err(store_failed)?.is_some();
     api.change(Command::PutApplication(application.clone(), Box::new(change), call.condition.clone())).await?;
     let row = find(api, &application).await?;
-    Ok(answer(if is_there { 200 } else { 201 }, view(&row)).changed(row.version, row.modified_at))
+    Ok(Answer::own_json(if is_there { 200 } else { 201 }, view(&row)).changed(row.version, row.modified_at))
 }
 
 /// Adds an application or replaces its properties.
@@ -214,7 +209,7 @@ pub async fn begin(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let package = row.package(&version).ok_or_else(|| not_found(Code::ResourceNotFound, &version))?;
     let expiry = Timestamp::now().plus_ms(UPLOAD_TIME.as_millis() as i64);
     let shown = PackageView { upload_url: Some(url), upload_url_expiry: Some(Iso(expiry)), ..package_view(package) };
-    Ok(answer(201, json(&shown)).changed(tag, at))
+    Ok(Answer::own_json(201, json(&shown)).changed(tag, at))
 }
 
 /// Activates an uploaded version after checking that it is a zip.
@@ -232,7 +227,7 @@ pub async fn activate(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let (tag, at) = api.change(Command::ActivatePackage(application.clone(), version.clone(), upload)).await?;
     let row = find(api, &application).await?;
     let package = row.package(&version).ok_or_else(|| not_found(Code::ResourceNotFound, &version))?;
-    Ok(answer(200, json(&package_view(package))).changed(tag, at))
+    Ok(Answer::own_json(200, json(&package_view(package))).changed(tag, at))
 }
 
 /// The length of an upload; refuses one that is missing, too large or not a zip.

@@ -25,6 +25,9 @@ use crate::{
     version::Version,
 };
 
+/// Left of a request's time for its answer, where a handler waits for somebody else.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
 /// A request whose operation is known.
 pub struct Call {
     pub id: RequestId,
@@ -66,6 +69,12 @@ where
 }
 
 impl Call {
+    /// How long a handler may wait for a function or a store of blobs: at the end of `patience` the pipeline would answer,
+    /// and say less.
+    pub fn patience_with_others(&self) -> Duration {
+        self.patience.saturating_sub(ANSWER_MARGIN).max(self.patience / 2)
+    }
+
     /// The path's value at an index.
     pub fn value(&self, index: usize) -> &str {
         self.values.get(index).map_or("", String::as_str)

@@ -248,7 +248,7 @@ impl Filter {
 
 fn answer<T: Serialize>(value: &T) -> Result<Answer, Refusal> {
     let text = serde_json::to_vec(value).map_err(|_| Refusal::new(Code::InternalError, "The answer has no JSON form."))?;
-    Ok(Answer::json(text).with(http::header::CONTENT_TYPE, "application/json"))
+    Ok(Answer::own_json(200, text))
 }
 
 async fn look(api: &ApiState, call: &Call, choose: impl FnMut(&Delivery) -> Choice + Send) -> Result<Look, Refusal> {

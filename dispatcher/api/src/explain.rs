@@ -97,7 +97,7 @@ pub async fn pool(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 }
 
 fn json<T: Serialize>(value: &T) -> Answer {
-    Answer::json(serde_json::to_vec(value).expect("views have a JSON form")).with(http::header::CONTENT_TYPE, "application/json")
+    Answer::own_json(200, serde_json::to_vec(value).expect("views have a JSON form"))
 }
 
 /// The pool's policy.

@@ -21,6 +21,7 @@ use crate::{
     answer::{Answer, Iso},
     body::Object,
     call::Call,
+    digest::hex,
     state::ApiState,
 };
 
@@ -28,8 +29,6 @@ use crate::{
 const UPLOAD_TIME: Duration = Duration::from_secs(4 * 3600);
 /// How long the blob store may take for one question.
 const BLOB_TIMEOUT: Duration = Duration::from_secs(20);
-/// Left of a request's time when the check of a package ends.
-const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// Digits of a package's name.
 const HASH_DIGITS: usize = 64;
 /// Where packages wait for their check; the sweep removes blobs below `transfer/` after a while.
@@ -84,7 +83,7 @@ async fn digest(api: &ApiState, key: &str) -> Result<String, BlobError> {
     while let Some(chunk) = stream.next().await {
         digest.update(&chunk?);
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }
 
 /// Moves what was uploaded under a hash to where nodes get it, if that is its hash; returns the hash that it has, or
@@ -120,8 +119,7 @@ pub async fn check(api: &ApiState, call: &Call, body: &Object<'_>) -> Result<(),
     if length(api, &upload_key(&hash)).await?.is_none() {
         return Err(nothing());
     }
-    let patience = call.patience.saturating_sub(ANSWER_MARGIN).max(call.patience / 2);
-    match tokio::time::timeout(patience, take(api, &hash)).await {
+    match tokio::time::timeout(call.patience_with_others(), take(api, &hash)).await {
         Ok(Ok(Some(found))) if found == hash => Ok(()),
         Ok(Ok(Some(found))) => Err(body
             .invalid("package", format!("What was uploaded under this hash has another one, {found}; it is removed."))
@@ -148,5 +146,5 @@ pub async fn begin(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
         view = PackageView { state: "pending", upload_url: Some(url), upload_url_expiry: Some(Iso(expiry)), ..view };
     }
     let text = serde_json::to_vec(&view).map_err(|_| Refusal::new(Code::InternalError, "The answer has no JSON form."))?;
-    Ok(Answer::json(text).with(http::header::CONTENT_TYPE, "application/json"))
+    Ok(Answer::own_json(200, text))
 }

@@ -1,7 +1,5 @@
 //! Functions of pools: add, list, get, deploy another version, go back to one, delete, invoke.
 
-use std::time::Duration;
-
 use contract::{
     function::{IDLE_DEFAULT, RETRIES_DEFAULT, TIMEOUT_DEFAULT, header},
     ids::FunctionId,
@@ -27,8 +25,6 @@ use crate::{
 
 /// Functions of the same name that are looked at.
 const NAMESAKES_MAX: usize = 10;
-/// Left of a request's time when the wait for a function ends.
-const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// The properties of a version that are taken as they are.
 const TEXTS: [&str; 4] = ["handler", "commandLine", "timeout", "idleTime"];
@@ -56,11 +52,6 @@ fn view(row: &FunctionRow) -> Vec<u8> {
         "lastModified": time(row.modified_at), "versions": versions,
     })));
     Value::Object(fields).to_string().into_bytes()
-}
-
-fn answer(status: u16, text: Vec<u8>) -> Answer {
-    let answer = Answer::json(text).with(http::header::CONTENT_TYPE, "application/json");
-    Answer { status: Answer::empty(status).status, ..answer }
 }
 
 async fn find(api: &ApiState, call: &Call) -> Result<FunctionRow, Refusal> {
@@ -115,7 +106,7 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     api.change(Command::CreateFunction(pool.clone(), id.clone(), settings)).await?;
     let row = api.read.function(&pool, &id).await.map_err(store_failed)?;
     let row = row.ok_or_else(|| not_found(Code::FunctionNotFound, &id))?;
-    Ok(answer(201, view(&row)).changed(row.version, row.modified_at))
+    Ok(Answer::own_json(201, view(&row)).changed(row.version, row.modified_at))
 }
 
 /// A page of a pool's functions.
@@ -132,7 +123,7 @@ pub async fn list(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
 /// One function.
 pub async fn get(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let row = find(api, call).await?;
-    Ok(answer(200, view(&row)).changed(row.version, row.modified_at))
+    Ok(Answer::own_json(200, view(&row)).changed(row.version, row.modified_at))
 }
 
 /// Deploys a new version, or lets another one take new invocations.
@@ -201,8 +192,7 @@ pub async fn invoke_alone(api: &ApiState, call: &Call) -> Result<Answer, Refusal
 }
 
 async fn wait_for(api: &ApiState, call: &Call, row: FunctionRow) -> Result<Answer, Refusal> {
-    // The pipeline's own patience would end first and say less.
-    let wait = call.patience.saturating_sub(ANSWER_MARGIN).max(call.patience / 2);
+    let wait = call.patience_with_others();
     let delivery = api.invocations.invoke(invocation(row, call), wait).await?;
     let content_type = delivery.content_type().unwrap_or("application/octet-stream").to_owned();
     let said: Vec<_> = ANSWERED.iter().filter_map(|name| Some((*name, delivery.header_as_text(name)?))).collect();
@@ -226,5 +216,5 @@ pub async fn invoke_async_alone(api: &ApiState, call: &Call) -> Result<Answer, R
 
 async fn send(api: &ApiState, call: &Call, row: FunctionRow) -> Result<Answer, Refusal> {
     let id = api.invocations.send(invocation(row, call)).await?;
-    Ok(answer(202, json!({"messageId": id}).to_string().into_bytes()))
+    Ok(Answer::own_json(202, json!({"messageId": id}).to_string().into_bytes()))
 }

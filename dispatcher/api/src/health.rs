@@ -31,10 +31,6 @@ pub async fn get(api: &ApiState, _call: &Call) -> Result<Answer, Refusal> {
         problems: &health.problems,
         unreadable_rows: &health.unreadable,
     };
-    let mut answer = Answer::json(serde_json::to_vec(&report).expect("a report has a JSON form"));
-    answer = answer.with(http::header::CONTENT_TYPE, "application/json").with(http::header::CACHE_CONTROL, "no-store");
-    if !health.is_ok() {
-        answer.status = Answer::empty(503).status;
-    }
-    Ok(answer)
+    let text = serde_json::to_vec(&report).expect("a report has a JSON form");
+    Ok(Answer::own_json(if health.is_ok() { 200 } else { 503 }, text).with(http::header::CACHE_CONTROL, "no-store"))
 }

@@ -12,6 +12,7 @@ mod call;
 mod conditional;
 mod connections;
 mod dead_letters;
+mod digest;
 mod dispatch;
 mod document;
 mod error;

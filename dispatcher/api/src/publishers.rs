@@ -54,11 +54,6 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("views have a JSON form")
 }
 
-fn answer(status: u16, text: Vec<u8>) -> Answer {
-    let answer = Answer::json(text).with(http::header::CONTENT_TYPE, "application/json");
-    Answer { status: Answer::empty(status).status, ..answer }
-}
-
 fn failed(error: BrokerUsersError) -> Refusal {
     let message = "The users of the broker could not be read or changed.";
     let code = match error {
@@ -99,7 +94,7 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let url = url_for(&api.publishers.broker, name, &password);
     let Some(users) = &api.publishers.users else {
         let commands = publisher.commands(&vhost(&api.publishers.broker), &password);
-        return Ok(answer(201, view(&publisher, Some(url), commands)));
+        return Ok(Answer::own_json(201, view(&publisher, Some(url), commands)));
     };
     if users.list().await.map_err(failed)?.iter().any(|(known, _)| known == name) {
         return Err(Refusal::new(Code::OperationInvalidForCurrentState, "The broker has a user of this name already.")
@@ -108,7 +103,7 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     }
     users.put(publisher.user(), Secret::new(password)).await.map_err(failed)?;
     tracing::info!(publisher = name, pool = %publisher.pool, "a publisher was added");
-    Ok(answer(201, view(&publisher, Some(url), vec![])))
+    Ok(Answer::own_json(201, view(&publisher, Some(url), vec![])))
 }
 
 /// All publishers, without their passwords.
@@ -128,7 +123,7 @@ pub async fn remove(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let name: PublisherName = call.value(0).parse().map_err(|_| unknown(call.value(0)))?;
     let name = name.as_str();
     let Some(users) = &api.publishers.users else {
-        return Ok(answer(200, json(&Removed { commands: vec![format!("rabbitmqctl delete_user {name}")] })));
+        return Ok(Answer::own_json(200, json(&Removed { commands: vec![format!("rabbitmqctl delete_user {name}")] })));
     };
     // Other users of the broker are none of ours, whatever their name.
     let is_ours = |(known, tags): &Tagged| known == name && Publisher::of(known, tags).is_some();
@@ -140,5 +135,5 @@ pub async fn remove(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
         Err(error) => return Err(failed(error)),
     }
     tracing::info!(publisher = name, "a publisher was removed");
-    Ok(answer(200, json(&Removed { commands: vec![] })))
+    Ok(Answer::own_json(200, json(&Removed { commands: vec![] })))
 }

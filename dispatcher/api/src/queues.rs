@@ -120,7 +120,7 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn answer(text: Vec<u8>) -> Answer {
-    Answer::json(text).with(http::header::CONTENT_TYPE, "application/json")
+    Answer::own_json(200, text)
 }
 
 async fn look(api: &ApiState, queue: Named) -> Result<Vec<u8>, Refusal> {

@@ -12,7 +12,7 @@ mod repeats;
 mod waits;
 mod worker;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use model::trigger::TriggerRow;
 use tokio::{sync::watch, task::JoinSet};
@@ -21,7 +21,9 @@ use tracing::warn;
 use crate::{submissions::Parts, triggers::worker::Worker};
 
 /// How long workers may take at the end; what they have in hand comes again.
-const END_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const END_MAX: Duration = Duration::from_secs(5);
+/// Before a worker that broke is started again.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a worker for each trigger until `stop`.
 pub(crate) async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
@@ -52,17 +54,24 @@ pub(crate) async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
                 }
             }
         }
-        tokio::select! {
-            changed = rules.changed() => if changed.is_err() { break },
+        let is_broken = tokio::select! {
+            changed = rules.changed() => if changed.is_err() { break } else { false },
             Some(ended) = workers.join_next() => match ended {
-                Ok(uid) => drop(known.remove(&uid)),
-                // The worker's trigger is found missing below, and gets another one.
+                Ok(uid) => {
+                    known.remove(&uid);
+                    false
+                }
+                // Its trigger has no worker any more, and gets another one in the next turn.
                 Err(error) => {
-                    warn!(%error, "the worker of a trigger broke; it is started again with the next change of a trigger");
+                    warn!(%error, "the worker of a trigger broke; it is started again");
                     known.retain(|_, rule| rule.receiver_count() > 0);
+                    true
                 }
             },
             _ = stop.wait_for(|stop| *stop) => break,
+        };
+        if is_broken {
+            tokio::time::sleep(BROKEN_PAUSE).await;
         }
     }
     drop(known);

@@ -71,8 +71,9 @@ impl Worker {
     pub(super) fn new(parts: Parts, rule: watch::Receiver<TriggerRow>, stop: watch::Receiver<bool>) -> Worker {
         let (id, uid) = (rule.borrow().id.clone(), rule.borrow().uid);
         let progress = Progress::new(parts.engine.clone(), (id, uid), stop.clone());
-        // A request from before the start was carried out then, or is carried out when somebody asks again.
-        let asked = rule.borrow().progress.asked;
+        // A request from before the start was carried out if something was started since.
+        let last_event = rule.borrow().progress.last_event;
+        let asked = rule.borrow().progress.asked.filter(|asked| last_event.is_some_and(|at| at >= *asked));
         Worker { parts, rule, stop, progress, due: None, asked, sweep_at: Instant::now() }
     }
 

@@ -37,21 +37,21 @@ pub struct Burial {
     pub priority: Option<u8>,
 }
 
-fn text(table: &FieldTable, name: &str) -> Option<String> {
-    match table.inner().get(name)? {
+fn as_text(value: &AMQPValue) -> Option<String> {
+    match value {
         AMQPValue::LongString(text) => Some(text.to_string()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
         _ => None,
     }
 }
 
+fn text(table: &FieldTable, name: &str) -> Option<String> {
+    as_text(table.inner().get(name)?)
+}
+
 fn first_text(table: &FieldTable, name: &str) -> Option<String> {
     match table.inner().get(name)? {
-        AMQPValue::FieldArray(items) => match items.as_slice().first()? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            AMQPValue::ShortString(text) => Some(text.to_string()),
-            _ => None,
-        },
+        AMQPValue::FieldArray(items) => as_text(items.as_slice().first()?),
         _ => None,
     }
 }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     body::Body,
+    digest::hex,
     document::unknown::{self, Unknown},
     jobs,
     json::{self, BODY_BYTES_MAX},
@@ -136,10 +137,6 @@ fn digest<const N: usize>(parts: [&[u8]; N]) -> [u8; DIGEST_BYTES] {
     let mut short = [0; DIGEST_BYTES];
     short.copy_from_slice(&hash.finalize()[..DIGEST_BYTES]);
     short
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The id of the job that stands for submissions to a pool with this priority: `queue-POOL`, or `queue5-POOL` for priority 5.

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     answer::Answer,
     call::Call,
+    digest::hex,
     error::store_failed,
     state::ApiState,
     triggers::{
@@ -85,7 +86,7 @@ pub async fn take(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     }
     // A request that is sent again has the same signature.
     let signature = header(&call.headers, OURS).or_else(|| header(&call.headers, HUB)).unwrap_or_default();
-    let id: String = Sha256::digest(signature).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex(&Sha256::digest(signature));
     let text = |name: &http::HeaderName, value: &http::HeaderValue| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()));
     let message = Message {
         routing_key: "",
@@ -102,9 +103,7 @@ pub async fn take(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
     let ids: Vec<String> = starts.iter().map(|(start, _)| start.message_id.clone()).collect();
     let step = Advance { starts, event_at, ..Advance::default() };
     api.change(Command::AdvanceTrigger(row.id.clone(), row.uid, Box::new(step))).await?;
-    let answer =
-        Answer::json(json!({"messageId": ids.first()}).to_string().into_bytes()).with(http::header::CONTENT_TYPE, "application/json");
-    Ok(Answer { status: Answer::empty(202).status, ..answer })
+    Ok(Answer::own_json(202, json!({"messageId": ids.first()}).to_string().into_bytes()))
 }
 
 #[cfg(test)]

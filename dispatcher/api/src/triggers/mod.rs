@@ -84,8 +84,7 @@ fn next(row: &TriggerRow) -> Option<Timestamp> {
 }
 
 fn answer(status: u16, row: &TriggerRow, waiting: Option<u32>) -> Answer {
-    let answer = Answer::json(view(row, waiting)).with(http::header::CONTENT_TYPE, "application/json");
-    Answer { status: Answer::empty(status).status, ..answer }.changed(row.version, row.modified_at)
+    Answer::own_json(status, view(row, waiting)).changed(row.version, row.modified_at)
 }
 
 async fn find(api: &ApiState, id: &TriggerId) -> Result<TriggerRow, Refusal> {
@@ -162,16 +161,14 @@ pub async fn add(api: &ApiState, call: &Call) -> Result<Answer, Refusal> {
         return Err(refusal);
     }
     let row = find(api, &row.id).await?;
-    let answered = answer(201, &row, None);
-    let Source::Webhook(hook) = &row.spec.source else { return Ok(answered) };
+    let Source::Webhook(hook) = &row.spec.source else { return Ok(answer(201, &row, None)) };
     // The only answer that shows the secret.
     let mut shown = object(serde_json::from_slice(&view(&row, None)).unwrap_or_default());
     if let Some(Value::Object(webhook)) = shown.get_mut("webhook") {
         webhook.insert("secret".to_owned(), hook.secret.0.as_str().into());
         webhook.insert("url".to_owned(), format!("{}/piecework/hooks/{}", call.base, row.id).into());
     }
-    let answer = Answer::json(Value::Object(shown).to_string().into_bytes()).with(http::header::CONTENT_TYPE, "application/json");
-    Ok(Answer { status: answered.status, ..answer }.changed(row.version, row.modified_at))
+    Ok(Answer::own_json(201, Value::Object(shown).to_string().into_bytes()).changed(row.version, row.modified_at))
 }
 
 /// A page of triggers.

@@ -8,10 +8,13 @@ use model::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::triggers::{
-    event::{Event, Payload},
-    message::item,
-    template,
+use crate::{
+    digest::hex,
+    triggers::{
+        event::{Event, Payload},
+        message::item,
+        template,
+    },
 };
 
 const JSON: &str = "application/json";
@@ -42,8 +45,7 @@ fn id(trigger: &TriggerRow, event: &Event) -> String {
 fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    digits[..ID_DIGITS].to_owned()
+    hex(&hash.finalize())[..ID_DIGITS].to_owned()
 }
 
 fn start(trigger: &TriggerRow, events: Vec<Event>) -> Result<(Start, Vec<SeenKey>), Refusal> {

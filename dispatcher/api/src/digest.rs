@@ -1,0 +1,6 @@
+//! Digests as text.
+
+/// Small hexadecimal digits, two for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
